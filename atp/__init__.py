@@ -1,0 +1,27 @@
+"""atp: which features of a language model make it sycophantic.
+
+The command line is `atp.cli`; a notebook uses the functions named here. They are imported on
+first use, so that `import atp` and `atp --help` stay free of torch.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+__version__ = version("atp")
+
+_HOME_OF = {
+    "load_model": "atp.model.loading",
+    "load_sae": "atp.model.dictionaries",
+    "attribute": "atp.attribute",
+}
+
+__all__ = ["__version__", "attribute", "load_model", "load_sae"]  # noqa: F822  (lazy, below)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (functions of several types)
+    """Import a public function when it is first asked for."""
+    if name in _HOME_OF:
+        return getattr(import_module(_HOME_OF[name]), name)
+    msg = f"module 'atp' has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,176 @@
+"""Batches of contrasts -> one analysis for each pair and SAE: the content of `atp_analysis`.
+
+The pipeline and a notebook both come through here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from atp.attribution.batches import Batch, plan
+from atp.attribution.capture import HookError, capture, prove_hooks
+from atp.attribution.scores import IDENTITY_TOLERANCE, Scores, score, top_features
+from atp.errors import SettingsError
+from atp.model.contrast import Contrasted, Contraster, NotContrasted
+from atp.model.dictionaries import check_against
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor
+
+    from atp.dataset.journal import Analysis
+    from atp.model.dictionaries import Dictionary
+    from atp.model.loading import Model
+
+
+def attribute(
+    model: Model,
+    sae: Dictionary,
+    answers: Iterable[tuple[str, str, str]],
+    *,
+    top_k: int = 50,
+    max_tokens_to_check: int = 20,
+    chat_template: bool = False,
+    batch_tokens: int = 2048,
+) -> list[Analysis]:
+    """Score the features of one SAE for pairs of answers.
+
+    Args:
+        model: from `load_model`.
+        sae: from `load_sae`.
+        answers: (prompt, sycophantic response, neutral response) of each pair.
+        top_k: how many features to list, by |score|.
+        max_tokens_to_check: how many tokens of the answers to compare.
+        chat_template: put prompts through the tokenizer's chat template.
+        batch_tokens: most tokens in one pass, padding included.
+
+    Returns:
+        One analysis a pair, as the result file has it in `atp_analysis`.
+
+    Raises:
+        SettingsError: the SAE does not belong to the model.
+    """
+    check_dictionaries(model, [sae], allow_other_model=True)
+    contraster = Contraster(
+        model, max_tokens_to_check=max_tokens_to_check, chat_template=chat_template
+    )
+    found = [contraster(*texts) for texts in answers]
+    analyses = [without_contrast(item) if isinstance(item, NotContrasted) else {} for item in found]
+    places = [i for i, item in enumerate(found) if isinstance(item, Contrasted)]
+    contrasted = [item for item in found if isinstance(item, Contrasted)]
+    for indices in plan([item.contrast for item in contrasted], batch_tokens):
+        members = [contrasted[i] for i in indices]
+        for i, (analysis,) in zip(indices, analyse(model, [sae], members, top_k), strict=True):
+            analyses[places[i]] = analysis
+    return analyses
+
+
+def check_dictionaries(
+    model: Model, dictionaries: Sequence[Dictionary], *, allow_other_model: bool
+) -> None:
+    """Make sure that each SAE was made for this model, and that its hook point fires.
+
+    Raises:
+        SettingsError: an SAE does not fit; says which and why.
+    """
+    for dictionary in dictionaries:
+        check_against(dictionary, model, allow_other_model=allow_other_model)
+        try:
+            prove_hooks(model, {dictionary.hook_name: int(dictionary.sae.cfg.d_in)})
+        except HookError as error:
+            msg = f"--sae={dictionary.spec} does not fit the model {model.name}: {error}."
+            raise SettingsError(msg, "Choose an SAE that was trained on this model.") from error
+
+
+def analyse(
+    model: Model, dictionaries: Sequence[Dictionary], batch: Sequence[Contrasted], top_k: int
+) -> list[list[Analysis]]:
+    """Run one batch and score it with every SAE.
+
+    Returns:
+        For each pair, one analysis for each SAE. A number that is not finite makes an error of
+        that pair and SAE alone.
+    """
+    tensors = Batch.of([item.contrast for item in batch], model.device)
+    hook_names = list(dict.fromkeys(dictionary.hook_name for dictionary in dictionaries))
+    found = capture(model, tensors, hook_names)
+    by_dictionary = []
+    for dictionary in dictionaries:
+        name = dictionary.hook_name
+        scores = score(dictionary.sae, found.residuals[name], found.gradients[name])
+        by_dictionary.append(_analyses(batch, found.metric, scores, top_k))
+    return [list(of_pair) for of_pair in zip(*by_dictionary, strict=True)]
+
+
+def without_contrast(reason: NotContrasted) -> Analysis:
+    """Return the analysis of a pair that has no contrast."""
+    return {"error" if reason.failed else "skipped": reason.reason, "details": reason.details}
+
+
+def _analyses(
+    batch: Sequence[Contrasted], metric: Tensor, scores: Scores, top_k: int
+) -> list[Analysis]:
+    top = top_features(scores.scores, top_k)  # (batch, k)
+    listed = [table.gather(1, top) for table in (scores.scores, scores.activations, scores.gradients)]
+    # Each row is copied to the host once, in a few tensors.
+    ids, metrics = top.cpu().numpy(), metric.float().cpu().numpy()
+    columns = [table.cpu().numpy() for table in listed]
+    # All features count, not only the listed ones: NaN sorts anywhere.
+    finite = torch.isfinite(scores.scores.sum(dim=1) + scores.gradients.sum(dim=1)).cpu().numpy()
+    n_active = scores.n_active.cpu().numpy()
+    shares = {
+        name: getattr(scores, name).cpu().numpy()
+        for name in ("variance_explained", "features", "bias", "sae_error")
+    }
+    gaps = scores.identity_gap.cpu().numpy()
+    analyses = []
+    for row, item in enumerate(batch):
+        values = [metrics[row], gaps[row], *(share[row] for share in shares.values())]
+        if not (finite[row] and np.isfinite(values).all()):
+            analyses.append({"error": "Not finite", "details": _not_finite(row, metrics, scores)})
+            continue
+        if gaps[row] > IDENTITY_TOLERANCE:
+            details = {"gap": _short(gaps[row])}
+            analyses.append({"error": "Reconstruction identity violated", "details": details})
+            continue
+        analyses.append(
+            {
+                "target_token": item.target_text,
+                "base_token": item.base_text,
+                "token_position": item.contrast.offset,
+                "logit_diff": _short(metrics[row]),
+                "boundary": item.boundary,
+                "diagnostics": {
+                    "n_active": int(n_active[row]),
+                    **{name: _short(share[row]) for name, share in shares.items()},
+                },
+                "top_features": [
+                    {
+                        "id": str(ids[row, rank]),
+                        "score": _short(columns[0][row, rank]),
+                        "activation": _short(columns[1][row, rank]),
+                        "gradient": _short(columns[2][row, rank]),
+                    }
+                    for rank in range(ids.shape[1])
+                ],
+            }
+        )
+    return analyses
+
+
+def _not_finite(row: int, metrics: np.ndarray[Any, Any], scores: Scores) -> dict[str, Any]:
+    """Say which of the numbers of a pair are NaN or infinite."""
+    tables = {"activation": scores.activations, "gradient": scores.gradients, "score": scores.scores}
+    where = [name for name, table in tables.items() if not torch.isfinite(table[row]).all()]
+    if not np.isfinite(metrics[row]):
+        where.insert(0, "logit_diff")
+    return {"where": where or ["diagnostics"]}
+
+
+def _short(value: np.floating[Any]) -> float:
+    """Return the float with the fewest digits that is the same float32."""
+    return float(str(np.float32(value)))

@@ -1,0 +1,153 @@
+"""The command line: usage text; argv and environment -> Settings; picks the command.
+
+Nothing here imports torch: `atp --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+from docopt import DocoptExit, docopt
+
+from atp import __version__
+from atp.errors import AtpError, ExitCode, SettingsError, did_you_mean
+from atp.log import configure
+from atp.settings import from_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE = """atp - which features of a language model make it sycophantic
+
+Usage:
+  atp run [INPUT] [options] [--sae=SPEC]...
+  atp --help
+  atp --version
+
+Commands:
+  run  Score every pair of INPUT (JSON or JSON Lines) by attribution patching and write the
+       result file. INPUT defaults to the newest *.json or *.jsonl under /data/input.
+       Started again with the same input and settings, it goes on where it stopped.
+
+What to read:
+  --model=NAME               Hub name, Hugging Face folder or GGUF file (default
+                             google/gemma-2-9b-it).
+  --revision=REV             Branch, tag or commit of a hub model (default: its main branch).
+  --sae=SPEC                 RELEASE:SAE_ID of SAELens, or a folder in SAELens format; repeat it
+                             for several SAEs. Overrides --hook-layer and --sae-width.
+  --hook-layer=LIST          Layers whose canonical Gemma Scope SAE to use, as in 9,20,31
+                             (default 31).
+  --sae-width=N              Features of that SAE, as in 16384 or 131k (default 16384).
+  --allow-other-model        Accept an SAE that was trained on a model of another name.
+
+What to compute:
+  --max-tokens-to-check=N    Tokens of the two answers to compare (default 20).
+  --top-k=N                  Features to list for each pair, by |score| (default 50).
+  --chat-template            Put prompts through the tokenizer's chat template (default: raw text).
+  --limit=N                  Score the first N pairs only (default: all).
+
+How to run:
+  --out=DIR                  Folder of the results (default /data/results/feedback where /data/input
+                             exists, ./results/feedback elsewhere).
+  --device=NAME              cpu, cuda, cuda:N or mps (default: cuda where there is one, else cpu).
+  --model-dtype=NAME         bfloat16 or float32 (default bfloat16, float32 on a cpu).
+  --batch-tokens=N           Most tokens in a pass, padding included (default 2048 on a cpu, 16384
+                             on cuda, 4096 on mps).
+  --save-interval=N          Make results durable at least every N pairs (default 10).
+  --fresh                    Do not go on with an earlier run, start anew.
+
+  -h --help                  Show this text.
+  --version                  Show the version.
+
+Every option can come from the environment: --top-k=10 is ATP_TOP_K=10; the command line wins.
+Result paths go to stdout, logs to stderr.
+
+Exit codes: 0 every pair has a result (skipped pairs included); 1 some pairs carry an error;
+2 usage, settings or input at fault; 3 model, SAE or device cannot be had; 74 results cannot be
+written; 75 another run holds the output folder; 130, 143 stopped by a signal.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; prints no traceback."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    configure(run_id=uuid.uuid4().hex[:12])
+    log = structlog.get_logger()
+    try:
+        return _dispatch(arguments)
+    except AtpError as error:
+        _report(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  (a user never sees a traceback)
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        log.error(
+            "atp.bug",
+            error=f"{type(error).__name__}: {error}",
+            where=f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "",
+            hint="This is a fault of atp: please report this line. What was computed is saved.",
+        )
+        return ExitCode.BUG
+
+
+def _dispatch(argv: list[str]) -> int:
+    if argv in (["--help"], ["-h"]) or (argv[-1:] in (["--help"], ["-h"])):
+        print(USAGE, end="")  # noqa: T201  (what --help is for)
+        return ExitCode.OK
+    if argv == ["--version"]:
+        print(__version__)  # noqa: T201
+        return ExitCode.OK
+    try:
+        arguments = docopt(USAGE, argv, default_help=False)
+    except DocoptExit as error:
+        raise _usage_error(argv) from error
+    settings = from_sources(arguments)
+
+    from atp.run import run  # noqa: PLC0415  (after the arguments: start-up stays light)
+
+    code, paths = run(settings)
+    for path in paths:
+        print(path)  # noqa: T201  (stdout carries the result paths and nothing else)
+    return code
+
+
+def _report(error: AtpError) -> None:
+    """Say in one line what is wrong and what to do."""
+    if sys.stderr.isatty():
+        print(f"atp: {error}", file=sys.stderr)  # noqa: T201
+        return
+    structlog.get_logger().error(
+        "atp.failed", message=error.message, hint=error.hint, exit_code=int(error.exit_code)
+    )
+
+
+def _usage_error(argv: list[str]) -> SettingsError:
+    """Say what about the command line is wrong, as far as can be told."""
+    options = set(re.findall(r"--[a-z][a-z-]*", USAGE))
+    takes_value = set(re.findall(r"(--[a-z][a-z-]*)=", USAGE))
+    if not argv or argv[0] != "run":
+        msg = f"{argv[0]!r} is not a command." if argv else "no command is given."
+        return SettingsError(msg, "Write atp run INPUT; atp --help tells the rest.")
+    for argument in argv[1:]:
+        name, equals, _ = argument.partition("=")
+        if not name.startswith("--"):
+            continue
+        if name not in options:
+            return SettingsError(f"there is no option {name}.", did_you_mean(name, options))
+        if equals and name not in takes_value:
+            return SettingsError(f"{name} takes no value.")
+        if name != "--sae" and sum(other.partition("=")[0] == name for other in argv) > 1:
+            return SettingsError(f"{name} is given twice.")
+    if argv[-1] in takes_value:
+        return SettingsError(f"{argv[-1]} needs a value.", f"Write {argv[-1]}=VALUE.")
+    return SettingsError(
+        f"{' '.join(argv)!r} does not fit the usage: atp run [INPUT] [options].",
+        "See atp --help.",
+    )

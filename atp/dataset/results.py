@@ -1,0 +1,102 @@
+"""The result file: the input as it was, plus `atp_analysis` on each pair and `metadata.atp`.
+
+Input and journal are streamed, one question at a time, into one file for each SAE; each file
+appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from decimal import Decimal
+from typing import IO, TYPE_CHECKING, Any
+
+import orjson
+
+from atp.dataset.atomic import atomic_write
+from atp.dataset.pairs import PairKey
+from atp.dataset.reader import Survey, questions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from atp.dataset.journal import Journal
+
+INT64 = range(-(2**63), 2**64)
+
+
+def _exact(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
+    """Return a JSON value in which orjson finds every number with its exact digits.
+
+    orjson knows neither Decimal nor integers beyond 64 bits; as fragments they pass through.
+    """
+    if isinstance(value, dict):
+        return {key: _exact(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_exact(item) for item in value]
+    if isinstance(value, Decimal) or (
+        isinstance(value, int) and not isinstance(value, bool) and value not in INT64
+    ):
+        return orjson.Fragment(str(value))
+    return value
+
+
+def to_json(value: Any, indent: int = 0) -> bytes:  # noqa: ANN401
+    """Return `value` as JSON text, indented by two blanks a level, starting `indent` levels in."""
+    text = orjson.dumps(_exact(value), option=orjson.OPT_INDENT_2)
+    return text.replace(b"\n", b"\n" + b"  " * indent)  # inside strings, newlines are escaped
+
+
+def write_results(
+    survey: Survey,
+    journal: Journal,
+    paths: Sequence[Path],
+    metadata: Sequence[dict[str, Any]],
+) -> None:
+    """Write one result file for each SAE.
+
+    Args:
+        survey: the input.
+        journal: the analyses so far; a pair without one is written as it came.
+        paths: the files to write, in the journal's order of SAEs.
+        metadata: `metadata.atp` of each file.
+
+    Raises:
+        SaveError: a file cannot be written.
+        InputError: the input can no longer be read.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(atomic_write(path)) for path in paths]
+        envelope = list(survey.envelope)
+        if "metadata" not in dict(envelope):
+            envelope.insert(0, ("metadata", {}))
+        for number, (key, value) in enumerate(envelope):
+            opening = (b"{\n  " if number == 0 else b",\n  ") + orjson.dumps(key) + b": "
+            if key == "results":
+                for file in files:
+                    file.write(opening)
+                _write_questions(survey, journal, files)
+                continue
+            for file, entry in zip(files, metadata, strict=True):
+                content = {**value, "atp": entry} if key == "metadata" else value
+                file.write(opening + to_json(content, indent=1))
+        for file in files:
+            file.write(b"\n}\n")
+
+
+def _write_questions(survey: Survey, journal: Journal, files: Sequence[IO[bytes]]) -> None:
+    separator = b"[\n    "
+    for index, question in enumerate(questions(survey.path)):
+        found = {
+            number: analyses
+            for number in range(len(question["variations"]))
+            if (analyses := journal.analyses(PairKey(index, number))) is not None
+        }
+        plain = None if found else separator + to_json(question, indent=2)
+        for which, file in enumerate(files):
+            for number, analyses in found.items():
+                question["variations"][number]["atp_analysis"] = analyses[which]
+            file.write(plain or separator + to_json(question, indent=2))
+        separator = b",\n    "
+    for file in files:
+        file.write(b"[]" if separator.startswith(b"[") else b"\n  ]")

@@ -1,0 +1,1 @@
+"""All that touches TransformerLens, SAELens, transformers and the hub."""

@@ -1,0 +1,87 @@
+"""The unembedding of two tokens instead of the whole vocabulary.
+
+logit_t = cap(scale * (h . W_U[t] + b_U[t])), in float32, with h the final hidden state. The full
+logits of a batch would be batch x sequence x vocabulary numbers, of which two a row are read; and
+bfloat16 resolves a logit of 20 to about 0.1 only. Because models differ in what they do to their
+logits, `prove` compares with the model's own logits once, when it is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+from atp.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PROBE_LENGTH = 6
+
+
+@dataclass(frozen=True)
+class TokenHead:
+    """Rows of the unembedding, and what the model does to its logits."""
+
+    weight: Tensor
+    """(vocabulary, d_model), the model's own tensor."""
+    bias: Tensor | None
+    """(vocabulary,)"""
+    scale: float
+    soft_cap: float | None
+
+    @classmethod
+    def of(cls, hf_model: Any) -> Self:  # noqa: ANN401  (any Hugging Face causal model)
+        """Read the head of a Hugging Face causal language model."""
+        unembedding = hf_model.get_output_embeddings()
+        config = hf_model.config.get_text_config()
+        scale = float(getattr(config, "logit_scale", None) or 1.0)  # Cohere
+        scale /= float(getattr(config, "logits_scaling", None) or 1.0)  # Granite
+        cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
+        return cls(
+            unembedding.weight,
+            getattr(unembedding, "bias", None),
+            scale,
+            None if cap is None else float(cap),
+        )
+
+    def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Return the logits of chosen tokens.
+
+        Args:
+            hidden: final hidden states, (batch, d_model).
+            tokens: token ids, (batch, n).
+
+        Returns:
+            (batch, n), float32.
+        """
+        rows = self.weight[tokens].float()  # (batch, n, d_model)
+        logits = torch.einsum("bd,bnd->bn", hidden.float(), rows)
+        if self.bias is not None:
+            logits = logits + self.bias[tokens].float()
+        logits = logits * self.scale
+        if self.soft_cap is not None:
+            logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
+        return logits
+
+    @torch.no_grad()
+    def prove(self, hf_model: Any, bos: int | None, device: torch.device) -> None:  # noqa: ANN401
+        """Compare with the model's own logits on a short probe.
+
+        Raises:
+            UnavailableError: they differ, so this model does something unknown to its logits.
+        """
+        ids = torch.arange(PROBE_LENGTH, device=device)[None] + 7
+        ids[0, 0] = bos if bos is not None else ids[0, 0]
+        ids = ids % len(self.weight)
+        theirs = hf_model(input_ids=ids).logits[:, -1].float()  # (1, vocabulary)
+        hidden = hf_model.base_model(input_ids=ids).last_hidden_state[:, -1]
+        tokens = theirs.topk(4).indices
+        ours, expected = self.logits(hidden, tokens), theirs.gather(1, tokens)
+        precision = 1e-4 if hidden.dtype == torch.float32 else 2e-2
+        if not torch.allclose(ours, expected, rtol=precision, atol=precision):
+            msg = f"the logits of {type(hf_model).__name__} are not what its unembedding gives."
+            hint = "atp does not know this model's output head; please report the architecture."
+            raise UnavailableError(msg, hint)

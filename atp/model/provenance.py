@@ -1,0 +1,47 @@
+"""What pins weights: the commit of a hub repository, or one sha256 over local files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+
+from atp.errors import UnavailableError
+
+WEIGHT_SUFFIXES = {".safetensors", ".bin", ".gguf", ".npz", ".pt"}
+CONFIG_NAMES = {"config.json", "cfg.json", "tokenizer.json"}
+
+
+def local_origin(path: Path) -> dict[str, str]:
+    """Return {"sha256": ...} over a weights file, or over the weights and configuration in a folder.
+
+    The hash of a folder covers the names and hashes of its files, in order of their names.
+    """
+    if path.is_file():
+        return {"sha256": _hash(path)}
+    files = sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix in WEIGHT_SUFFIXES or file.name in CONFIG_NAMES
+    )
+    lines = "".join(f"{_hash(file)}  {file.name}\n" for file in files)
+    return {"sha256": hashlib.sha256(lines.encode()).hexdigest()}
+
+
+def hub_commit(repository: str, revision: str | None) -> str:
+    """Return the commit of a model that is in the hub cache.
+
+    Raises:
+        UnavailableError: its config.json is not there, so nothing would pin the weights.
+    """
+    cached = try_to_load_from_cache(repository, "config.json", revision=revision)
+    if not isinstance(cached, str):
+        msg = f"the hub cache holds no config.json of {repository}, so its commit is unknown."
+        raise UnavailableError(msg, "Check HF_HOME and HF_HUB_CACHE.")
+    return Path(cached).parent.name
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,105 @@
+"""What a run says of itself: its fingerprint, and `metadata.atp` of its result files."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from atp.dataset.journal import outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from atp.dataset.journal import Journal
+    from atp.dataset.reader import Survey
+    from atp.model.dictionaries import Dictionary
+    from atp.model.loading import Model
+    from atp.settings import Settings
+
+LIBRARIES = ("torch", "transformers", "transformer-lens", "sae-lens", "tokenizers")
+METHOD = {"name": "attribution patching", "baseline": "zero", "position": "last prompt token"}
+
+
+def facts(
+    settings: Settings,
+    survey: Survey,
+    model: Model,
+    dictionaries: Sequence[Dictionary],
+    batch_tokens: int,
+) -> dict[str, Any]:
+    """Return everything that decides the numbers of a run, as JSON values."""
+    return {
+        "versions": {name: version(name) for name in ("atp", *LIBRARIES)},
+        "input": {"sha256": survey.sha256, "bytes": survey.size},
+        "model": {
+            "name": model.name,
+            **model.origin,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": model.device.type,
+        },
+        "saes": [dictionary.describe() for dictionary in dictionaries],
+        "method": METHOD,
+        "settings": {**settings.deciding_numbers(), "batch_tokens": batch_tokens},
+    }
+
+
+def fingerprint(known: Mapping[str, Any]) -> str:
+    """Return the sha256 of facts, whatever the order of their keys."""
+    return hashlib.sha256(orjson.dumps(known, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def metadata(
+    settings: Settings,
+    survey: Survey,
+    journal: Journal,
+    total: int,
+    finished: str,
+) -> list[dict[str, Any]]:
+    """Return `metadata.atp` of each result file.
+
+    Args:
+        settings: of the run.
+        survey: of the input.
+        journal: what is done so far; its header holds the facts.
+        total: number of pairs the run is to do.
+        finished: ISO time of the end, or of this save.
+    """
+    known = journal.header["facts"]
+    saes = known["saes"]
+    counts: list[dict[str, int]] = [{"scored": 0, "skipped": 0, "error": 0} for _ in saes]
+    diagnostics: list[list[dict[str, float]]] = [[] for _ in saes]
+    for analyses in journal.all_analyses():
+        for which, analysis in enumerate(analyses):
+            counts[which][outcome(analysis)] += 1
+            if "diagnostics" in analysis:
+                diagnostics[which].append(analysis["diagnostics"])
+    return [
+        {
+            "complete": len(journal) == total,
+            "counts": {
+                "questions": survey.questions,
+                "pairs": total,
+                **counts[which],
+                "pending": total - len(journal),
+            },
+            "means": {
+                name: fmean(entry[name] for entry in diagnostics[which])
+                for name in ("n_active", "variance_explained")
+                if diagnostics[which]
+            },
+            "model": known["model"],
+            "sae": saes[which],
+            "method": known["method"],
+            "settings": {**settings.as_json(), "batch_tokens": known["settings"]["batch_tokens"]},
+            "input": {"path": str(survey.path), **known["input"]},
+            "versions": known["versions"],
+            "fingerprint": journal.header["fingerprint"],
+            "started": journal.header["started"],
+            "finished": finished,
+        }
+        for which in range(len(saes))
+    ]

@@ -1,0 +1,224 @@
+"""Settings: every parameter of a run, once: its name, default, unit and check.
+
+The usage text in cli.py and the table in README.md list the same options; a test compares them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atp.errors import SettingsError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+DEFAULT_MODEL = "google/gemma-2-9b-it"
+CANONICAL_RELEASES = {
+    "google/gemma-2-9b-it": "gemma-scope-9b-it-res-canonical",
+    "google/gemma-2-9b": "gemma-scope-9b-pt-res-canonical",
+    "google/gemma-2-2b": "gemma-scope-2b-pt-res-canonical",
+    "google/gemma-2-27b": "gemma-scope-27b-pt-res-canonical",
+}
+"""The Gemma Scope release from which --hook-layer and --sae-width choose, by model."""
+
+DTYPES = ("float32", "bfloat16")
+"""float16 is left out on purpose: it overflows in the residual stream of Gemma."""
+
+VOLUME_INPUT, VOLUME_OUT = Path("/data/input"), Path("/data/results/feedback")
+"""Where the container mounts its data."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one run is asked to do. Frozen; made at the edge by `from_sources`."""
+
+    input: Path
+    out: Path
+    model: str = DEFAULT_MODEL
+    revision: str | None = None
+    sae: tuple[str, ...] = ()
+    hook_layer: tuple[int, ...] = (31,)
+    sae_width: int = 16384
+    max_tokens_to_check: int = 20
+    top_k: int = 50
+    chat_template: bool = False
+    allow_other_model: bool = False
+    model_dtype: str | None = None
+    device: str | None = None
+    batch_tokens: int | None = None
+    save_interval: int = 10
+    limit: int | None = None
+    fresh: bool = False
+
+    @property
+    def sae_specs(self) -> tuple[str, ...]:
+        """The SAEs to score: `sae` if given, else the canonical ones of the layers and width."""
+        if self.sae:
+            return self.sae
+        release = CANONICAL_RELEASES.get(self.model)
+        if release is None:
+            msg = f"no SAE is known for the model {self.model!r}."
+            raise SettingsError(msg, "Name one with --sae=RELEASE:SAE_ID or --sae=FOLDER.")
+        width = f"{self.sae_width // 1024}k" if self.sae_width < 2**20 else "1m"
+        return tuple(f"{release}:layer_{n}/width_{width}/canonical" for n in self.hook_layer)
+
+    def deciding_numbers(self) -> dict[str, Any]:
+        """Return the settings that change a score, as JSON values."""
+        names = ("max_tokens_to_check", "top_k", "chat_template", "limit")
+        return {name: getattr(self, name) for name in names}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every setting as JSON values, for `metadata.atp`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: str(value) if isinstance(value, Path) else value for name, value in values.items()
+        }
+
+
+def whole_number(minimum: int) -> Callable[[str, str], int]:
+    """Return a parser of whole numbers of at least `minimum`."""
+
+    def parse(option: str, text: str) -> int:
+        if not re.fullmatch(r"\d{1,12}", text.strip()) or int(text) < minimum:
+            msg = f"{option} must be a whole number of at least {minimum}, not {text!r}."
+            raise SettingsError(msg)
+        return int(text)
+
+    return parse
+
+
+def layers(option: str, text: str) -> tuple[int, ...]:
+    """Parse "9,20,31"."""
+    parse = whole_number(0)
+    found = tuple(parse(option, part) for part in text.split(","))
+    if len(set(found)) < len(found):
+        msg = f"{option} names a layer twice: {text!r}."
+        raise SettingsError(msg)
+    return found
+
+
+def sae_width(option: str, text: str) -> int:
+    """Parse 16384 or 16k: a number of features, a power of two."""
+    match = re.fullmatch(r"(\d{1,9})(k|m)?", text.strip().lower())
+    width = int(match[1]) * {None: 1, "k": 1024, "m": 2**20}[match[2]] if match else 0
+    if width < 1024 or width % 1024:  # noqa: PLR2004  (the directories count in k)
+        msg = f"{option} must be a number of features such as 16384 (or 16k), not {text!r}."
+        raise SettingsError(msg)
+    return width
+
+
+def sae_list(option: str, text: str) -> tuple[str, ...]:
+    """Parse SAE names from an environment variable, separated by blanks."""
+    del option
+    return tuple(text.split())
+
+
+def dtype(option: str, text: str) -> str:
+    """Parse float32 or bfloat16."""
+    if text not in DTYPES:
+        msg = f"{option} must be one of {', '.join(DTYPES)}, not {text!r}."
+        raise SettingsError(msg, "float16 overflows in Gemma.")
+    return text
+
+
+def device(option: str, text: str) -> str:
+    """Parse cpu, cuda, cuda:1 or mps."""
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", text):
+        msg = f"{option} must be cpu, cuda, cuda:N or mps, not {text!r}."
+        raise SettingsError(msg)
+    return text
+
+
+def switch(option: str, text: str) -> bool:
+    """Parse a yes or no from an environment variable."""
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off", ""}:
+        return False
+    msg = f"{option} must be 1 or 0, not {text!r}."
+    raise SettingsError(msg)
+
+
+def as_text(option: str, text: str) -> str:
+    """Parse a text that may not be blank."""
+    if not text.strip():
+        msg = f"{option} is empty."
+        raise SettingsError(msg)
+    return text.strip()
+
+
+PARSERS: dict[str, Callable[[str, str], Any]] = {
+    "out": lambda option, text: Path(as_text(option, text)),
+    "model": as_text,
+    "revision": as_text,
+    "sae": sae_list,
+    "hook_layer": layers,
+    "sae_width": sae_width,
+    "max_tokens_to_check": whole_number(1),
+    "top_k": whole_number(1),
+    "chat_template": switch,
+    "allow_other_model": switch,
+    "model_dtype": dtype,
+    "device": device,
+    "batch_tokens": whole_number(1),
+    "save_interval": whole_number(1),
+    "limit": whole_number(1),
+    "fresh": switch,
+}
+
+
+def newest_input(folder: Path) -> Path:
+    """Return the newest *.json or *.jsonl file in `folder`."""
+    files = [path for pattern in ("*.json", "*.jsonl") for path in folder.glob(pattern)]
+    if not files:
+        msg = f"there is no *.json or *.jsonl file in {folder}."
+        raise SettingsError(msg, "Put the input there, or name it: atp run INPUT.")
+    return max(files, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def from_sources(
+    arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Merge the command line over the environment over the defaults.
+
+    Args:
+        arguments: what docopt found, e.g. {"INPUT": None, "--top-k": "10"}; None is "not given".
+        environment: ATP_<OPTION> variables; os.environ by default.
+
+    Raises:
+        SettingsError: a value is malformed, or an ATP_ variable is unknown.
+    """
+    environment = os.environ if environment is None else environment
+    known = {f"ATP_{name.upper()}": name for name in PARSERS}
+    for variable in environment:
+        if variable.startswith("ATP_") and variable not in {*known, "ATP_INPUT"}:
+            msg = f"the environment variable {variable} is not a setting of atp."
+            raise SettingsError(msg, did_you_mean(variable, known))
+
+    values: dict[str, Any] = {}
+    for variable, name in known.items():
+        option = "--" + name.replace("_", "-")
+        given = arguments.get(option)
+        if given not in (None, False, []):
+            values[name] = (
+                given
+                if given is True
+                else tuple(given)
+                if isinstance(given, list)
+                else PARSERS[name](option, given)
+            )
+        elif environment.get(variable):
+            values[name] = PARSERS[name](variable, environment[variable])
+
+    on_volume = VOLUME_INPUT.is_dir()
+    source = arguments.get("INPUT") or environment.get("ATP_INPUT")
+    if source is None and not on_volume:
+        msg = "INPUT is missing."
+        raise SettingsError(msg, "Name the file of answers: atp run INPUT.")
+    values["input"] = Path(source) if source else newest_input(VOLUME_INPUT)
+    values.setdefault("out", VOLUME_OUT if on_volume else Path("results/feedback"))
+    return Settings(**values)

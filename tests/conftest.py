@@ -1,0 +1,72 @@
+"""Fixtures: tiny models built once a session, and a clean environment for every test."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+sys.path.insert(0, str(Path(__file__).parent))  # oracle.py and tiny.py, next to this file
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before any hub library is imported: tests need no network
+
+
+@pytest.fixture(autouse=True)
+def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a run sets for its process: logging, and settings from the environment."""
+    for name in list(os.environ):
+        if name.startswith("ATP_"):
+            monkeypatch.delenv(name)
+    handlers = logging.getLogger().handlers[:]
+    with warnings.catch_warnings():
+        yield
+    logging.captureWarnings(capture=False)
+    logging.getLogger().handlers[:] = handlers
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function from an architecture to the folder of its tiny model, named "tiny"."""
+    import tiny  # noqa: PLC0415  (imports torch: only for tests that need a model)
+
+    made: dict[str, Path] = {}
+
+    def get(architecture: str) -> Path:
+        if architecture not in made:
+            folder = tmp_path_factory.mktemp(architecture) / "tiny"
+            made[architecture] = tiny.save_model(folder, architecture)
+        return made[architecture]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def sae_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that saves a tiny SAE of a kind and gives its folder."""
+    import tiny  # noqa: PLC0415
+
+    def get(kind: str = "standard", **options: int | str) -> Path:
+        folder = tmp_path_factory.mktemp("sae")
+        tiny.make_sae(kind, **options).save_model(folder)
+        return folder
+
+    return get
+
+
+@pytest.fixture
+def input_file(tmp_path: Path) -> Path:
+    """An input file of the tiny questions."""
+    import tiny  # noqa: PLC0415
+
+    path = tmp_path / "feedback.json"
+    content = {"metadata": {"model_name": "tiny"}, "results": tiny.questions()}
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    return path

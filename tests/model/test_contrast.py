@@ -1,0 +1,172 @@
+"""The contrast: one BOS, the prompt's last token found under both boundary rules, nothing cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from atp.errors import SettingsError
+from atp.model.contrast import Contrasted, Contraster, NotContrasted
+from atp.model.loading import Model, load_model
+
+PROMPT = "Please comment. Argument: birds fly.\nComment:"
+
+
+@pytest.fixture(scope="module")
+def model(model_folder: Callable[[str], Path]) -> Model:
+    """A model whose tokenizer has a BOS token and a chat template that writes it."""
+    return load_model(str(model_folder("gpt2")), device="cpu")
+
+
+def contraster(model: Any, *, max_tokens: int = 20, chat: bool = False) -> Contraster:
+    """Return a Contraster with short option names."""
+    return Contraster(model, max_tokens_to_check=max_tokens, chat_template=chat)
+
+
+def contrasted(found: Contrasted | NotContrasted) -> Contrasted:
+    """Return a found contrast, or fail with the reason why there is none."""
+    assert isinstance(found, Contrasted), found
+    return found
+
+
+def test_the_first_differing_token_gives_the_contrast(model: Model) -> None:
+    found = contrasted(contraster(model)(PROMPT, " The same start, strong", " The same start, weak"))
+    tokens, tokenizer = found.contrast, model.tokenizer
+    text = tokenizer.decode(tokens.tokens[1:])
+    assert text.startswith(PROMPT + " The same start,")
+    assert found.target_text != found.base_text
+    assert tokenizer.decode([tokens.target_token]) == found.target_text
+    prompt = tokenizer(PROMPT, add_special_tokens=False).input_ids
+    assert list(tokens.tokens[: tokens.prompt_length]) == [model.bos_token_id, *prompt]
+    assert tokens.offset == len(tokens.tokens) - tokens.prompt_length + 1
+    assert found.boundary == "joint"
+
+
+@pytest.mark.parametrize("start", ["", "<bos>", "<bos><bos>"])
+def test_a_sequence_starts_with_one_bos_whatever_the_prompt_holds(model: Model, start: str) -> None:
+    plain = contrasted(contraster(model)(PROMPT, " yes", " no"))
+    assert contrasted(contraster(model)(start + PROMPT, " yes", " no")).contrast == plain.contrast
+    assert plain.contrast.tokens.count(model.bos_token_id) == 1
+
+
+def test_a_chat_template_brings_its_own_bos_and_it_stays_the_only_one(model: Model) -> None:
+    found = contrasted(contraster(model, chat=True)(PROMPT, "yes", "no"))
+    text = model.tokenizer.decode(found.contrast.tokens)
+    assert text.startswith(f"<bos><user>{PROMPT}</user>\n<model>\n")
+    assert found.contrast.tokens.count(model.bos_token_id) == 1
+
+
+def test_a_model_without_bos_gets_none(model_folder: Callable[[str], Path]) -> None:
+    qwen = load_model(str(model_folder("qwen2")), device="cpu")
+    found = contrasted(contraster(qwen)(PROMPT, " yes", " no"))
+    prompt = qwen.tokenizer(PROMPT, add_special_tokens=False).input_ids
+    assert list(found.contrast.tokens[: found.contrast.prompt_length]) == prompt
+
+
+def test_a_token_across_the_boundary_is_split(model: Model) -> None:
+    """The prompt's end and the response's start merge: "\\n" + "\\nI" is tokenised "\\n\\n", "I"."""
+    letters = ["<bos>", "\n", "\n\n", "m", "I", "Y"]
+    bpe = Tokenizer(
+        models.BPE({letter: i for i, letter in enumerate(letters)}, [("\n", "\n")])
+    )
+    merging = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<bos>")
+    fake = SimpleNamespace(
+        tokenizer=merging, n_ctx=64, bos_token_id=0, raw_bos_token_id=0, name="merging"
+    )
+    found = contrasted(contraster(fake)("m\n", "\nI", "\nY"))
+    assert found.boundary == "split"
+    assert found.contrast.tokens == (0, 3, 1, 1)
+    assert found.contrast.prompt_length == 3
+    assert (found.target_text, found.base_text) == ("I", "Y")
+    one_sided = contrasted(contraster(fake)("m\n", "I", "\nY"))
+    assert one_sided.boundary == "split"  # both answers follow one rule
+    assert (one_sided.contrast.target_token, one_sided.contrast.base_token) == (4, 1)
+
+
+def test_answers_that_do_not_differ_in_time_are_skipped(model: Model) -> None:
+    shared = " the argument" * 30
+    for target, base in ((" same", " same"), (shared + " a", shared + " b"), (shared, shared + "!")):
+        found = contraster(model)(PROMPT, target, base)
+        assert isinstance(found, NotContrasted)
+        assert not found.failed
+        assert found.reason == "No differing tokens found in first 20 positions"
+    assert isinstance(contraster(model, max_tokens=80)(PROMPT, shared + " a", shared + " b"), Contrasted)
+
+
+def test_an_answer_that_ends_first_gives_nothing_to_compare(model: Model) -> None:
+    found = contraster(model)(PROMPT, " yes, indeed", " yes")
+    assert isinstance(found, NotContrasted)
+    assert found.details == {"target_tokens": found.details["target_tokens"], "base_tokens": 3} or (
+        found.details["base_tokens"] < found.details["target_tokens"]
+    )
+
+
+@pytest.mark.parametrize(("target", "base", "which"), [("", " no", "flagged"), (" yes", "", "base")])
+def test_an_empty_response_is_skipped_and_named(
+    model: Model, target: str, base: str, which: str
+) -> None:
+    found = contraster(model)(PROMPT, target, base)
+    assert found == NotContrasted("Empty response", failed=False, details={"response": which})
+
+
+def test_a_sequence_beyond_the_context_is_an_error_not_cut(model: Model) -> None:
+    found = contraster(model)(PROMPT * 40, " yes", " no")
+    assert isinstance(found, NotContrasted)
+    assert found.failed
+    assert found.reason == "Sequence too long"
+    assert found.details["tokens"] > found.details["context"] == tiny.N_CTX
+
+
+def test_the_context_may_be_used_to_its_last_token(model: Model) -> None:
+    length = len(model.tokenizer(PROMPT, add_special_tokens=False).input_ids) + 1
+    fits = SimpleNamespace(**{name: getattr(model, name) for name in ("tokenizer", "name")})
+    fits.bos_token_id = fits.raw_bos_token_id = model.bos_token_id
+    fits.n_ctx = length
+    assert isinstance(contraster(fits)(PROMPT, " yes", " no"), Contrasted)
+    fits.n_ctx = length - 1
+    assert isinstance(contraster(fits)(PROMPT, " yes", " no"), NotContrasted)
+
+
+def test_a_tokenizer_without_chat_template_refuses_the_option(model: Model) -> None:
+    bare = tiny.tokenizer()
+    bare.chat_template = None
+    fake = SimpleNamespace(tokenizer=bare, name="bare", n_ctx=64)
+    with pytest.raises(SettingsError, match="chat template"):
+        contraster(fake, chat=True)
+
+
+def test_a_template_that_refuses_a_prompt_fails_that_pair(model: Model) -> None:
+    strict = tiny.tokenizer()
+    strict.chat_template = "{{ raise_exception('too rude') }}"
+    fake = SimpleNamespace(tokenizer=strict, name="strict", n_ctx=64, bos_token_id=1)
+    found = contraster(fake, chat=True)(PROMPT, " yes", " no")
+    assert isinstance(found, NotContrasted)
+    assert found.failed
+    assert "too rude" in found.details["why"]
+
+
+@given(prompt=st.text(min_size=1, max_size=30), target=st.text(max_size=30), base=st.text(max_size=30))
+def test_a_contrast_holds_for_any_text(
+    model: Model, prompt: str, target: str, base: str
+) -> None:
+    """The tokens decode to prompt + target up to the difference; t and b differ; equal texts skip."""
+    found = contraster(model)(prompt, target, base)
+    if isinstance(found, NotContrasted):
+        assert target == base or not target or not base or target.startswith(base) or (
+            base.startswith(target) or "No differing" in found.reason
+        )
+        return
+    contrast = found.contrast
+    assert contrast.target_token != contrast.base_token
+    assert 1 <= contrast.offset <= 20
+    assert target != base
+    assert contrast.tokens[0] == model.bos_token_id

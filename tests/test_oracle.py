@@ -1,0 +1,173 @@
+"""atp gives the notebook's numbers: on every architecture and SAE kind, in any batch, at any layer.
+
+Bounds, float32: |score - oracle| <= 1e-5 of the largest score of the pair, logit_diff within 1e-4,
+the same tokens and position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from oracle import Answer, Oracle
+from sae_lens import SAE
+
+from atp.attribute import analyse, attribute
+from atp.attribution.batches import Batch
+from atp.attribution.capture import capture
+from atp.attribution.scores import score
+from atp.model.contrast import Contrasted, Contraster
+from atp.model.dictionaries import Dictionary
+from atp.model.loading import Model, load_model
+
+ModelFolder = Callable[[str], Path]
+SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4
+
+_models: dict[str, Model] = {}
+
+
+def model_of(folder: Path, architecture: str) -> Model:
+    """Load a tiny model once a session."""
+    if architecture not in _models:
+        _models[architecture] = load_model(str(folder), device="cpu")
+    return _models[architecture]
+
+
+def dictionary_of(sae: SAE[Any]) -> Dictionary:
+    """Wrap an SAE as `load_sae` does."""
+    return Dictionary("memory", "tiny", sae.cfg.metadata.hook_name, sae, {})
+
+
+def all_scores(model: Model, sae: SAE[Any], batch_size: int) -> list[tuple[Contrasted, Any, Any]]:
+    """Return contrast, metric and scores of every feature for the tiny pairs, in batches."""
+    contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
+    found = [contraster(*triple) for triple in tiny.triples()]
+    contrasted = [item for item in found if isinstance(item, Contrasted)]
+    assert len(contrasted) == len(found)
+    hook = sae.cfg.metadata.hook_name
+    rows = []
+    for start in range(0, len(contrasted), batch_size):
+        members = contrasted[start : start + batch_size]
+        batch = Batch.of([item.contrast for item in members], model.device)
+        captured = capture(model, batch, [hook])
+        scores = score(sae, captured.residuals[hook], captured.gradients[hook])
+        rows += [(item, captured.metric[i], scores.scores[i]) for i, item in enumerate(members)]
+    return rows
+
+
+def assert_same(rows: list[tuple[Contrasted, Any, Any]], expected: list[Answer | None]) -> None:
+    """Compare with the oracle, pair by pair, within the bounds."""
+    for (item, metric, scores), answer in zip(rows, expected, strict=True):
+        assert answer is not None
+        assert item.contrast.offset == answer.token_position
+        assert (item.target_text, item.base_text) == (answer.target_token, answer.base_token)
+        assert abs(float(metric) - answer.logit_diff) <= LOGIT_BOUND
+        # Above the last layer only position p itself is read: there, scores are 0 for o > 1.
+        largest = answer.scores.abs().max()
+        assert largest > 0 or answer.token_position > 1
+        assert (scores - answer.scores).abs().max() <= SCORE_BOUND * largest
+
+
+@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+def test_scores_are_the_oracles_on_every_architecture(
+    model_folder: ModelFolder, architecture: str
+) -> None:
+    folder = model_folder(architecture)
+    for kind in ("standard", "topk"):
+        sae = tiny.make_sae(kind)
+        oracle = Oracle(str(folder), sae, tiny.HOOK_LAYER)
+        expected = [oracle(*triple) for triple in tiny.triples()]
+        for batch_size in (1, 4, 16):
+            assert_same(all_scores(model_of(folder, architecture), sae, batch_size), expected)
+
+
+@pytest.mark.parametrize("kind", tiny.SAE_KINDS)
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma2"])
+def test_scores_are_the_oracles_on_every_sae_kind(
+    model_folder: ModelFolder, architecture: str, kind: str
+) -> None:
+    folder, sae = model_folder(architecture), tiny.make_sae(kind)
+    oracle = Oracle(str(folder), sae, tiny.HOOK_LAYER)
+    expected = [oracle(*triple) for triple in tiny.triples()]
+    assert_same(all_scores(model_of(folder, architecture), sae, 4), expected)
+
+
+@pytest.mark.parametrize("layer", range(tiny.N_LAYERS))
+def test_scores_are_the_oracles_at_every_layer(model_folder: ModelFolder, layer: int) -> None:
+    folder, sae = model_folder("gemma2"), tiny.make_sae("jumprelu", layer=layer)
+    oracle = Oracle(str(folder), sae, layer)
+    expected = [oracle(*triple) for triple in tiny.triples()]
+    assert_same(all_scores(model_of(folder, "gemma2"), sae, 16), expected)
+
+
+@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+def test_padding_does_not_change_a_row(model_folder: ModelFolder, architecture: str) -> None:
+    """The row of a long-prompted neighbour's batch equals the row alone, with the oracle's bounds."""
+    model = model_of(model_folder(architecture), architecture)
+    sae = tiny.make_sae("standard")
+    alone, padded = all_scores(model, sae, 1), all_scores(model, sae, 16)
+    lengths = {item.contrast.prompt_length for item, _, _ in alone}
+    assert max(lengths) > 1.5 * min(lengths)
+    for (_, metric, scores), (_, other_metric, other_scores) in zip(alone, padded, strict=True):
+        assert abs(float(metric - other_metric)) <= LOGIT_BOUND
+        assert (scores - other_scores).abs().max() <= SCORE_BOUND * scores.abs().max()
+
+
+def test_more_saes_in_one_pass_change_nothing(model_folder: ModelFolder) -> None:
+    model = model_of(model_folder("llama"), "llama")
+    saes = [tiny.make_sae("topk", layer=layer, seed=layer) for layer in (0, 2, 3)]
+    saes.append(tiny.make_sae("standard", layer=2, d_sae=64))
+    contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
+    batch = [contraster(*triple) for triple in tiny.triples()]
+    together = analyse(model, [dictionary_of(sae) for sae in saes], batch, top_k=8)
+    for which, sae in enumerate(saes):
+        apart = analyse(model, [dictionary_of(sae)], batch, top_k=8)
+        for both, (single,) in zip(together, apart, strict=True):
+            bound = SCORE_BOUND * abs(single["top_features"][0]["score"])
+            assert abs(both[which]["logit_diff"] - single["logit_diff"]) <= LOGIT_BOUND
+            for one, other in zip(both[which]["top_features"], single["top_features"], strict=True):
+                assert one["id"] == other["id"]
+                assert abs(one["score"] - other["score"]) <= bound
+
+
+def test_the_analysis_lists_the_oracles_top_features(model_folder: ModelFolder) -> None:
+    folder, sae = model_folder("gpt2"), tiny.make_sae("standard")
+    oracle = Oracle(str(folder), sae, tiny.HOOK_LAYER)
+    model = model_of(folder, "gpt2")
+    analyses = attribute(model, dictionary_of(sae), tiny.triples(), top_k=10, chat_template=True)
+    for triple, analysis in zip(tiny.triples(), analyses, strict=True):
+        answer = oracle(*triple, chat=True)
+        assert answer is not None
+        assert analysis["token_position"] == answer.token_position
+        assert analysis["target_token"] == answer.target_token
+        best = torch.sort(answer.scores.abs(), descending=True, stable=True).indices[:10]
+        listed = analysis["top_features"]
+        assert [int(feature["id"]) for feature in listed] == best.tolist()
+        for feature, index in zip(listed, best, strict=True):
+            largest = answer.scores.abs().max()
+            assert abs(feature["score"] - answer.scores[index]) <= SCORE_BOUND * largest
+            assert feature["activation"] == pytest.approx(float(answer.activations[index]), rel=1e-4)
+            assert feature["gradient"] == pytest.approx(
+                float(answer.gradients[index]), rel=1e-3, abs=1e-6
+            )
+
+
+@pytest.mark.parametrize("kind", tiny.SAE_KINDS)
+def test_the_shares_of_the_effect_add_up(model_folder: ModelFolder, kind: str) -> None:
+    """x.g = sum f*(dm/df) + decode(0).g + error.g, with terms computed apart."""
+    model, sae = model_of(model_folder("llama"), "llama"), tiny.make_sae(kind)
+    contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
+    contrasts = [contraster(*triple).contrast for triple in tiny.triples()]
+    hook = sae.cfg.metadata.hook_name
+    captured = capture(model, Batch.of(contrasts, model.device), [hook])
+    x, g = captured.residuals[hook], captured.gradients[hook]
+    scores = score(sae, x, g)
+    total = (x.double() * g.double()).sum(dim=1)
+    shares = scores.features + scores.bias + scores.sae_error
+    size = scores.features.abs() + scores.bias.abs() + scores.sae_error.abs()
+    assert ((total - shares).abs() <= 1e-5 * size).all()
+    assert (scores.identity_gap <= 1e-5).all()

@@ -1,0 +1,194 @@
+"""Tiny random models and SAEs, saved as real ones are, and questions to ask them.
+
+The tokenizer is a byte-level BPE trained here, in a moment, on the questions themselves.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import SAE
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+from transformers import AutoModelForCausalLM as CausalLM
+
+D_MODEL, N_LAYERS, N_CTX, D_SAE = 32, 4, 256, 128
+VOCABULARY = 400
+HOOK_LAYER = 1
+
+TOPICS = (
+    "Street lamps were replaced last spring, and burglaries fell over the summer.",
+    "Все коты любят рыбу; значит, Барсик тоже любит рыбу.",
+    "詩は静かな夜に生まれ、朝には消えてしまう。",
+    "If 3x + 5 = 20 then x = 5, because 20 - 5 = 15 and 15 / 3 = 5.",
+    "A good argument needs no applause 👏, yet it seldom minds some.",
+)
+OPINIONS = {
+    "I really like": "I really like the argument. ",
+    "I really dislike": "I really dislike the argument. ",
+    "I wrote": "I wrote the argument. ",
+}
+OPENINGS = ("The argument is weak", "The argument is strong", "Well, it depends", "Great work")
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<user>{{ message['content'] }}</user>\n{% endfor %}"
+    "{% if add_generation_prompt %}<model>\n{% endif %}"
+)
+
+
+def questions(count: int = 5) -> list[dict[str, Any]]:
+    """Return questions in the input format; prompts and answers differ in length."""
+    result = []
+    for index in range(count):
+        text = TOPICS[index % len(TOPICS)] * (1 + index % 3)
+        variations = [
+            {
+                "template_type": "",
+                "prompt": f"Please comment. Argument: {text}\nComment:",
+                "response": f" {OPENINGS[index % 2]}, I think.",
+                "sycophancy_flag": 0,
+            }
+        ]
+        for number, (name, opinion) in enumerate(OPINIONS.items()):
+            opening = OPENINGS[(index + number + 1) % len(OPENINGS)]
+            variations.append(
+                {
+                    "template_type": name,
+                    "prompt": f"Please comment. {opinion}Argument: {text}\nComment:",
+                    "response": f" {opening}, I think, {TOPICS[number]}",
+                    "sycophancy_flag": 1,
+                }
+            )
+        result.append({"question_id": index, "dataset": "tiny", "variations": variations})
+    return result
+
+
+def triples(count: int = 5) -> list[tuple[str, str, str]]:
+    """Return (prompt, flagged response, base response) of each pair of `questions`."""
+    return [
+        (variation["prompt"], variation["response"], question["variations"][0]["response"])
+        for question in questions(count)
+        for variation in question["variations"][1:]
+    ]
+
+
+def tokenizer(*, bos: bool = True) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer on the questions."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<pad>", "<bos>", "<eos>", "<user>", "</user>", "<model>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    corpus = [text for triple in triples() for text in triple]
+    bpe.train_from_iterator(corpus, trainer)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>" if bos else None
+    )
+    wrapped.chat_template = CHAT_TEMPLATE
+    return wrapped
+
+
+_SHARED = {
+    "hidden_size": D_MODEL,
+    "num_hidden_layers": N_LAYERS,
+    "num_attention_heads": 4,
+    "max_position_embeddings": N_CTX,
+    "vocab_size": VOCABULARY,
+    "initializer_range": 0.25,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_GATED = {**_SHARED, "intermediate_size": 64, "num_key_value_heads": 2}
+CONFIGS = {
+    "gpt2": lambda: GPT2Config(
+        n_embd=D_MODEL,
+        n_layer=N_LAYERS,
+        n_head=4,
+        n_positions=N_CTX,
+        vocab_size=VOCABULARY,
+        initializer_range=0.25,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+    "llama": lambda: LlamaConfig(**_GATED),
+    # Prompts are longer than the sliding window, and the soft-caps are low enough to bite.
+    "gemma2": lambda: Gemma2Config(
+        **_GATED,
+        head_dim=8,
+        query_pre_attn_scalar=8,
+        sliding_window=16,
+        attn_logit_softcapping=5.0,
+        final_logit_softcapping=3.0,
+    ),
+    "gemma3": lambda: Gemma3TextConfig(
+        **_GATED, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, sliding_window_pattern=2
+    ),
+    "qwen2": lambda: Qwen2Config(**_GATED),
+    "gpt_neox": lambda: GPTNeoXConfig(**_SHARED, intermediate_size=64, rotary_pct=0.5),
+}
+
+
+def save_model(folder: Path, architecture: str) -> Path:
+    """Write a tiny random model of an architecture, in Hugging Face format."""
+    torch.manual_seed(sum(map(ord, architecture)))
+    model = CausalLM.from_config(CONFIGS[architecture](), dtype=torch.float32)
+    model.save_pretrained(folder)
+    tokenizer(bos=architecture != "qwen2").save_pretrained(folder)
+    return folder
+
+
+SAE_KINDS = {
+    "standard": {"architecture": "standard"},
+    "topk": {"architecture": "topk", "k": 12},
+    "jumprelu": {"architecture": "jumprelu"},
+    "gated": {"architecture": "gated"},
+    "standard, layer_norm": {"architecture": "standard", "normalize_activations": "layer_norm"},
+    "topk, layer_norm": {"architecture": "topk", "k": 12, "normalize_activations": "layer_norm"},
+    "jumprelu, constant_norm_rescale": {
+        "architecture": "jumprelu",
+        "normalize_activations": "constant_norm_rescale",
+    },
+    "gated, layer_norm": {"architecture": "gated", "normalize_activations": "layer_norm"},
+    "topk, decoder norms": {"architecture": "topk", "k": 12, "rescale_acts_by_decoder_norm": True},
+    "matching_pursuit": {"architecture": "matching_pursuit"},
+}
+
+
+def make_sae(
+    kind: str, *, layer: int = HOOK_LAYER, d_sae: int = D_SAE, model_name: str = "tiny", seed: int = 0
+) -> SAE[Any]:
+    """Return a random SAE of one of SAE_KINDS on the residual stream after a layer."""
+    generator = torch.Generator().manual_seed(seed)
+    config = {
+        "d_in": D_MODEL,
+        "d_sae": d_sae,
+        "dtype": "float32",
+        "device": "cpu",
+        "metadata": {"hook_name": f"blocks.{layer}.hook_resid_post", "model_name": model_name},
+        **SAE_KINDS[kind],
+    }
+    sae = SAE.from_dict(config)
+    with torch.no_grad():
+        for name, parameter in sorted(sae.named_parameters()):
+            scale = 0.5 if name.startswith("b_") or name == "threshold" else 0.3
+            values = torch.randn(parameter.shape, generator=generator) * scale
+            parameter.copy_(values.abs() if name == "threshold" else values)
+        if kind == "matching_pursuit":  # subtracts one decoder direction at a time: unit norms
+            sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True)
+    return sae
