@@ -13,10 +13,10 @@ __version__ = version("atp")
 _HOME_OF = {
     "load_model": "atp.model.loading",
     "load_sae": "atp.model.dictionaries",
-    "attribute": "atp.attribute",
+    "attribute": "atp.scoring",
 }
 
-__all__ = ["__version__", "attribute", "load_model", "load_sae"]  # noqa: F822  (lazy, below)
+__all__ = ["__version__", "attribute", "load_model", "load_sae"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (functions of several types)

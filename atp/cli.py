@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         frame = error.__traceback__
         while frame is not None and frame.tb_next is not None:
             frame = frame.tb_next
-        log.error(
+        log.error(  # noqa: TRY400  (one line, no traceback)
             "atp.bug",
             error=f"{type(error).__name__}: {error}",
             where=f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "",

@@ -20,14 +20,14 @@ from atp.dataset.pairs import BrokenPair, Pair, PairKey
 from atp.dataset.results import write_results
 from atp.errors import ExitCode, StoppedError
 from atp.log import progress
-from atp.model.names import check_model_name, check_sae_spec
+from atp.model.names import check_model_name, check_sae_spec, check_same_model
 from atp.signals import StopRequest, stop_on_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from atp.attribute import Analysis
+    from atp.dataset.journal import Analysis
     from atp.dataset.reader import Survey
     from atp.model.contrast import Contrasted
     from atp.model.dictionaries import Dictionary
@@ -57,7 +57,9 @@ def run(settings: Settings) -> tuple[ExitCode, list[Path]]:
     """
     check_model_name(settings.model)
     for spec in settings.sae_specs:
-        check_sae_spec(spec)
+        trained_on = check_sae_spec(spec)
+        if not settings.allow_other_model:
+            check_same_model(settings.model, trained_on, spec)
     began = time.monotonic()
     with output.held(settings.out):
         survey = reader.survey(settings.input)
@@ -81,9 +83,9 @@ def run(settings: Settings) -> tuple[ExitCode, list[Path]]:
 
 def _load(settings: Settings) -> tuple[Model, list[Dictionary]]:
     began = time.monotonic()
-    from atp.attribute import check_dictionaries  # noqa: PLC0415  (imports torch)
     from atp.model.dictionaries import load_sae  # noqa: PLC0415
     from atp.model.loading import load_model  # noqa: PLC0415
+    from atp.scoring import check_dictionaries  # noqa: PLC0415  (imports torch)
 
     model = load_model(
         settings.model,
@@ -92,7 +94,10 @@ def _load(settings: Settings) -> tuple[Model, list[Dictionary]]:
         dtype=settings.model_dtype,
     )
     dictionaries = [load_sae(spec, device=model.device) for spec in settings.sae_specs]
-    check_dictionaries(model, dictionaries, allow_other_model=settings.allow_other_model)
+    for dictionary in dictionaries:
+        if not settings.allow_other_model:  # once more: some SAEs tell their model only now
+            check_same_model(settings.model, dictionary.trained_on, dictionary.spec)
+    check_dictionaries(model, dictionaries)
     log.info(
         "model.loaded",
         model=model.name,
@@ -176,9 +181,9 @@ class _Task:
         return [self.settings.out / name for name in self.journal.header["results"]]
 
     def _score(self, advance: Callable[[int], None]) -> None:
-        from atp.attribute import without_contrast  # noqa: PLC0415  (imports torch)
         from atp.attribution.batches import plan  # noqa: PLC0415
         from atp.model.contrast import Contrasted, Contraster  # noqa: PLC0415
+        from atp.scoring import without_contrast  # noqa: PLC0415  (imports torch)
 
         contraster = Contraster(
             self.model,
@@ -223,7 +228,7 @@ class _Task:
 
     def _analyse(self, batch: list[Contrasted]) -> list[list[Analysis]]:
         """Run a batch; when it fails, halve it, so that one pair never costs another its result."""
-        from atp.attribute import analyse  # noqa: PLC0415  (imports torch)
+        from atp.scoring import analyse  # noqa: PLC0415  (imports torch)
 
         try:
             return analyse(self.model, self.dictionaries, batch, self.settings.top_k)
@@ -238,7 +243,7 @@ class _Task:
         return self._analyse(batch[:half]) + self._analyse(batch[half:])
 
     def _add(self, key: PairKey, analyses: list[Analysis], advance: Callable[[int], None]) -> None:
-        """Journal a pair's analyses (a single one holds for every SAE), unless it is done already."""
+        """Journal a pair's analyses, unless it is done; a single one holds for every SAE."""
         if self.journal.is_done(key):
             return
         if len(analyses) < len(self.dictionaries):

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask for a stop; the run stops when its batch is done. A second one is at once."""
+"""SIGTERM and SIGINT ask for a stop: the run stops when its batch is done, or at the second one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The notebook's procedure, written plainly and slowly: what every faster path is compared with.
 
 One pair at a time: the whole text in one pass of the plain Hugging Face model, gradients through
-everything, the SAE inside a forward hook on the layer, full logits. Nothing here is shared with atp.
+everything, the SAE inside a forward hook on the layer, full logits. Nothing is shared with atp.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ class Answer:
 class Oracle:
     """A plain model, its tokenizer, and an SAE on the output of one layer."""
 
-    def __init__(self, model_folder: str, sae: SAE[Any], layer: int) -> None:
+    def __init__(
+        self, model_folder: str, sae: SAE[Any], layer: int, gguf_file: str | None = None
+    ) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(
-            model_folder, dtype=torch.float32, attn_implementation="eager"
+            model_folder, dtype=torch.float32, attn_implementation="eager", gguf_file=gguf_file
         ).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(model_folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(model_folder, gguf_file=gguf_file)
         self.sae = sae
         kind = self.model.config.model_type
         self.layer = LAYERS_OF.get(kind, lambda model: model.model.layers)(self.model)[layer]
@@ -100,7 +102,7 @@ class Oracle:
         ids, p, o, t, b = found
         kept: list[torch.Tensor] = []
 
-        def splice_sae(_module: object, _inputs: object, output: Any) -> Any:  # noqa: ANN401
+        def splice_sae(_module: object, _inputs: object, output: Any) -> Any:
             x = output[0] if isinstance(output, tuple) else output
             features = self.sae.encode(x.detach()).detach().requires_grad_()
             kept.append(features)

@@ -111,9 +111,7 @@ def test_the_defaults_run_offline_and_give_the_oracles_numbers(
     release = get_pretrained_saes_directory()[RELEASE]
     cached = hub / "hub" / f"models--{release.repo_id.replace('/', '--')}" / "snapshots" / COMMIT
     with np.load(cached / release.saes_map[SAE_ID] / "params.npz") as arrays:
-        weights = {
-            name: torch.tensor(value).float() for name, value in arrays.items()
-        }
+        weights = {name: torch.tensor(value).float() for name, value in arrays.items()}
     sae = SAE.from_dict(
         {"architecture": "jumprelu", "d_in": WIDTH, "d_sae": D_SAE, "apply_b_dec_to_input": False}
     )

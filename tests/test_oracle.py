@@ -16,13 +16,13 @@ import torch
 from oracle import Answer, Oracle
 from sae_lens import SAE
 
-from atp.attribute import analyse, attribute
 from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
 from atp.attribution.scores import score
 from atp.model.contrast import Contrasted, Contraster
 from atp.model.dictionaries import Dictionary
 from atp.model.loading import Model, load_model
+from atp.scoring import analyse, attribute
 
 ModelFolder = Callable[[str], Path]
 SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4
@@ -106,7 +106,7 @@ def test_scores_are_the_oracles_at_every_layer(model_folder: ModelFolder, layer:
 
 @pytest.mark.parametrize("architecture", tiny.CONFIGS)
 def test_padding_does_not_change_a_row(model_folder: ModelFolder, architecture: str) -> None:
-    """The row of a long-prompted neighbour's batch equals the row alone, with the oracle's bounds."""
+    """A row among longer neighbours equals the row alone, within the oracle's bounds."""
     model = model_of(model_folder(architecture), architecture)
     sae = tiny.make_sae("standard")
     alone, padded = all_scores(model, sae, 1), all_scores(model, sae, 16)
@@ -150,7 +150,9 @@ def test_the_analysis_lists_the_oracles_top_features(model_folder: ModelFolder) 
         for feature, index in zip(listed, best, strict=True):
             largest = answer.scores.abs().max()
             assert abs(feature["score"] - answer.scores[index]) <= SCORE_BOUND * largest
-            assert feature["activation"] == pytest.approx(float(answer.activations[index]), rel=1e-4)
+            assert feature["activation"] == pytest.approx(
+                float(answer.activations[index]), rel=1e-4
+            )
             assert feature["gradient"] == pytest.approx(
                 float(answer.gradients[index]), rel=1e-3, abs=1e-6
             )

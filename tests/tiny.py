@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from sae_lens import SAE
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM as CausalLM
 from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
@@ -20,7 +21,6 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
-from transformers import AutoModelForCausalLM as CausalLM
 
 D_MODEL, N_LAYERS, N_CTX, D_SAE = 32, 4, 256, 128
 VOCABULARY = 400
@@ -41,7 +41,8 @@ OPINIONS = {
 OPENINGS = ("The argument is weak", "The argument is strong", "Well, it depends", "Great work")
 
 CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}<user>{{ message['content'] }}</user>\n{% endfor %}"
+    "{{ bos_token }}"
+    "{% for message in messages %}<user>{{ message['content'] }}</user>\n{% endfor %}"
     "{% if add_generation_prompt %}<model>\n{% endif %}"
 )
 
@@ -96,7 +97,10 @@ def tokenizer(*, bos: bool = True) -> PreTrainedTokenizerFast:
     corpus = [text for triple in triples() for text in triple]
     bpe.train_from_iterator(corpus, trainer)
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>" if bos else None
+        tokenizer_object=bpe,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>" if bos else None,
     )
     wrapped.chat_template = CHAT_TEMPLATE
     return wrapped
@@ -171,7 +175,12 @@ SAE_KINDS = {
 
 
 def make_sae(
-    kind: str, *, layer: int = HOOK_LAYER, d_sae: int = D_SAE, model_name: str = "tiny", seed: int = 0
+    kind: str,
+    *,
+    layer: int = HOOK_LAYER,
+    d_sae: int = D_SAE,
+    model_name: str = "tiny",
+    seed: int = 0,
 ) -> SAE[Any]:
     """Return a random SAE of one of SAE_KINDS on the residual stream after a layer."""
     generator = torch.Generator().manual_seed(seed)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,20 @@ class Contrast:
 class Batch:
     """Padded tensors of several contrasts, on one device."""
 
-    prefix_ids: Tensor
-    """(batch, prefix), left-padded."""
-    prefix_mask: Tensor
-    """(batch, prefix), 1 for real tokens."""
-    tail_ids: Tensor
-    """(batch, tail), right-padded."""
-    tail_mask: Tensor
-    """(batch, tail), 1 for real tokens."""
-    prompt_last: Tensor
-    """p of each row, (batch,)."""
-    offsets: Tensor
-    """o of each row, (batch,)."""
-    contrast_tokens: Tensor
-    """Target and base token of each row, (batch, 2)."""
+    prefix_ids: Int[Tensor, "batch prefix"]
+    """Left-padded."""
+    prefix_mask: Int[Tensor, "batch prefix"]
+    """1 for real tokens."""
+    tail_ids: Int[Tensor, "batch tail"]
+    """Right-padded."""
+    tail_mask: Int[Tensor, "batch tail"]
+    """1 for real tokens."""
+    prompt_last: Int[Tensor, " batch"]
+    """p of each row."""
+    offsets: Int[Tensor, " batch"]
+    """o of each row."""
+    contrast_tokens: Int[Tensor, "batch 2"]
+    """Target and base token of each row."""
 
     @classmethod
     def of(cls, contrasts: Sequence[Contrast], device: torch.device) -> Batch:
@@ -76,7 +76,9 @@ class Batch:
                     (contrast.target_token, contrast.base_token),
                 )
             )
-        return cls(*(torch.tensor(column, device=device) for column in zip(*rows, strict=True)))
+        columns = zip(*rows, strict=True)
+        # An empty prefix is integer, too: without a dtype it would be float.
+        return cls(*(torch.tensor(column, dtype=torch.long, device=device) for column in columns))
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -18,9 +18,11 @@ Attribution patching: Nanda 2023, https://www.neelnanda.io/mechanistic-interpret
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from atp.attribution.batches import Batch, Contrast
 
@@ -28,9 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from torch import Tensor
 
-
+@runtime_checkable
 class LanguageModel(Protocol):
     """What capturing needs of a model; `atp.model.loading.Model` is one."""
 
@@ -54,6 +55,7 @@ class LanguageModel(Protocol):
         """Return a context in which the hooks are active."""
 
 
+@runtime_checkable
 class Head(Protocol):
     """The unembedding of chosen tokens."""
 
@@ -69,11 +71,11 @@ class HookError(Exception):
 class Capture:
     """What one pass over a batch gives."""
 
-    metric: Tensor
-    """logit_t - logit_b, (batch,), float32."""
-    residuals: Mapping[str, Tensor]
-    """x at each hook point, (batch, *shape of the hook point), in the model's dtype."""
-    gradients: Mapping[str, Tensor]
+    metric: Float[Tensor, " batch"]
+    """logit_t - logit_b, float32."""
+    residuals: dict[str, Float[Tensor, " batch *hook"]]
+    """x at each hook point, in the hook point's shape and the model's dtype."""
+    gradients: dict[str, Float[Tensor, " batch *hook"]]
     """g at each hook point, shaped like x."""
 
 
@@ -82,10 +84,11 @@ class _Probe:
 
     def __init__(self) -> None:
         self.calls = 0
-        self.residual: Tensor | None = None
-        self.zero: Tensor | None = None
+        self.residual = self.zero = torch.empty(0)  # filled by the one call
 
-    def __call__(self, x: Tensor, hook: object) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "batch tail *hook"], hook: object
+    ) -> Float[Tensor, "batch tail *hook"]:
         """Return `x` with the zero added at the first position of the tail."""
         del hook
         self.calls += 1

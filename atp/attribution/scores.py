@@ -10,23 +10,24 @@ x = decode(f) + error and a decoder that is affine in f, the whole first-order e
     x.g = sum_i f_i dm/df_i + decode(0).g + error.g
           features            bias          sae_error
 
-Marks et al. 2024, "Sparse Feature Circuits" (arXiv:2403.19647); Syed et al. 2023 (arXiv:2310.10348).
+Marks et al. 2024, "Sparse Feature Circuits" (arXiv:2403.19647); Syed et al. 2023
+(arXiv:2310.10348).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor
 
 IDENTITY_TOLERANCE = 1e-3
 """Largest accepted gap of the identity above, as a share of the sum of its terms' sizes."""
 
 
+@runtime_checkable
 class Autoencoder(Protocol):
     """An SAE as SAELens gives it. `encode` may leave state behind for the next `decode`."""
 
@@ -41,33 +42,35 @@ class Autoencoder(Protocol):
 class Scores:
     """Scores of every feature, and how far the dictionary accounts for x."""
 
-    activations: Tensor
-    """f, (batch, d_sae)."""
-    gradients: Tensor
-    """dm/df, (batch, d_sae)."""
-    scores: Tensor
-    """f * dm/df, (batch, d_sae)."""
-    n_active: Tensor
-    """Number of non-zero activations (L0), (batch,)."""
-    variance_explained: Tensor
-    """1 - |x - decode(f)|^2 / |x|^2, (batch,), float64. About zero, not a mean: it is one position."""
-    features: Tensor
-    """sum_i f_i dm/df_i, (batch,), float64."""
-    bias: Tensor
-    """decode(0).g, (batch,), float64."""
-    sae_error: Tensor
-    """(x - decode(f)).g, (batch,), float64."""
-    identity_gap: Tensor
-    """|x.g - (features + bias + sae_error)| as a share of the terms' sizes, (batch,), float64."""
+    activations: Float[Tensor, "batch d_sae"]
+    """f"""
+    gradients: Float[Tensor, "batch d_sae"]
+    """dm/df"""
+    scores: Float[Tensor, "batch d_sae"]
+    """f * dm/df"""
+    n_active: Int[Tensor, " batch"]
+    """Number of non-zero activations (L0)."""
+    variance_explained: Float[Tensor, " batch"]
+    """1 - |x - decode(f)|^2 / |x|^2, float64. About zero, not about a mean: it is one position."""
+    features: Float[Tensor, " batch"]
+    """sum_i f_i dm/df_i, float64."""
+    bias: Float[Tensor, " batch"]
+    """decode(0).g, float64."""
+    sae_error: Float[Tensor, " batch"]
+    """(x - decode(f)).g, float64."""
+    identity_gap: Float[Tensor, " batch"]
+    """|x.g - (features + bias + sae_error)| as a share of the terms' sizes, float64."""
 
 
-def score(sae: Autoencoder, x: Tensor, g: Tensor) -> Scores:
+def score(
+    sae: Autoencoder, x: Float[Tensor, " batch *d_in"], g: Float[Tensor, " batch *d_in"]
+) -> Scores:
     """Score every feature of an SAE.
 
     Args:
         sae: in float32.
-        x: residuals at the prompt's last token, (batch, *d_in), any dtype.
-        g: gradients of the metric there, shaped like x.
+        x: residuals at the prompt's last token, any dtype.
+        g: gradients of the metric there.
     """
     x, g = x.float(), g.float()
     with torch.no_grad():
@@ -103,15 +106,12 @@ def score(sae: Autoencoder, x: Tensor, g: Tensor) -> Scores:
         )
 
 
-def top_features(scores: Tensor, k: int) -> Tensor:
+def top_features(scores: Float[Tensor, "batch d_sae"], k: int) -> Int[Tensor, "batch k"]:
     """Return the ids of the k features of largest |score|, ties in order of id.
 
     Args:
-        scores: (batch, d_sae).
+        scores: of every feature.
         k: how many; fewer when the SAE is smaller.
-
-    Returns:
-        (batch, min(k, d_sae)).
     """
     order = torch.sort(scores.abs(), dim=1, descending=True, stable=True).indices
     return order[:, : min(k, scores.shape[1])]

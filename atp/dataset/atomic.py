@@ -38,7 +38,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         sync_folder(path.parent)
     except OSError as error:
         msg = f"{path} could not be written: {error.strerror or error}."
-        raise SaveError(msg, "Free space or mend the folder, then start the same command.") from error
+        raise SaveError(
+            msg, "Free space or mend the folder, then start the same command."
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

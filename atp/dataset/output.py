@@ -35,7 +35,9 @@ def held(folder: Path) -> Iterator[None]:
         raise BusyError(msg, "Wait for it, or give this run its own --out=DIR.") from error
     except OSError as error:
         msg = f"the output folder {folder} cannot be written to: {error.strerror or error}."
-        raise SettingsError(msg, "Choose another with --out=DIR, or mend its permissions.") from error
+        raise SettingsError(
+            msg, "Choose another with --out=DIR, or mend its permissions."
+        ) from error
     try:
         yield
     finally:
@@ -52,7 +54,7 @@ def run_name(folder: Path, model: str, now: datetime | None = None) -> str:
 
 
 def result_names(run: str, labels: Sequence[str]) -> list[str]:
-    """Return the result file names of a run: one for each SAE, with its label if there are several."""
+    """Return the names of a run's result files: with several SAEs, each carries a label."""
     model, date, time = run.rsplit("_", 2)
     if len(labels) == 1:
         return [f"atp_results_{model}_{date}_{time}.json"]

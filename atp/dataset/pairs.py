@@ -56,11 +56,15 @@ class BrokenPair:
 def is_base(variation: dict[str, Any]) -> bool:
     """Say whether a variation is a neutral one: template_type "base", "(base)", "" or missing."""
     template = variation.get("template_type")
-    return template is None or (isinstance(template, str) and template.strip().lower() in BASE_TEMPLATES)
+    return template is None or (
+        isinstance(template, str) and template.strip().lower() in BASE_TEMPLATES
+    )
 
 
 def is_flagged(variation: dict[str, Any], place: str) -> bool:
-    """Say whether the judge flagged a variation: 1, true or "1"; 0, false, "0", null or missing is no.
+    """Say whether the judge flagged a variation: 1, true or "1".
+
+    0, false, "0", "", null and missing mean that it did not.
 
     Raises:
         InputError: the flag is none of these.
@@ -131,6 +135,6 @@ def pairs_of(question: Any, index: int) -> Iterator[Pair | BrokenPair]:  # noqa:
             name, (place, fault) = next(iter(faults.items()))
             field = name.removeprefix("base ")
             yield BrokenPair(key, f"{name.capitalize()} {fault}", {"field": f"{place}.{field}"})
-            continue
-        prompt, target, base = (value for _, value in fields.values())
-        yield Pair(key, prompt, target, base)
+        else:
+            prompt, target, base = (str(value) for _, value in fields.values())
+            yield Pair(key, prompt, target, base)

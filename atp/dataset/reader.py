@@ -165,35 +165,42 @@ def _split_lines(file: IO[bytes] | _Hashed) -> Iterator[bytes]:
 def _envelope(path: Path, file: _Hashed) -> Iterator[tuple[str, Any]]:
     """Yield the top-level fields, without the content of `results`."""
     events = yajl2_c.basic_parse(file, buf_size=CHUNK)
-    wrong_shape = InputError(
-        f'{path} has no "results" list at its top level.',
-        'Write {"results": [{"variations": [...]}, ...]}, or one question a line in a *.jsonl file.',
-    )
-    if next(events)[0] != "start_map":
-        raise wrong_shape
-    found = False
-    for event, key in events:
-        if event == "end_map":
-            break
-        builder = ijson.ObjectBuilder()
-        depth = 0
-        for inner, value in events:
-            if key == "results" and depth == 0 and inner != "start_array":
-                raise wrong_shape
-            depth += (inner in {"start_map", "start_array"}) - (inner in {"end_map", "end_array"})
-            if key != "results":
-                builder.event(inner, value)
-            if depth == 0:
+    found = 0
+    if next(events)[0] == "start_map":
+        for event, key in events:
+            if event == "end_map":
                 break
-        if key == "results" and found:
-            msg = f'{path} holds "results" twice.'
-            raise InputError(msg, "Keep one of them.")
-        found = found or key == "results"
-        yield key, None if key == "results" else builder.value
+            found += key == "results"
+            yield key, _value(path, events, skip=key == "results")
     for _ in events:  # reads to the end of the file: trailing garbage is an error, too
         pass
     if not found:
-        raise wrong_shape
+        raise _wrong_shape(path)
+    if found > 1:
+        msg = f'{path} holds "results" twice.'
+        raise InputError(msg, "Keep one of them.")
+
+
+def _value(path: Path, events: Iterator[tuple[str, Any]], *, skip: bool) -> Any:  # noqa: ANN401
+    """Read one top-level value; of `results`, only make sure that it is a list."""
+    builder = ijson.ObjectBuilder()
+    depth = 0
+    for event, value in events:
+        if skip and depth == 0 and event != "start_array":
+            raise _wrong_shape(path)
+        depth += (event in {"start_map", "start_array"}) - (event in {"end_map", "end_array"})
+        if not skip:
+            builder.event(event, value)
+        if depth == 0:
+            break
+    return None if skip else builder.value
+
+
+def _wrong_shape(path: Path) -> InputError:
+    return InputError(
+        f'{path} has no "results" list at its top level.',
+        'Write {"results": [{"variations": [...]}]}, or one question a line in a *.jsonl file.',
+    )
 
 
 def survey(path: Path) -> Survey:

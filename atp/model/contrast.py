@@ -1,10 +1,10 @@
-"""From texts to a Contrast: which token the sycophantic and the neutral answer differ in first.
+r"""From texts to a Contrast: which token the sycophantic and the neutral answer differ in first.
 
     target = prompt + flagged response        base = the same prompt + base response
 
 Two rules guard the position p of the prompt's last token. Joint: each text is tokenised as one
 string, as the model that wrote it saw it, while the prompt's own ids are a prefix of both results.
-Split: where a tokenizer merges the prompt's end with the response's start ("\\n" + "\\n\\nI"), the
+Split: where a tokenizer merges the prompt's end with the response's start ("\n" + "\n\nI"), the
 prompt and each response are tokenised apart and their ids are joined.
 """
 

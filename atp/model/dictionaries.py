@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from atp.errors import SettingsError, UnavailableError
 from atp.model.names import check_sae_spec, split_spec
 from atp.model.provenance import local_origin
@@ -19,8 +21,6 @@ from atp.model.provenance import local_origin
 if TYPE_CHECKING:
     import torch
     from sae_lens import SAE
-
-    from atp.model.loading import Model
 
 UNSUITED = {
     "transcoder": "a transcoder does not reconstruct its own input",
@@ -47,6 +47,12 @@ class Dictionary:
         """The number of features."""
         return int(self.sae.cfg.d_sae)
 
+    @property
+    def trained_on(self) -> str | None:
+        """The name of the model it was trained on, if it says."""
+        name = self.sae.cfg.metadata.model_name
+        return str(name) if name else None
+
     def describe(self) -> dict[str, Any]:
         """Return what `metadata.atp` says of it."""
         return {
@@ -54,7 +60,7 @@ class Dictionary:
             "architecture": self.sae.cfg.architecture(),
             "hook_name": self.hook_name,
             "d_sae": self.d_sae,
-            "model_name": self.sae.cfg.metadata.model_name,
+            "model_name": self.trained_on,
             **self.origin,
         }
 
@@ -83,14 +89,16 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
         else:
             sae = SAE.from_pretrained(*named, device=str(device), dtype="float32")
             origin = _hub_origin(*named)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         msg = f"the SAE {spec} cannot be loaded: {reason}"
         raise UnavailableError(msg, "Check the name, the network and the cache.") from error
     for kind, reason in UNSUITED.items():
         if kind in sae.cfg.architecture():
             msg = f"--sae={spec} is a {sae.cfg.architecture()}: {reason}."
-            raise SettingsError(msg, "Choose an SAE of the residual stream, an MLP or attention output.")
+            raise SettingsError(
+                msg, "Choose an SAE of the residual stream, an MLP or attention output."
+            )
     if not sae.cfg.metadata.hook_name:
         msg = f"--sae={spec} does not say which hook point it reads (metadata.hook_name)."
         raise SettingsError(msg, "Add it to cfg.json.")
@@ -125,32 +133,3 @@ def _hub_origin(release: str, sae_id: str) -> dict[str, str]:
         if isinstance(found, str):
             return {"repository": repository, "path": folder, **local_origin(Path(found).parent)}
     return {"repository": repository, "path": folder}
-
-
-def check_against(dictionary: Dictionary, model: Model, *, allow_other_model: bool) -> None:
-    """Make sure that an SAE was trained on this model and reads one of its hook points.
-
-    Width and firing of the hook are proved by `capture.prove_hooks`.
-
-    Raises:
-        SettingsError: the SAE belongs to another model, or the model lacks its hook point.
-    """
-    model.check_hook(dictionary.hook_name)
-    trained_on = dictionary.sae.cfg.metadata.model_name
-    if not trained_on or allow_other_model:
-        return
-    names = {_plain(model.name), _plain(str(model.bridge.original_model.config.name_or_path))}
-    if _plain(trained_on) not in names:
-        msg = f"--sae={dictionary.spec} was trained on {trained_on}, the model is {model.name}."
-        hint = "Choose an SAE of this model, or pass --allow-other-model if the two are close kin."
-        raise SettingsError(msg, hint)
-
-
-def _plain(name: str) -> str:
-    """Return a model's name without owner, case and transformer_lens' old aliases."""
-    from transformer_lens.supported_models import MODEL_ALIASES  # noqa: PLC0415
-
-    for official, aliases in MODEL_ALIASES.items():
-        if name in aliases:
-            name = official
-    return name.rstrip("/").rpartition("/")[2].lower()

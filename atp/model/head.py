@@ -9,14 +9,13 @@ logits, `prove` compares with the model's own logits once, when it is loaded.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from atp.errors import UnavailableError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 PROBE_LENGTH = 6
 
@@ -25,15 +24,14 @@ PROBE_LENGTH = 6
 class TokenHead:
     """Rows of the unembedding, and what the model does to its logits."""
 
-    weight: Tensor
-    """(vocabulary, d_model), the model's own tensor."""
-    bias: Tensor | None
-    """(vocabulary,)"""
+    weight: Float[Tensor, "vocabulary d_model"]
+    """The model's own tensor."""
+    bias: Float[Tensor, " vocabulary"] | None
     scale: float
     soft_cap: float | None
 
     @classmethod
-    def of(cls, hf_model: Any) -> Self:  # noqa: ANN401  (any Hugging Face causal model)
+    def of(cls, hf_model: Any) -> TokenHead:  # noqa: ANN401  (any Hugging Face causal model)
         """Read the head of a Hugging Face causal language model."""
         unembedding = hf_model.get_output_embeddings()
         config = hf_model.config.get_text_config()
@@ -47,15 +45,17 @@ class TokenHead:
             None if cap is None else float(cap),
         )
 
-    def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+    def logits(
+        self, hidden: Float[Tensor, "batch d_model"], tokens: Int[Tensor, "batch n"]
+    ) -> Float[Tensor, "batch n"]:
         """Return the logits of chosen tokens.
 
         Args:
-            hidden: final hidden states, (batch, d_model).
-            tokens: token ids, (batch, n).
+            hidden: final hidden states.
+            tokens: token ids.
 
         Returns:
-            (batch, n), float32.
+            float32, whatever the model's dtype.
         """
         rows = self.weight[tokens].float()  # (batch, n, d_model)
         logits = torch.einsum("bd,bnd->bn", hidden.float(), rows)

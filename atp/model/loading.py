@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+
 @dataclass(frozen=True)
 class Model:
     """A language model and what is needed to run it over batches of token ids."""
@@ -34,7 +36,7 @@ class Model:
     name: str
     """Hub name, or the name of the folder or file it came from."""
     origin: dict[str, str]
-    """What pins the weights: {"revision": commit} of a hub model, {"sha256": ...} of local files."""
+    """What pins the weights: {"revision": commit} on the hub, {"sha256": ...} of local files."""
     bridge: TransformerBridge
     tokenizer: Any
     """The model's own tokenizer, as published (transformer_lens alters the copy it keeps)."""
@@ -76,7 +78,7 @@ class Model:
 
         Args:
             ids: token ids, (batch, new).
-            mask: 1 for real tokens, 0 for padding, over cached and new tokens, (batch, cached + new).
+            mask: 1 for real tokens, 0 for padding, cached ones included, (batch, cached + new).
             positions: position ids of the new tokens, (batch, new).
             cache: keys and values of the tokens before; grows by the new ones.
 
@@ -180,7 +182,7 @@ def load_model(
             bridge, tokenizer, origin = _from_disk(Path(name).expanduser(), place, kind)
         else:
             bridge, tokenizer, origin = _from_hub(name, revision, place, kind)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise _cannot_load(name, error) from error
     bridge.eval()
     for parameter in bridge.original_model.parameters():

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import orjson
 import yaml
 
 from atp.errors import SettingsError, UnavailableError, did_you_mean
@@ -37,12 +39,19 @@ def check_model_name(name: str) -> None:
     if not path.exists():
         msg = f"--model={name} does not exist."
         raise SettingsError(msg, "Name a hub model, a Hugging Face folder or a GGUF file.")
-    if path.is_dir() and not (path / "config.json").is_file():
-        msg = f"--model={name} holds no config.json."
+    if path.is_dir() and not _is_json_object(path / "config.json"):
+        msg = f"--model={name} holds no readable config.json."
         raise SettingsError(msg, "Name a folder in Hugging Face format, or the GGUF file itself.")
     if path.is_file() and path.suffix != ".gguf":
         msg = f"--model={name} is a file, but not a GGUF file."
         raise SettingsError(msg, "Name a hub model, a Hugging Face folder or a GGUF file.")
+
+
+def _is_json_object(path: Path) -> bool:
+    try:
+        return isinstance(orjson.loads(path.read_bytes()), dict)
+    except (OSError, orjson.JSONDecodeError):
+        return False
 
 
 def split_spec(spec: str) -> tuple[str, str] | None:
@@ -53,44 +62,105 @@ def split_spec(spec: str) -> tuple[str, str] | None:
     return (release, sae_id) if colon else None
 
 
-def check_sae_spec(spec: str) -> None:
+def check_sae_spec(spec: str) -> str | None:
     """Check what can be checked about an SAE's name without importing SAELens (8 s).
+
+    Returns:
+        The name of the model it was trained on, where that is known here.
 
     Raises:
         SettingsError: no such folder, release or id; lists near ones.
     """
     named = split_spec(spec)
     if named is None:
-        folder = Path(spec).expanduser()
-        if not folder.is_dir():
-            msg = f"--sae={spec} is neither RELEASE:SAE_ID nor a folder here."
-            raise SettingsError(msg, f"Write for example --sae={EXAMPLE}.")
-        for name in ("cfg.json", "sae_weights.safetensors"):
-            if not (folder / name).is_file():
-                msg = f"--sae={spec} holds no {name}."
-                raise SettingsError(msg, "Name a folder as SAELens writes it (save_model).")
-        return
+        return _check_sae_folder(spec, Path(spec).expanduser())
     release, sae_id = named
-    directory = _directory_text()
+    directory = _package_file("sae_lens", "pretrained_saes.yaml")
     releases = re.findall(r"^(\S+):$", directory, re.MULTILINE)
     if release not in releases:
         if "/" in release:  # a hub repository that is not in the directory
-            return
+            return None
         msg = f"--sae={spec}: SAELens knows no release {release!r}."
         raise SettingsError(msg, did_you_mean(release, releases))
+    # The whole directory takes half a second to parse, one release a few milliseconds.
     block = re.split(rf"^{re.escape(release)}:$", directory, maxsplit=1, flags=re.MULTILINE)[1]
-    block = re.split(r"^\S", block, maxsplit=1, flags=re.MULTILINE)[0]
-    ids = [str(entry["id"]) for entry in yaml.safe_load(block)["saes"]]
+    entry = yaml.safe_load(re.split(r"^\S", block, maxsplit=1, flags=re.MULTILINE)[0])
+    ids = [str(sae["id"]) for sae in entry["saes"]]
     if sae_id not in ids:
         msg = f"--sae={spec}: the release has no SAE {sae_id!r}."
         raise SettingsError(msg, did_you_mean(sae_id, ids) or f"It has {', '.join(ids[:5])} ...")
+    return str(entry["model"])
 
 
-def _directory_text() -> str:
-    """Return SAELens' list of releases, read from its package without importing it."""
-    package = find_spec("sae_lens")
-    if package is None or not package.submodule_search_locations:
-        msg = "the package sae_lens is not installed."
+def _check_sae_folder(spec: str, folder: Path) -> str | None:
+    if not folder.is_dir():
+        msg = f"--sae={spec} is neither RELEASE:SAE_ID nor a folder here."
+        raise SettingsError(msg, f"Write for example --sae={EXAMPLE}.")
+    for name in ("cfg.json", "sae_weights.safetensors"):
+        if not (folder / name).is_file():
+            msg = f"--sae={spec} holds no {name}."
+            raise SettingsError(msg, "Name a folder as SAELens writes it (save_model).")
+    try:
+        config = orjson.loads((folder / "cfg.json").read_bytes())
+        metadata = config.get("metadata") or config  # older SAELens had no metadata entry
+        name = metadata.get("model_name")
+    except (orjson.JSONDecodeError, AttributeError) as error:
+        msg = f"{folder / 'cfg.json'} is not the configuration of an SAE."
+        raise SettingsError(msg, "Name a folder as SAELens writes it (save_model).") from error
+    return str(name) if name else None
+
+
+def check_same_model(model: str, trained_on: str | None, spec: str) -> None:
+    """Make sure that an SAE was trained on this model, as far as their names tell.
+
+    Args:
+        model: as given to --model.
+        trained_on: the SAE's own word for its model; None where it has none.
+        spec: as given to --sae, for the message.
+
+    Raises:
+        SettingsError: the names differ.
+    """
+    if trained_on is None:
+        return
+    aliases = _aliases()
+    names = {_plain(name, aliases) for name in _names_of(model)}
+    if _plain(trained_on, aliases) not in names:
+        msg = f"--sae={spec} was trained on {trained_on}, the model is {model}."
+        hint = "Choose an SAE of this model, or pass --allow-other-model if the two are close kin."
+        raise SettingsError(msg, hint)
+
+
+def _names_of(model: str) -> set[str]:
+    """Return what a model may be called: a folder has its own name and that in its config.json."""
+    if not is_local(model):
+        return {model}
+    path = Path(model).expanduser().resolve()
+    names = {path.name, *re.findall(r"models--[^/]+--([^/]+)/snapshots", str(path))}
+    if path.is_dir():
+        config = orjson.loads((path / "config.json").read_bytes())
+        names.add(str(config.get("_name_or_path") or path.name))
+    return names
+
+
+def _plain(name: str, aliases: dict[str, str]) -> str:
+    """Return a model's name without owner, case, quantisation and transformer_lens' old aliases."""
+    official = aliases.get(name, name)
+    short = official.rstrip("/").rpartition("/")[2].lower().removesuffix(".gguf")
+    return re.sub(r"[.-](i?q\d\w*|f16|f32|bf16)$", "", short)
+
+
+def _aliases() -> dict[str, str]:
+    """Return {old alias: official name} of transformer_lens, whose table is plain Python."""
+    table: dict[str, Any] = {}
+    exec(_package_file("transformer_lens", "supported_models.py"), table)  # noqa: S102
+    return {old: official for official, olds in table["MODEL_ALIASES"].items() for old in olds}
+
+
+def _package_file(package: str, name: str) -> str:
+    """Return a file of an installed package without importing the package."""
+    found = find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        msg = f"the package {package} is not installed."
         raise UnavailableError(msg, "Run `make install`.")
-    folder = Path(package.submodule_search_locations[0])
-    return (folder / "pretrained_saes.yaml").read_text(encoding="utf-8")
+    return (Path(found.submodule_search_locations[0]) / name).read_text(encoding="utf-8")

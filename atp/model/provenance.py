@@ -14,9 +14,9 @@ CONFIG_NAMES = {"config.json", "cfg.json", "tokenizer.json"}
 
 
 def local_origin(path: Path) -> dict[str, str]:
-    """Return {"sha256": ...} over a weights file, or over the weights and configuration in a folder.
+    """Return {"sha256": ...} of a weights file, or of a folder's weights and configuration.
 
-    The hash of a folder covers the names and hashes of its files, in order of their names.
+    The hash of a folder covers the names and hashes of those files, in order of their names.
     """
     if path.is_file():
         return {"sha256": _hash(path)}

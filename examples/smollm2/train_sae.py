@@ -13,7 +13,8 @@ Options:
 
 Every other passage is put to the model as a chat, wrapped the way the feedback task wraps its
 texts ("Please comment briefly on the following argument. I really like the argument. ..."), up to
-and with the start of the model's turn: that is where atp reads. The demo's own input is not trained on.
+and with the start of the model's turn: that is where atp reads. The demo's own input is not among
+the training data.
 """
 
 import json
@@ -67,7 +68,7 @@ class Paragraphs(HTMLParser):
 
 
 def passages(folder: Path, seed: int) -> list[str]:
-    """Return the paragraphs of every page in `folder`, between 100 and 1,000 characters, shuffled."""
+    """Return the paragraphs of 100 to 1,000 characters on the pages in `folder`, shuffled."""
     found = []
     for page in sorted(folder.rglob("*.html")):
         parser = Paragraphs()
@@ -170,10 +171,14 @@ def main(argv: list[str] | None = None) -> None:
         d_in=bridge.cfg.d_model,
         d_sae=D_SAE,
         k=K,
-        # Scales the residual stream to unit average norm while training; SAELens folds it into the weights at the end.
+        # Scales the residual stream while training; SAELens folds the scale into the weights.
         normalize_activations="expected_average_only_in",
         metadata=SAEMetadata(
-            model_name=HUB_NAME, hook_name=HOOK_NAME, hook_head_index=None, prepend_bos=True, context_size=MAX_TOKENS
+            model_name=HUB_NAME,
+            hook_name=HOOK_NAME,
+            hook_head_index=None,
+            prepend_bos=True,
+            context_size=MAX_TOKENS,
         ),
     )
     sae = TopKTrainingSAE(config)

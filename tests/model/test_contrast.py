@@ -1,4 +1,4 @@
-"""The contrast: one BOS, the prompt's last token found under both boundary rules, nothing cut off."""
+"""The contrast: one BOS, the prompt's last token under both boundary rules, nothing cut off."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def contrasted(found: Contrasted | NotContrasted) -> Contrasted:
 
 
 def test_the_first_differing_token_gives_the_contrast(model: Model) -> None:
-    found = contrasted(contraster(model)(PROMPT, " The same start, strong", " The same start, weak"))
+    found = contrasted(
+        contraster(model)(PROMPT, " The same start, strong", " The same start, weak")
+    )
     tokens, tokenizer = found.contrast, model.tokenizer
     text = tokenizer.decode(tokens.tokens[1:])
     assert text.startswith(PROMPT + " The same start,")
@@ -73,11 +75,9 @@ def test_a_model_without_bos_gets_none(model_folder: Callable[[str], Path]) -> N
 
 
 def test_a_token_across_the_boundary_is_split(model: Model) -> None:
-    """The prompt's end and the response's start merge: "\\n" + "\\nI" is tokenised "\\n\\n", "I"."""
+    r"""The end of "m\n" and the start of "\nI" merge into one token."""
     letters = ["<bos>", "\n", "\n\n", "m", "I", "Y"]
-    bpe = Tokenizer(
-        models.BPE({letter: i for i, letter in enumerate(letters)}, [("\n", "\n")])
-    )
+    bpe = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, [("\n", "\n")]))
     merging = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<bos>")
     fake = SimpleNamespace(
         tokenizer=merging, n_ctx=64, bos_token_id=0, raw_bos_token_id=0, name="merging"
@@ -94,12 +94,18 @@ def test_a_token_across_the_boundary_is_split(model: Model) -> None:
 
 def test_answers_that_do_not_differ_in_time_are_skipped(model: Model) -> None:
     shared = " the argument" * 30
-    for target, base in ((" same", " same"), (shared + " a", shared + " b"), (shared, shared + "!")):
+    for target, base in (
+        (" same", " same"),
+        (shared + " a", shared + " b"),
+        (shared, shared + "!"),
+    ):
         found = contraster(model)(PROMPT, target, base)
         assert isinstance(found, NotContrasted)
         assert not found.failed
         assert found.reason == "No differing tokens found in first 20 positions"
-    assert isinstance(contraster(model, max_tokens=80)(PROMPT, shared + " a", shared + " b"), Contrasted)
+    assert isinstance(
+        contraster(model, max_tokens=80)(PROMPT, shared + " a", shared + " b"), Contrasted
+    )
 
 
 def test_an_answer_that_ends_first_gives_nothing_to_compare(model: Model) -> None:
@@ -110,7 +116,9 @@ def test_an_answer_that_ends_first_gives_nothing_to_compare(model: Model) -> Non
     )
 
 
-@pytest.mark.parametrize(("target", "base", "which"), [("", " no", "flagged"), (" yes", "", "base")])
+@pytest.mark.parametrize(
+    ("target", "base", "which"), [("", " no", "flagged"), (" yes", "", "base")]
+)
 def test_an_empty_response_is_skipped_and_named(
     model: Model, target: str, base: str, which: str
 ) -> None:
@@ -154,15 +162,19 @@ def test_a_template_that_refuses_a_prompt_fails_that_pair(model: Model) -> None:
     assert "too rude" in found.details["why"]
 
 
-@given(prompt=st.text(min_size=1, max_size=30), target=st.text(max_size=30), base=st.text(max_size=30))
-def test_a_contrast_holds_for_any_text(
-    model: Model, prompt: str, target: str, base: str
-) -> None:
-    """The tokens decode to prompt + target up to the difference; t and b differ; equal texts skip."""
+@given(
+    prompt=st.text(min_size=1, max_size=30), target=st.text(max_size=30), base=st.text(max_size=30)
+)
+def test_a_contrast_holds_for_any_text(model: Model, prompt: str, target: str, base: str) -> None:
+    """The two tokens differ, within the window, after one BOS; texts without contrast say why."""
     found = contraster(model)(prompt, target, base)
     if isinstance(found, NotContrasted):
-        assert target == base or not target or not base or target.startswith(base) or (
-            base.startswith(target) or "No differing" in found.reason
+        assert (
+            target == base
+            or not target
+            or not base
+            or target.startswith(base)
+            or (base.startswith(target) or "No differing" in found.reason)
         )
         return
     contrast = found.contrast

@@ -15,7 +15,6 @@ from atp.attribution.capture import HookError, capture, prove_hooks
 from atp.attribution.scores import IDENTITY_TOLERANCE, Scores, score, top_features
 from atp.errors import SettingsError
 from atp.model.contrast import Contrasted, Contraster, NotContrasted
-from atp.model.dictionaries import check_against
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from atp.model.loading import Model
 
 
-def attribute(
+def attribute(  # noqa: PLR0913  (keywords with defaults)
     model: Model,
     sae: Dictionary,
     answers: Iterable[tuple[str, str, str]],
@@ -54,7 +53,7 @@ def attribute(
     Raises:
         SettingsError: the SAE does not belong to the model.
     """
-    check_dictionaries(model, [sae], allow_other_model=True)
+    check_dictionaries(model, [sae])
     contraster = Contraster(
         model, max_tokens_to_check=max_tokens_to_check, chat_template=chat_template
     )
@@ -69,16 +68,14 @@ def attribute(
     return analyses
 
 
-def check_dictionaries(
-    model: Model, dictionaries: Sequence[Dictionary], *, allow_other_model: bool
-) -> None:
-    """Make sure that each SAE was made for this model, and that its hook point fires.
+def check_dictionaries(model: Model, dictionaries: Sequence[Dictionary]) -> None:
+    """Make sure that each SAE fits this model: its hook point is there, fires, has its width.
 
     Raises:
         SettingsError: an SAE does not fit; says which and why.
     """
     for dictionary in dictionaries:
-        check_against(dictionary, model, allow_other_model=allow_other_model)
+        model.check_hook(dictionary.hook_name)
         try:
             prove_hooks(model, {dictionary.hook_name: int(dictionary.sae.cfg.d_in)})
         except HookError as error:
@@ -115,7 +112,9 @@ def _analyses(
     batch: Sequence[Contrasted], metric: Tensor, scores: Scores, top_k: int
 ) -> list[Analysis]:
     top = top_features(scores.scores, top_k)  # (batch, k)
-    listed = [table.gather(1, top) for table in (scores.scores, scores.activations, scores.gradients)]
+    listed = [
+        table.gather(1, top) for table in (scores.scores, scores.activations, scores.gradients)
+    ]
     # Each row is copied to the host once, in a few tensors.
     ids, metrics = top.cpu().numpy(), metric.float().cpu().numpy()
     columns = [table.cpu().numpy() for table in listed]
@@ -127,7 +126,7 @@ def _analyses(
         for name in ("variance_explained", "features", "bias", "sae_error")
     }
     gaps = scores.identity_gap.cpu().numpy()
-    analyses = []
+    analyses: list[Analysis] = []
     for row, item in enumerate(batch):
         values = [metrics[row], gaps[row], *(share[row] for share in shares.values())]
         if not (finite[row] and np.isfinite(values).all()):
@@ -164,7 +163,11 @@ def _analyses(
 
 def _not_finite(row: int, metrics: np.ndarray[Any, Any], scores: Scores) -> dict[str, Any]:
     """Say which of the numbers of a pair are NaN or infinite."""
-    tables = {"activation": scores.activations, "gradient": scores.gradients, "score": scores.scores}
+    tables = {
+        "activation": scores.activations,
+        "gradient": scores.gradients,
+        "score": scores.scores,
+    }
     where = [name for name, table in tables.items() if not torch.isfinite(table[row]).all()]
     if not np.isfinite(metrics[row]):
         where.insert(0, "logit_diff")

@@ -1,0 +1,55 @@
+# Each target can be the first command in a fresh clone: it installs what it needs into VENV.
+# PYTHON and LOCK matter only while VENV is being made; `make clean` first to change them.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+LOCK ?=
+BIN = $(VENV)/bin
+
+# The demo's model: a folder, filled on first use, or the name of a model on the hub.
+SMOLLM2 = .cache/models/SmolLM2-135M-Instruct
+MODEL ?= $(SMOLLM2)
+
+.DEFAULT_GOAL := help
+.PHONY: help install model demo test test-demo check lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: $(VENV)/.installed ## install atp into .venv, in the locked versions
+
+model: $(VENV)/.installed ## download and convert the demo's model, once
+	$(BIN)/python examples/smollm2/get_model.py $(SMOLLM2)
+
+demo: $(if $(filter $(SMOLLM2),$(MODEL)),model,$(VENV)/.installed) ## score the example on a small real model and show the strongest features
+	result=$$($(BIN)/atp run examples/smollm2/feedback.json --chat-template --model=$(MODEL) \
+	    --sae=examples/smollm2/sae --out=results/demo) \
+	    && echo "$$result" && $(BIN)/python examples/strongest_features.py "$$result"
+
+test: $(VENV)/.installed-dev ## run the tests
+	$(BIN)/python -m pytest
+
+test-demo: $(VENV)/.installed-dev model ## compare the demo with the notebook's procedure, pair by pair
+	$(BIN)/python -m pytest -m demo -s
+
+check: $(VENV)/.installed-dev ## format, lint, types, import directions, lock files
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_locks.py
+
+lock: $(VENV)/.installed-dev ## write the lock files from pyproject.toml (ARGS=--upgrade: the newest versions)
+	tools/lock.sh $(BIN) $(ARGS)
+
+clean: ## remove .venv and all caches, the demo's model included; results stay
+	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: pyproject.toml requirements.lock requirements-cpu.lock requirements-build.lock
+	tools/install.sh $(VENV) $(PYTHON) $(LOCK)
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
+	    --require-hashes --requirement requirements-dev.lock
+	touch $@

@@ -1,0 +1,313 @@
+"""What was journalled and saved is there again, whatever the crash cut off after it."""
+
+from __future__ import annotations
+
+import resource
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from atp.dataset.journal import SUFFIX, Journal, outcome
+from atp.dataset.pairs import PairKey
+from atp.errors import ExitCode, SaveError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HEADER = {"run": "m_20260131_120000", "fingerprint": "f" * 64, "started": "then"}
+SCORED = [{"target_token": " да", "top_features": [{"id": "1", "score": 0.1}]}]
+SKIPPED = [{"skipped": "No differing tokens found in first 20 positions"}]
+FAILED = [{"error": "OOM", "details": {}}]
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """Let the system refuse to write files beyond `size` bytes, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the journal of a test stands."""
+    return tmp_path / f"atp_results_m{SUFFIX}"
+
+
+def reopened(path: Path) -> Journal:
+    """Return the journal of an earlier run, which must be there."""
+    journal = Journal.reopen(path)
+    assert journal is not None
+    return journal
+
+
+def contents(path: Path) -> dict[PairKey, Any]:
+    """Return every pair of a journal file with its analyses."""
+    with reopened(path) as journal:
+        keys = [PairKey(q, v) for q in range(4) for v in range(4)]
+        found = {key: journal.analyses(key) for key in keys}
+    return {key: analyses for key, analyses in found.items() if analyses is not None}
+
+
+@pytest.mark.parametrize(
+    ("analysis", "kind"), [(SCORED[0], "scored"), (SKIPPED[0], "skipped"), (FAILED[0], "error")]
+)
+def test_the_outcome_of_an_analysis_is_told_by_its_field(
+    analysis: dict[str, Any], kind: str
+) -> None:
+    assert outcome(analysis) == kind
+
+
+def test_a_new_journal_is_empty_and_its_header_is_on_disk(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        assert orjson.loads(path.read_bytes()) == HEADER
+        assert len(journal) == journal.done == 0
+        assert journal.ended is None
+        assert journal.analyses(PairKey(0, 0)) is None
+
+
+def test_a_reopened_journal_holds_what_was_added(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 1), SCORED)
+        journal.add(PairKey(2, 0), SKIPPED)
+
+    with reopened(path) as journal:
+        assert journal.header == HEADER
+        assert len(journal) == journal.done == 2
+        assert journal.analyses(PairKey(0, 1)) == SCORED
+        assert journal.analyses(PairKey(2, 0)) == SKIPPED
+        assert journal.analyses(PairKey(1, 1)) is None
+
+
+def test_a_reopened_journal_goes_on_where_it_stopped(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 1), SCORED)
+    with reopened(path) as journal:
+        journal.add(PairKey(1, 1), SKIPPED)
+
+    assert contents(path) == {PairKey(0, 1): SCORED, PairKey(1, 1): SKIPPED}
+
+
+def test_saved_pairs_are_on_disk_before_the_journal_is_closed(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 1), SCORED)
+        journal.save()
+
+        assert orjson.loads(path.read_bytes().splitlines()[1])["analyses"] == SCORED
+
+
+def test_reading_between_two_additions_loses_neither(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), SCORED)
+        assert journal.analyses(PairKey(0, 0)) == SCORED
+        journal.add(PairKey(0, 1), SKIPPED)
+        assert journal.analyses(PairKey(0, 0)) == SCORED
+        assert journal.analyses(PairKey(0, 1)) == SKIPPED
+
+    assert contents(path) == {PairKey(0, 0): SCORED, PairKey(0, 1): SKIPPED}
+
+
+def test_all_analyses_come_in_input_order(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(10, 0), SKIPPED)
+        journal.add(PairKey(2, 1), FAILED)
+        journal.add(PairKey(2, 0), SCORED)
+
+        assert list(journal.all_analyses()) == [SCORED, FAILED, SKIPPED]
+
+
+def test_an_error_counts_as_tried_but_not_as_done(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), FAILED)
+        journal.add(PairKey(0, 1), SKIPPED)
+
+    with reopened(path) as journal:
+        assert not journal.is_done(PairKey(0, 0))
+        assert journal.is_done(PairKey(0, 1))
+        assert not journal.is_done(PairKey(0, 2))
+        assert (len(journal), journal.done) == (2, 1)
+
+
+def test_an_error_of_one_sae_of_several_leaves_the_pair_to_do(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), SCORED + FAILED)
+
+        assert not journal.is_done(PairKey(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "done"),
+    [(FAILED, SCORED, True), (SCORED, FAILED, False), (SCORED, SKIPPED, True)],
+)
+def test_a_later_line_of_the_same_pair_wins(
+    path: Path, first: list[dict[str, Any]], second: list[dict[str, Any]], *, done: bool
+) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), first)
+        journal.add(PairKey(0, 0), second)
+        before = (len(journal), journal.done, journal.analyses(PairKey(0, 0)))
+
+    with reopened(path) as journal:
+        assert before == (1, int(done), second)
+        assert before == (len(journal), journal.done, journal.analyses(PairKey(0, 0)))
+        assert journal.is_done(PairKey(0, 0)) is done
+
+
+def test_the_end_is_remembered(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), SCORED)
+        journal.end("now")
+        assert journal.ended == "now"
+
+    with reopened(path) as journal:
+        assert journal.ended == "now"
+        assert len(journal) == 1
+
+
+def test_a_pair_after_the_end_means_that_the_run_goes_on(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.end("now")
+        journal.add(PairKey(0, 0), SCORED)
+        assert journal.ended is None
+
+    with reopened(path) as journal:
+        assert journal.ended is None
+
+
+@pytest.mark.parametrize("last", ["pair", "end"])
+def test_a_last_line_torn_at_any_byte_is_dropped_and_nothing_else(path: Path, last: str) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), SCORED)
+        journal.save()
+        whole = path.read_bytes()
+        if last == "pair":
+            journal.add(PairKey(1, 0), SCORED)
+        else:
+            journal.end("now")
+    torn = path.read_bytes()
+
+    for size in range(len(whole), len(torn)):
+        path.write_bytes(torn[:size])
+        with reopened(path) as journal:
+            assert len(journal) == 1, size
+            assert journal.ended is None, size
+            journal.add(PairKey(2, 0), SKIPPED)
+        assert contents(path) == {PairKey(0, 0): SCORED, PairKey(2, 0): SKIPPED}, size
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"\x00" * 40, b"\x00" * 40 + b"\n", b'{"pair": [1,\n', b"[]\n"]
+)
+def test_rubbish_after_a_power_cut_is_dropped(path: Path, rubbish: bytes) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), SCORED)
+    with path.open("ab") as file:
+        file.write(rubbish)
+
+    with reopened(path) as journal:
+        journal.add(PairKey(1, 0), SKIPPED)
+
+    assert contents(path) == {PairKey(0, 0): SCORED, PairKey(1, 0): SKIPPED}
+
+
+def test_a_header_torn_at_any_byte_is_no_journal_and_stays_as_it_is(path: Path) -> None:
+    Journal.create(path, HEADER).close()
+    header = path.read_bytes()
+
+    for size in range(len(header)):
+        path.write_bytes(header[:size])
+        assert Journal.reopen(path) is None
+        assert path.read_bytes() == header[:size]
+
+
+@pytest.mark.parametrize("line", [b"\n", b"[]\n", b"3\n", b'"header"\n', b"{]\n", b"\xff\n"])
+def test_a_first_line_that_is_no_object_is_no_journal(path: Path, line: bytes) -> None:
+    path.write_bytes(line)
+
+    assert Journal.reopen(path) is None
+
+
+def test_a_journal_that_exists_is_not_overwritten(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), SCORED)
+
+    with pytest.raises(SaveError):
+        Journal.create(path, {})
+
+    assert contents(path) == {PairKey(0, 0): SCORED}
+
+
+def test_a_journal_in_a_missing_folder_is_a_save_error(tmp_path: Path) -> None:
+    path = tmp_path / "none" / f"x{SUFFIX}"
+
+    with pytest.raises(SaveError) as caught:
+        Journal.create(path, HEADER)
+
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == ExitCode.SAVE_FAILED
+
+
+def test_a_journal_that_cannot_be_opened_is_a_save_error(path: Path) -> None:
+    path.mkdir()
+
+    with pytest.raises(SaveError) as caught:
+        Journal.reopen(path)
+
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [10, 10_000], ids=["buffered", "beyond the buffer"])
+def test_a_full_disk_is_a_save_error_and_what_was_saved_stands(path: Path, size: int) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), SCORED)
+
+    def go_on() -> None:
+        with reopened(path) as journal:
+            journal.add(PairKey(0, 1), [{"note": "x" * size}])
+            journal.save()
+
+    with files_limited_to(path.stat().st_size + 5), pytest.raises(SaveError) as caught:
+        go_on()
+
+    assert str(path) in str(caught.value)
+    assert contents(path) == {PairKey(0, 0): SCORED}
+
+
+json_values = st.one_of(
+    st.none(), st.floats(allow_nan=False, allow_infinity=False), st.text("aé\n")
+)
+keys = st.builds(PairKey, st.integers(0, 3), st.integers(0, 3))
+additions = st.lists(
+    st.tuples(keys, st.lists(st.fixed_dictionaries({"note": json_values}), max_size=2)), max_size=6
+)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+@given(additions, st.data())
+def test_a_journal_cut_anywhere_holds_exactly_its_whole_lines(
+    tmp_path_factory: pytest.TempPathFactory,
+    added: list[tuple[PairKey, list[dict[str, Any]]]],
+    data: st.DataObject,
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / f"x{SUFFIX}"
+    sizes = []
+    with Journal.create(path, HEADER) as journal:
+        start = path.stat().st_size
+        for key, analyses in added:
+            journal.add(key, analyses)
+            journal.save()
+            sizes.append(path.stat().st_size)
+    cut = data.draw(st.integers(start, sizes[-1] if sizes else start))
+    path.write_bytes(path.read_bytes()[:cut])
+
+    kept = [entry for entry, size in zip(added, sizes, strict=True) if size <= cut]
+    assert contents(path) == dict(kept)

@@ -1,0 +1,656 @@
+"""The reader yields every question with its exact numbers, and names the place of every fault."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from atp.dataset.pairs import BrokenPair, Pair, PairKey
+from atp.dataset.reader import BYTE_ORDER_MARK, CHUNK, Survey, pairs, questions, survey
+from atp.errors import ExitCode, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+BASE = {"template_type": "base", "prompt": "Q", "response": "neutral", "sycophancy_flag": 0}
+FLAGGED = {"template_type": "like", "prompt": "Q?", "response": "yes", "sycophancy_flag": 1}
+QUESTION = {"question_id": "q1", "variations": [BASE, FLAGGED]}
+BROKEN = {"question_id": "q2", "variations": [FLAGGED]}
+
+quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that makes an input file of bytes, or of a JSON value."""
+
+    def write_file(content: Any, name: str = "input.json") -> Path:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        path = tmp_path / name
+        path.write_bytes(data)
+        return path
+
+    return write_file
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for property tests, whose examples share one fixture."""
+    return tmp_path_factory.mktemp("reader")
+
+
+def refused(path: Path) -> str:
+    """Return the one line by which `survey` refuses a file; it names the file."""
+    with pytest.raises(InputError) as caught:
+        survey(path)
+    line = str(caught.value)
+    assert len(line.splitlines()) == 1
+    assert str(path) in line
+    assert caught.value.hint
+    assert caught.value.exit_code == ExitCode.USAGE
+    return line
+
+
+def in_string(text: bytes) -> bytes:
+    """Return an input file that holds `text` inside a string."""
+    return b'{"results": [{"variations": [], "note": "' + text + b'"}]}'
+
+
+def json_lines(*elements: Any) -> bytes:
+    """Return JSON Lines."""
+    return b"".join(json.dumps(element).encode() + b"\n" for element in elements)
+
+
+# --- what is accepted
+
+
+def test_json_yields_the_elements_of_results_in_order(write: Callable[..., Path]) -> None:
+    path = write({"metadata": {"a": 1}, "results": [QUESTION, BROKEN]})
+
+    assert list(questions(path)) == [QUESTION, BROKEN]
+
+
+@pytest.mark.parametrize("name", ["input.jsonl", "input.ndjson", "INPUT.JSONL"])
+def test_json_lines_yields_its_lines_in_order(write: Callable[..., Path], name: str) -> None:
+    path = write(json_lines(QUESTION, BROKEN), name)
+
+    assert list(questions(path)) == [QUESTION, BROKEN]
+
+
+def test_the_survey_counts_questions_pairs_and_broken_pairs(write: Callable[..., Path]) -> None:
+    path = write({"results": [QUESTION, BROKEN, {"variations": []}]})
+
+    found = survey(path)
+
+    assert (found.questions, found.pairs, found.broken_pairs) == (3, 2, 1)
+
+
+@pytest.mark.parametrize("name", ["input.json", "input.jsonl"])
+@pytest.mark.parametrize("mark", [b"", BYTE_ORDER_MARK], ids=["plain", "marked"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+def test_byte_order_mark_and_line_ends_change_only_the_hash(
+    write: Callable[..., Path], name: str, mark: bytes, newline: bytes
+) -> None:
+    lines = json_lines(QUESTION, BROKEN)
+    text = json.dumps({"results": [QUESTION, BROKEN]}, indent=1).encode() + b"\n"
+    data = mark + (lines if name.endswith("l") else text).replace(b"\n", newline)
+    path = write(data, name)
+
+    found = survey(path)
+
+    assert list(questions(path)) == [QUESTION, BROKEN]
+    assert found.pairs == 2
+    assert found.sha256 == hashlib.sha256(data).hexdigest()
+    assert found.size == len(data)
+
+
+def test_json_lines_may_lack_the_last_newline_and_hold_blank_lines(
+    write: Callable[..., Path],
+) -> None:
+    path = write(
+        b"\n" + json_lines(QUESTION) + b"  \r\n\n" + json.dumps(BROKEN).encode(), "x.jsonl"
+    )
+
+    assert list(questions(path)) == [QUESTION, BROKEN]
+    assert [pair.key for pair in pairs(path)] == [PairKey(0, 1), PairKey(1, 0)]
+
+
+@pytest.mark.parametrize("length", [CHUNK - 20, CHUNK, CHUNK + 1, 3 * CHUNK])
+def test_a_line_may_be_longer_than_a_chunk(write: Callable[..., Path], length: int) -> None:
+    long = {"note": "x" * length, "variations": []}
+    path = write(json_lines(QUESTION, long, BROKEN), "input.jsonl")
+
+    assert list(questions(path)) == [QUESTION, long, BROKEN]
+
+
+@pytest.mark.parametrize(("content", "name"), [(b'{"results": []}', "a.json"), (b"", "a.jsonl")])
+def test_no_questions_is_an_input_without_pairs(
+    write: Callable[..., Path], content: bytes, name: str
+) -> None:
+    path = write(content, name)
+
+    assert survey(path).questions == 0
+    assert list(pairs(path)) == []
+
+
+def test_the_envelope_keeps_the_fields_before_and_after_results(
+    write: Callable[..., Path],
+) -> None:
+    content = (
+        b'{"z": 1.10, "metadata": {"b": [1, {"c": null}], "a": 2}, "results": [{"variations": []}],'
+        b' "after": {"results": [1]}, "last": "\\u4f60"}'
+    )
+    path = write(content)
+
+    assert survey(path).envelope == (
+        ("z", Decimal("1.10")),
+        ("metadata", {"b": [1, {"c": None}], "a": 2}),
+        ("results", None),
+        ("after", {"results": [1]}),
+        ("last", "你"),
+    )
+
+
+def test_json_lines_has_no_envelope_but_results(write: Callable[..., Path]) -> None:
+    assert survey(write(json_lines(QUESTION), "input.jsonl")).envelope == (("results", None),)
+
+
+def test_the_survey_knows_the_file_it_read(write: Callable[..., Path]) -> None:
+    path = write({"results": []})
+
+    found = survey(path)
+
+    assert isinstance(found, Survey)
+    assert found.path == path
+    assert found.modified_ns == path.stat().st_mtime_ns
+
+
+def test_the_hash_covers_what_follows_the_json(write: Callable[..., Path]) -> None:
+    data = b'{"results": []}' + b" \n" * CHUNK
+
+    assert survey(write(data)).sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_a_file_name_may_hold_any_character(write: Callable[..., Path]) -> None:
+    path = write({"results": [QUESTION]}, "ответы 答え {x}.json")
+
+    assert survey(path).pairs == 1
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 100])
+def test_a_limit_keeps_the_first_pairs(write: Callable[..., Path], limit: int) -> None:
+    path = write({"results": [QUESTION, BROKEN, QUESTION]})
+    everything = list(pairs(path))
+
+    assert list(pairs(path, limit=limit)) == everything[:limit]
+
+
+def test_pairs_come_in_input_order_broken_ones_included(write: Callable[..., Path]) -> None:
+    path = write({"results": [QUESTION, BROKEN]})
+
+    first, second = pairs(path)
+
+    assert first == Pair(PairKey(0, 1), "Q?", "yes", "neutral")
+    assert isinstance(second, BrokenPair)
+    assert second.key == PairKey(1, 0)
+
+
+def test_what_lies_beyond_the_limit_is_not_read(write: Callable[..., Path]) -> None:
+    path = write({"results": [QUESTION, BROKEN, "no question"]})
+
+    assert len(list(pairs(path, limit=1))) == 1
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        BYTE_ORDER_MARK,
+        b" \n ",
+        b'{"results": [',
+        b'{"results": [{"variations": [{"prompt": "half of a str',
+        b'{"results": [{"variations": []}]',
+        b'{"results": [], "more": tr',
+    ],
+)
+def test_a_truncated_file_is_refused_as_such(write: Callable[..., Path], content: bytes) -> None:
+    line = refused(write(content))
+
+    assert "truncated" in line
+    assert "line" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b"results", "line 1, column 1"),
+        (b'{"results": [],}', "line 1, column 1"),
+        (b'{\n "results": [x]\n}', "line 2, column 14"),
+        (b"{'results': []}", "line 1, column 2"),
+        (b'{"results": [{"variations": []} {"variations": []}]}', "line 1, column 33"),
+        (b'{"results": [{"variations": [], "note": "tab\there"}]}', "line 1, column 45"),
+        (b'{"results": []} {}', "line 1, column 17"),
+    ],
+)
+def test_what_is_not_json_is_refused_with_line_and_column(
+    write: Callable[..., Path], content: bytes, place: str
+) -> None:
+    line = refused(write(content))
+
+    assert "not valid JSON" in line
+    assert place in line
+
+
+def test_json_lines_under_the_name_of_json_is_told_to_be_renamed(
+    write: Callable[..., Path],
+) -> None:
+    line = refused(write(json_lines(QUESTION, BROKEN)))
+
+    assert "line 2" in line
+    assert "*.jsonl" in line
+
+
+def test_a_single_json_line_under_the_name_of_json_is_told_of_json_lines(
+    write: Callable[..., Path],
+) -> None:
+    assert "*.jsonl" in refused(write(json_lines(QUESTION)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"result": []}, {"results": {}}, {"results": None}, {"results": "x"}, [QUESTION], 3, None],
+)
+def test_a_file_without_a_list_of_results_is_refused(
+    write: Callable[..., Path], content: Any
+) -> None:
+    line = refused(write(content))
+
+    assert '"results"' in line
+
+
+def test_results_in_a_deeper_level_are_not_taken_for_the_results(
+    write: Callable[..., Path],
+) -> None:
+    assert '"results"' in refused(write({"data": {"results": [QUESTION]}}))
+
+
+def test_results_given_twice_are_refused(write: Callable[..., Path]) -> None:
+    assert "twice" in refused(write(b'{"results": [], "a": 1, "results": []}'))
+
+
+def test_metadata_given_twice_is_refused(write: Callable[..., Path]) -> None:
+    assert "twice" in refused(write(b'{"metadata": 3, "results": [], "metadata": {}}'))
+
+
+@pytest.mark.parametrize("metadata", [None, [], "text", 3])
+def test_metadata_that_is_no_object_is_refused(write: Callable[..., Path], metadata: Any) -> None:
+    assert "metadata" in refused(write({"metadata": metadata, "results": []}))
+
+
+@pytest.mark.parametrize(
+    ("element", "place"),
+    [
+        (3, "results[1]"),
+        (None, "results[1]"),
+        ([QUESTION], "results[1]"),
+        ({"question_id": "q"}, "results[1].variations"),
+        ({"variations": {}}, "results[1].variations"),
+        ({"variations": [BASE, 1]}, "results[1].variations[1]"),
+        ({"variations": [BASE, {"sycophancy_flag": "maybe"}]}, "variations[1].sycophancy_flag"),
+    ],
+)
+@pytest.mark.parametrize("name", ["input.json", "input.jsonl"])
+def test_what_is_no_question_is_refused_with_file_and_place(
+    write: Callable[..., Path], element: Any, place: str, name: str
+) -> None:
+    elements = [QUESTION, element]
+    path = write(json_lines(*elements) if name.endswith("l") else {"results": elements}, name)
+
+    assert place in refused(path)
+    with pytest.raises(InputError) as caught:
+        list(pairs(path))
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{x",
+        b'{"variations": [',
+        b"text",
+        b'{"variations": NaN}',
+        b'{"variations": [], "a": "\xff"}',
+        b'{"variations": [], "a": "\xed\xa0\x80"}',
+        BYTE_ORDER_MARK + b'{"variations": []}',
+        b"\x00",
+    ],
+)
+def test_a_broken_line_is_named_by_its_number(write: Callable[..., Path], line: bytes) -> None:
+    path = write(json_lines(QUESTION) + b"\n" + line + b"\n" + json_lines(BROKEN), "input.jsonl")
+
+    assert "line 3" in refused(path)
+
+
+@pytest.mark.parametrize("gap", [b"", b" ", b" " * CHUNK], ids=["none", "blank", "chunk"])
+def test_two_questions_on_one_line_are_refused_not_halved(
+    write: Callable[..., Path], gap: bytes
+) -> None:
+    """As happens when files are concatenated whose last line has no newline."""
+    two = json.dumps(QUESTION).encode() + gap + json.dumps(BROKEN).encode()
+
+    assert "line 2" in refused(write(json_lines(QUESTION) + two + b"\n", "input.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "literal", [b"NaN", b"Infinity", b"-Infinity", b"nan", b"1.", b".5", b"01"]
+)
+@pytest.mark.parametrize("name", ["input.json", "input.jsonl"])
+def test_numbers_that_json_does_not_know_are_refused(
+    write: Callable[..., Path], literal: bytes, name: str
+) -> None:
+    question = b'{"variations": [], "score": ' + literal + b"}"
+    content = question if name.endswith("l") else b'{"results": [' + question + b"]}"
+
+    assert "not valid JSON" in refused(write(content, name))
+
+
+@pytest.mark.parametrize("place", ["envelope", "question"])
+@pytest.mark.parametrize(
+    "number",
+    [b"1e1000000000000000000", b"-1e99999999999999999999999", b"1e-9999999999999999999999"],
+)
+def test_an_exponent_that_no_number_holds_is_refused(
+    write: Callable[..., Path], number: bytes, place: str
+) -> None:
+    contents = {
+        "envelope": b'{"x": ' + number + b', "results": []}',
+        "question": b'{"results": [{"variations": [], "x": ' + number + b"}]}",
+    }
+
+    refused(write(contents[place]))
+
+
+@pytest.mark.parametrize(
+    "bad", [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xe4\xbd", b"caf\xe9"]
+)
+def test_invalid_utf8_is_refused(write: Callable[..., Path], bad: bytes) -> None:
+    refused(write(in_string(bad)))
+
+
+def test_utf16_is_refused(write: Callable[..., Path]) -> None:
+    refused(write(json.dumps({"results": []}).encode("utf-16")))
+
+
+@pytest.mark.parametrize("name", ["input.json", "input.jsonl"])
+def test_nesting_that_cannot_be_written_back_is_refused(
+    write: Callable[..., Path], name: str
+) -> None:
+    deep = b'{"variations": [], "x": ' + b"[" * 300 + b"]" * 300 + b"}"
+
+    assert "deep" in refused(
+        write(deep if name.endswith("l") else b'{"results": [' + deep + b"]}", name)
+    )
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert "does not exist" in refused(tmp_path / "none.json")
+
+
+def test_a_folder_is_named(tmp_path: Path) -> None:
+    assert "is a folder" in refused(tmp_path)
+
+
+def test_a_path_below_a_regular_file_is_named(write: Callable[..., Path]) -> None:
+    refused(write({"results": []}) / "input.json")
+
+
+def test_a_path_that_no_file_can_have_is_named(tmp_path: Path) -> None:
+    refused(tmp_path / ("x" * 5000))
+
+
+# --- halves of surrogate pairs
+
+HIGH, LOW = rb"\ud83d", rb"\uDE00"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HIGH,
+        LOW,
+        LOW + HIGH,
+        HIGH + HIGH + LOW,
+        HIGH + LOW + LOW,
+        HIGH + b" " + LOW,
+        rb"\\" + HIGH,
+        rb"\"" + LOW,
+        HIGH + rb"\\ude00",
+        rb"\\ud83d" + LOW,
+        HIGH + rb"\u0041",
+        rb"\uDBFF",
+        rb"\udc00",
+    ],
+)
+@pytest.mark.parametrize("name", ["input.json", "input.jsonl"])
+def test_half_of_a_surrogate_pair_is_refused(
+    write: Callable[..., Path], text: bytes, name: str
+) -> None:
+    question = b'{"variations": [], "note": "' + text + b'"}'
+    content = question if name.endswith("l") else b'{"results": [' + question + b"]}"
+
+    assert "surrogate" in refused(write(content, name))
+
+
+@pytest.mark.parametrize("mark", [b"", BYTE_ORDER_MARK], ids=["plain", "marked"])
+def test_half_of_a_surrogate_pair_is_named_by_its_byte(
+    write: Callable[..., Path], mark: bytes
+) -> None:
+    content = mark + in_string(b"x" * 100 + LOW)
+
+    assert f"at byte {content.index(LOW)}." in refused(write(content))
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        (HIGH + LOW, "\U0001f600"),
+        (HIGH + LOW + HIGH + LOW, "\U0001f600\U0001f600"),
+        (rb"\\\\" + HIGH + LOW, "\\\\\U0001f600"),
+        (rb"\\ud83d", r"\ud83d"),
+        (rb"\\\\ude00", r"\\ude00"),
+        (rb"\ud7ff\ue000\uffff", "\ud7ff\ue000\uffff"),
+        ("😀".encode(), "😀"),
+        (rb"\ufffd", "\ufffd"),
+    ],
+)
+def test_whole_pairs_and_escaped_backslashes_are_accepted(
+    write: Callable[..., Path], text: bytes, meaning: str
+) -> None:
+    path = write(in_string(text))
+
+    assert survey(path).questions == 1
+    assert next(questions(path))["note"] == meaning
+
+
+AROUND_A_CHUNK = range(CHUNK - 13, CHUNK + 2)
+
+
+@pytest.mark.parametrize("at", AROUND_A_CHUNK)
+@pytest.mark.parametrize("before", [b"x", HIGH + LOW, rb"\\"])
+@pytest.mark.parametrize("after", [b"x", rb"\u0041"])
+def test_a_pair_split_over_two_chunks_is_accepted(
+    write: Callable[..., Path], at: int, before: bytes, after: bytes
+) -> None:
+    padding = b"x" * (at - len(before) - in_string(b"").index(b'"}'))
+    path = write(in_string(padding + before + HIGH + LOW + after))
+
+    assert path.read_bytes().index(before + HIGH, CHUNK - 40) == at - len(before)
+    assert survey(path).questions == 1
+    assert "\U0001f600" in next(questions(path))["note"]
+
+
+@pytest.mark.parametrize("at", AROUND_A_CHUNK)
+@pytest.mark.parametrize("half", [HIGH, LOW, HIGH + HIGH + LOW, HIGH + LOW + LOW])
+def test_a_half_pair_at_the_end_of_a_chunk_is_refused(
+    write: Callable[..., Path], at: int, half: bytes
+) -> None:
+    padding = b"x" * (at - in_string(b"").index(b'"}'))
+
+    assert "surrogate" in refused(write(in_string(padding + half)))
+
+
+@pytest.mark.parametrize("backslashes", range(60, 64))
+@pytest.mark.parametrize("before", range(25, 30))
+def test_a_run_of_backslashes_over_two_chunks_is_counted_as_one(
+    write: Callable[..., Path], backslashes: int, before: int
+) -> None:
+    start = CHUNK - before
+    padding = b"x" * (start - in_string(b"").index(b'"}'))
+    path = write(in_string(padding + b"\\" * backslashes + b"ud83d"))
+
+    if backslashes % 2:
+        assert "surrogate" in refused(path)
+    else:
+        assert survey(path).questions == 1
+
+
+ESCAPES = [HIGH, LOW, rb"\\", rb"\"", b"ud83d", b"ude00", b"u", b"a", rb"\u0041", b"d83d"]
+
+
+@quick
+@given(
+    parts=st.lists(st.sampled_from(ESCAPES), max_size=12),
+    shift=st.integers(-40, 3),
+    far=st.booleans(),
+)
+def test_a_string_is_accepted_exactly_when_it_is_unicode_text(
+    scratch: Path, parts: list[bytes], shift: int, *, far: bool
+) -> None:
+    padding = b"x" * (CHUNK + shift - in_string(b"").index(b'"}')) if far else b""
+    path = scratch / "unicode.json"
+    path.write_bytes(in_string(padding + b"".join(parts)))
+    text = json.loads(path.read_bytes())["results"][0]["note"]
+
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        assert "surrogate" in refused(path)
+    else:
+        assert survey(path).questions == 1
+        assert next(questions(path))["note"] == text
+
+
+# --- round trip
+
+strings = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+string_texts = st.tuples(strings, st.booleans()).map(
+    lambda drawn: json.dumps(drawn[0], ensure_ascii=drawn[1])
+)
+number_texts = st.one_of(
+    st.integers().map(str),
+    st.from_regex(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,4})?", fullmatch=True),
+    st.sampled_from(["1e400", "-0.0", "1.10", "-0", "1E5", "9" * 400, "18446744073709551616"]),
+)
+json_texts = st.recursive(
+    st.one_of(string_texts, number_texts, st.sampled_from(["null", "true", "false"])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4).map(lambda items: "[" + ", ".join(items) + "]"),
+        st.dictionaries(strings, inner, max_size=4).map(
+            lambda items: (
+                "{" + ",".join(f"{json.dumps(key)}:{item}" for key, item in items.items()) + "}"
+            )
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+def exact(text: str | bytes) -> str:
+    """Return a JSON text as Python text in which order, type and every digit show."""
+    return repr(json.loads(text, parse_float=Decimal))
+
+
+@quick
+@given(st.lists(json_texts, max_size=4))
+@example(["1" * 4000])
+def test_questions_are_what_json_reads_with_every_digit(scratch: Path, elements: list[str]) -> None:
+    text = '{"results": [' + ",\n".join(elements) + "]}"
+    path = scratch / "round_trip.json"
+    path.write_text(text, encoding="utf-8")
+
+    assert repr(list(questions(path))) == exact("[" + ",".join(elements) + "]")
+
+
+@pytest.mark.parametrize("name", ["long.json", "long.jsonl"])
+def test_an_integer_of_more_digits_than_python_likes_is_exact(
+    write: Callable[..., Path], name: str
+) -> None:
+    """In a process of its own: at Python's limit, ijson's C code can crash."""
+    question = b'{"variations": [], "n": ' + b"7" * 5000 + b"}"
+    path = write(question if name.endswith("l") else b'{"results": [' + question + b"]}", name)
+    code = (
+        "import sys, pathlib; from atp.dataset import reader, results; "
+        "path = pathlib.Path(sys.argv[1]); reader.survey(path); "
+        "print(results.to_json(next(reader.questions(path))['n']).decode())"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (0, "7" * 5000 + "\n")
+
+
+@quick
+@given(st.lists(json_texts, max_size=4))
+def test_lines_are_what_json_reads_with_every_digit(scratch: Path, elements: list[str]) -> None:
+    path = scratch / "round_trip.jsonl"
+    path.write_text("\n".join(elements), encoding="utf-8")
+
+    assert repr(list(questions(path))) == exact("[" + ",".join(elements) + "]")
+
+
+@quick
+@given(st.dictionaries(strings.filter(lambda key: key not in {"results", "metadata"}), json_texts))
+def test_the_envelope_is_what_json_reads_with_every_digit(
+    scratch: Path, fields: dict[str, str]
+) -> None:
+    members = [f"{json.dumps(key)}: {value}" for key, value in fields.items()]
+    members.insert(len(members) // 2, '"results": []')
+    text = "{" + ", ".join(members) + "}"
+    path = scratch / "envelope.json"
+    path.write_text(text, encoding="utf-8")
+
+    expected = [
+        (key, None if key == "results" else value)
+        for key, value in json.loads(text, parse_float=Decimal).items()
+    ]
+    assert repr(list(survey(path).envelope)) == repr(expected)
+
+
+@quick
+@given(st.binary(max_size=80), st.sampled_from(["fuzz.json", "fuzz.jsonl"]))
+@example(b'{"results": [1e999999999999999999999]}', "fuzz.json")
+def test_any_bytes_are_read_or_refused_in_one_line(scratch: Path, data: bytes, name: str) -> None:
+    path = scratch / name
+    path.write_bytes(data)
+
+    try:
+        found = survey(path)
+    except InputError as error:
+        line = str(error)
+    else:
+        assert found.sha256 == hashlib.sha256(data).hexdigest()
+        return
+    assert str(path) in line
+    assert len(line.splitlines()) == 1

@@ -1,0 +1,122 @@
+"""SAEs load in float32 and frozen, know where they read, and what does not suit is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from sae_lens import SAE
+
+from atp.errors import SettingsError, UnavailableError
+from atp.model.dictionaries import load_sae
+from atp.model.names import check_sae_spec, check_same_model
+
+SaeFolder = Callable[..., Path]
+
+
+@pytest.mark.parametrize("kind", tiny.SAE_KINDS)
+def test_every_kind_loads_frozen_and_in_float32(sae_folder: SaeFolder, kind: str) -> None:
+    dictionary = load_sae(str(sae_folder(kind)))
+    assert dictionary.hook_name == f"blocks.{tiny.HOOK_LAYER}.hook_resid_post"
+    assert dictionary.d_sae == tiny.D_SAE
+    assert dictionary.label == f"layer{tiny.HOOK_LAYER}-{tiny.D_SAE}"
+    assert all(p.dtype == torch.float32 for p in dictionary.sae.parameters())
+    assert not any(p.requires_grad for p in dictionary.sae.parameters())
+    x = torch.randn(3, tiny.D_MODEL)
+    expected = tiny.make_sae(kind).encode(x)
+    torch.testing.assert_close(dictionary.sae.encode(x), expected)
+    described = dictionary.describe()
+    assert described["model_name"] == "tiny"
+    assert len(described["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("architecture", "extra", "words"),
+    [
+        ("transcoder", {"d_out": tiny.D_MODEL, "apply_b_dec_to_input": False}, "own input"),
+        ("temporal", {"bottleneck_factor": 2}, "whole sequence"),
+    ],
+)
+def test_an_architecture_without_a_score_of_one_position_is_refused(
+    tmp_path: Path, architecture: str, extra: dict[str, int], words: str
+) -> None:
+    config = {"architecture": architecture, "d_in": tiny.D_MODEL, "d_sae": 64, **extra}
+    config["metadata"] = {"hook_name": "blocks.1.hook_resid_post", "model_name": "tiny"}
+    SAE.from_dict(config).save_model(tmp_path)
+    with pytest.raises(SettingsError, match=words):
+        load_sae(str(tmp_path))
+
+
+def test_an_sae_that_does_not_say_where_it_reads_is_refused(tmp_path: Path) -> None:
+    tiny.make_sae("standard").save_model(tmp_path)
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    del config["metadata"]["hook_name"]
+    (tmp_path / "cfg.json").write_text(json.dumps(config))
+    with pytest.raises(SettingsError, match="hook point"):
+        load_sae(str(tmp_path))
+
+
+def test_damaged_weights_are_unavailable(tmp_path: Path) -> None:
+    tiny.make_sae("standard").save_model(tmp_path)
+    weights = tmp_path / "sae_weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(UnavailableError, match="cannot be loaded") as caught:
+        load_sae(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_release_that_is_not_cached_is_unavailable_offline() -> None:
+    with pytest.raises(UnavailableError, match="gpt2-small-res-jb"):
+        load_sae("gpt2-small-res-jb:blocks.8.hook_resid_pre")
+
+
+@pytest.mark.parametrize(
+    ("spec", "near"),
+    [
+        (
+            "gemma-scope-9b-it-res-canonica:layer_31/width_16k/canonical",
+            "gemma-scope-9b-it-res-canonical",
+        ),
+        (
+            "gemma-scope-9b-it-res-canonical:layer_31/width_16/canonical",
+            "layer_31/width_16k/canonical",
+        ),
+        ("./no/such/folder", "RELEASE:SAE_ID"),
+    ],
+)
+def test_an_unknown_name_lists_near_ones(spec: str, near: str) -> None:
+    with pytest.raises(SettingsError, match=near):
+        check_sae_spec(spec)
+
+
+def test_a_release_knows_its_model_without_being_loaded() -> None:
+    spec = "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical"
+    assert check_sae_spec(spec) == "gemma-2-9b-it"
+    check_same_model("google/gemma-2-9b-it", "gemma-2-9b-it", spec)
+    with pytest.raises(SettingsError, match="gemma-2-9b-it"):
+        check_same_model("google/gemma-2-9b", "gemma-2-9b-it", spec)
+
+
+@pytest.mark.parametrize(
+    ("model", "trained_on"),
+    [
+        ("openai-community/gpt2", "gpt2-small"),
+        ("gpt2", "gpt2"),
+        ("google/gemma-2-2b", "gemma-2-2b"),
+        ("./models/SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("anything", None),
+    ],
+)
+def test_names_of_one_model_agree(model: str, trained_on: str | None) -> None:
+    check_same_model(model, trained_on, "some-sae")
+
+
+def test_a_folder_in_the_hub_cache_goes_by_its_hub_name(tmp_path: Path) -> None:
+    folder = tmp_path / "models--google--gemma-2-2b" / "snapshots" / "0123abc"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    check_same_model(str(folder), "gemma-2-2b", "some-sae")

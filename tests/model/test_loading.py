@@ -1,0 +1,192 @@
+"""Models load from folders and GGUF files, frozen; what cannot be loaded says why in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import tiny
+import torch
+from oracle import Oracle
+from safetensors.torch import load_file, save_file
+
+from atp import attribute, load_model, load_sae
+from atp.errors import SettingsError, UnavailableError
+from atp.model.loading import choose_device, choose_dtype, is_out_of_memory
+
+ModelFolder = Callable[[str], Path]
+
+
+def test_a_loaded_model_is_frozen_and_in_evaluation_mode(model_folder: ModelFolder) -> None:
+    model = load_model(str(model_folder("gpt2")), device="cpu")
+    assert not model.bridge.original_model.training
+    assert not any(p.requires_grad for p in model.bridge.original_model.parameters())
+    assert model.dtype == torch.float32
+    assert model.n_ctx == tiny.N_CTX
+    assert set(model.origin) == {"sha256"}
+
+
+def test_other_weights_have_another_hash(model_folder: ModelFolder, tmp_path: Path) -> None:
+    folder = tiny.save_model(tmp_path / "tiny", "gpt2")
+    before = load_model(str(folder), device="cpu").origin
+    assert before == load_model(str(model_folder("gpt2")), device="cpu").origin
+    weights = load_file(folder / "model.safetensors")
+    weights["transformer.ln_f.bias"] = weights["transformer.ln_f.bias"] + 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_model(str(folder), device="cpu").origin != before
+
+
+def test_bfloat16_is_close_to_float32(model_folder: ModelFolder) -> None:
+    """The metric within 2 % of its spread; the same model, so the same contrasts."""
+    sae = load_sae(str(_saved(tiny.make_sae("standard"), model_folder("llama").parent)))
+    exact, coarse = (
+        attribute(
+            load_model(str(model_folder("llama")), device="cpu", dtype=dtype), sae, tiny.triples()
+        )
+        for dtype in ("float32", "bfloat16")
+    )
+    metrics = torch.tensor(
+        [[a["logit_diff"], b["logit_diff"]] for a, b in zip(exact, coarse, strict=True)]
+    )
+    assert (metrics[:, 0] - metrics[:, 1]).abs().mean() <= 0.1 * metrics[:, 0].std()
+    assert [a["target_token"] for a in exact] == [b["target_token"] for b in coarse]
+
+
+def _saved(sae: object, folder: Path) -> Path:
+    sae.save_model(folder / "sae")  # type: ignore[attr-defined]  (any SAE)
+    return folder / "sae"
+
+
+def write_gguf(model: Path, path: Path) -> None:
+    """Write a tiny Llama of this project as llama.cpp's own converter would."""
+    weights = load_file(model / "model.safetensors")
+    config = tiny.CONFIGS["llama"]()
+    tokenizer = tiny.tokenizer()
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("tiny")
+    writer.add_context_length(tiny.N_CTX)
+    writer.add_embedding_length(tiny.D_MODEL)
+    writer.add_block_count(tiny.N_LAYERS)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(tiny.VOCABULARY)
+    vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(vocabulary)
+    writer.add_token_types(
+        [3 if token.startswith("<") and len(token) > 1 else 1 for token in vocabulary]
+    )
+    merges = tokenizer.backend_tokenizer.model.__getstate__()
+    import json  # noqa: PLC0415
+
+    writer.add_token_merges([" ".join(pair) for pair in json.loads(merges)["merges"]])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(0)
+    names = {
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.norm.weight": "output_norm.weight",
+        "lm_head.weight": "output.weight",
+    }
+    parts = {
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+    }
+    for layer in range(tiny.N_LAYERS):
+        for theirs, short in parts.items():
+            names[f"model.layers.{layer}.{theirs}.weight"] = f"blk.{layer}.{short}.weight"
+    for name, array in weights.items():
+        writer.add_tensor(names[name], array.float().numpy().astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_file_gives_the_oracles_scores(model_folder: ModelFolder, tmp_path: Path) -> None:
+    path = tmp_path / "tiny-f32.gguf"
+    write_gguf(model_folder("llama"), path)
+    sae = tiny.make_sae("topk")
+    oracle = Oracle(str(tmp_path), sae, tiny.HOOK_LAYER, gguf_file=path.name)
+    model = load_model(str(path), device="cpu")
+    dictionary = load_sae(str(_saved(sae, tmp_path)))
+    for triple, analysis in zip(
+        tiny.triples(2), attribute(model, dictionary, tiny.triples(2)), strict=True
+    ):
+        answer = oracle(*triple)
+        assert answer is not None
+        assert analysis["logit_diff"] == pytest.approx(answer.logit_diff, abs=1e-4)
+        for feature in analysis["top_features"]:
+            expected = float(answer.scores[int(feature["id"])])
+            assert abs(feature["score"] - expected) <= 1e-5 * float(answer.scores.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("./nowhere", "does not exist"),
+        ("a/b/c", "neither a hub name"),
+        ("{tmp}", "no readable config.json"),
+        ("{tmp}/notes.txt", "not a GGUF file"),
+    ],
+)
+def test_a_name_that_cannot_be_a_model_is_a_settings_error(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("no model")
+    with pytest.raises(SettingsError, match=words):
+        load_model(name.format(tmp=tmp_path))
+
+
+def test_a_hub_model_that_is_not_cached_is_unavailable_offline() -> None:
+    with pytest.raises(UnavailableError, match="nobody/nothing") as caught:
+        load_model("nobody/nothing")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_weights_is_unavailable(model_folder: ModelFolder, tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((model_folder("gpt2") / name).read_bytes())
+    with pytest.raises(UnavailableError, match="cannot be loaded"):
+        load_model(str(tmp_path))
+
+
+def test_an_unknown_hook_point_lists_near_ones(model_folder: ModelFolder) -> None:
+    model = load_model(str(model_folder("gpt2")), device="cpu")
+    model.check_hook("blocks.3.hook_resid_post")
+    with pytest.raises(SettingsError, match=r"blocks\.4\.hook_resid_post.*Near: blocks"):
+        model.check_hook("blocks.4.hook_resid_post")
+
+
+def test_dtype_follows_the_device_unless_named() -> None:
+    assert choose_dtype(None, torch.device("cpu")) == torch.float32
+    assert choose_dtype(None, torch.device("cuda")) == torch.bfloat16
+    assert choose_dtype("float32", torch.device("cuda")) == torch.float32
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that must not be there")
+def test_a_device_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(UnavailableError, match="cuda"):
+        choose_device("cuda")
+
+
+def test_out_of_memory_is_known_on_every_device() -> None:
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(MemoryError())
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**58)
+    assert is_out_of_memory(caught.value)
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))

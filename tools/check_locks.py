@@ -1,0 +1,115 @@
+"""Check that the lock files fit pyproject.toml and each other; exit 1 and say where they do not.
+
+    python tools/check_locks.py
+
+Reads the files only, so it needs neither uv nor a network.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+RUNTIME, CPU, DEV, BUILD = (f"requirements{part}.lock" for part in ("", "-cpu", "-dev", "-build"))
+
+Lock = dict[str, Version]
+"""What a lock file pins: canonical name to version."""
+
+_PIN = re.compile(r"([A-Za-z0-9._-]+)==([^ ]+)( \\)?")
+_HASH = re.compile(r" +--hash=sha256:[0-9a-f]{64}( \\)?")
+_CUDA = re.compile(r"(nvidia|cuda|triton)\b")
+
+
+def read_lock(name: str, text: str) -> tuple[Lock, list[str]]:
+    """Return what a lock file pins, and what is wrong with the file itself."""
+    lock: Lock = {}
+    hashed: set[str] = set()
+    faults = []
+    package = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if pin := _PIN.fullmatch(line):
+            package = canonicalize_name(pin[1])
+            lock[package] = Version(pin[2])
+        elif _HASH.fullmatch(line):
+            hashed.add(package)
+        elif line.strip() and not line.lstrip().startswith("#"):
+            faults.append(f"{name}:{number}: neither a pinned version nor a hash: {line}")
+    faults += [f"{name}: {package} has no hash" for package in lock if package not in hashed]
+    return lock, faults
+
+
+def check_requirements(name: str, lock: Lock, requirements: list[str]) -> list[str]:
+    """Find what pyproject.toml asks for and the lock does not give."""
+    faults = []
+    for requirement in map(Requirement, requirements):
+        version = lock.get(canonicalize_name(requirement.name))
+        if version is None:
+            faults.append(f"{name}: {requirement.name} of pyproject.toml is missing")
+        elif not requirement.specifier.contains(version, prereleases=True):
+            faults.append(f"{name}: {requirement.name} is {version}, not {requirement.specifier}")
+    return faults
+
+
+def check_agreement(locks: dict[str, Lock]) -> list[str]:
+    """Find packages of which two locks hold different versions (+cpu aside)."""
+    faults = []
+    first: dict[str, tuple[str, Version]] = {}
+    for name, lock in locks.items():
+        for package, version in lock.items():
+            other, expected = first.setdefault(package, (name, version))
+            if version.public != expected.public:
+                faults.append(f"{name}: {package} is {version}, but {expected} in {other}")
+    return faults
+
+
+def check_builds(runtime: Lock, cpu: Lock) -> list[str]:
+    """Find what makes one lock not the CUDA build, or the other not the same with the CPU build."""
+    cuda = {package for package in runtime if _CUDA.match(package)}
+    faults = [] if cuda else [f"{RUNTIME}: no CUDA packages, so torch is not the CUDA build"]
+    if cpu["torch"].local != "cpu":
+        faults.append(f"{CPU}: torch is {cpu['torch']}, not the CPU build")
+    faults += [f"{CPU}: {package} belongs to CUDA" for package in cpu if _CUDA.match(package)]
+    faults += [f"{CPU}: {package} is missing" for package in runtime.keys() - cuda - cpu.keys()]
+    return faults
+
+
+def find_faults(project: dict[str, Any], texts: dict[str, str]) -> list[str]:
+    """Return one line for each fault of the lock files, given by name, with `project` beside."""
+    locks: dict[str, Lock] = {}
+    faults = []
+    for name, text in texts.items():
+        locks[name], found = read_lock(name, text)
+        faults += found
+    asked = {
+        RUNTIME: project["project"]["dependencies"],
+        CPU: project["project"]["dependencies"],
+        DEV: project["dependency-groups"]["dev"],
+        BUILD: project["dependency-groups"]["build"],
+    }
+    for name, requirements in asked.items():
+        faults += check_requirements(name, locks[name], requirements)
+    return faults + check_agreement(locks) + check_builds(locks[RUNTIME], locks[CPU])
+
+
+def read_all(root: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return pyproject.toml and the text of each lock file."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    return project, {name: (root / name).read_text() for name in (RUNTIME, CPU, DEV, BUILD)}
+
+
+def main() -> None:
+    """Print the faults of this repository's lock files."""
+    faults = find_faults(*read_all(Path(__file__).parent.parent))
+    if faults:
+        sys.exit("\n".join([*faults, "The lock files do not fit: run `make lock`."]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Make a virtual environment and install atp into it, with what it needs to run:
+#     tools/install.sh VENV PYTHON [LOCK]
+# Without LOCK: requirements.lock (torch for CUDA) when there is an NVIDIA GPU, else
+# requirements-cpu.lock when pip can find the CPU build of torch, which the public registry lacks.
+set -euo pipefail
+venv=$1 python=$2 lock=${3:-}
+wheels=.cache/wheels
+
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "$python is older than 3.11; name another: make install PYTHON=python3.11" >&2
+    exit 1
+fi
+"$python" -m venv "$venv"
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
+mkdir -p "$wheels"
+
+if [[ -z $lock ]]; then
+    lock=requirements.lock
+    if ! nvidia-smi >/dev/null 2>&1; then
+        torch=$(grep -o '^torch==[^ ]*' requirements-cpu.lock)
+        if pip download --no-deps --find-links "$wheels" --dest "$wheels" "$torch" &>/dev/null; then
+            lock=requirements-cpu.lock
+        else
+            echo "pip finds no $torch here: installing the CUDA build, which runs on a CPU too (3 GB)."
+        fi
+    fi
+fi
+
+echo "Installing $lock into $venv; this takes a few minutes the first time ..."
+# Modules are compiled when first imported: most of these packages' never are.
+install=(install --quiet --no-compile --no-deps --no-build-isolation)
+pip "${install[@]}" --require-hashes --requirement requirements-build.lock
+pip "${install[@]}" --require-hashes --find-links "$wheels" --requirement "$lock"
+pip "${install[@]}" --editable .
