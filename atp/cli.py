@@ -1,6 +1,6 @@
 """The command line: usage text; argv and environment -> Settings; picks the command.
 
-Nothing here imports torch: `atp --help` answers at once.
+Nothing here imports torch, and --help not even what writes the log: it answers at once.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ import sys
 import uuid
 from typing import TYPE_CHECKING
 
-import structlog
 from docopt import DocoptExit, docopt
 
 from atp import __version__
 from atp.errors import AtpError, ExitCode, SettingsError, did_you_mean
-from atp.log import configure
 from atp.settings import from_sources
 
 if TYPE_CHECKING:
@@ -68,13 +66,25 @@ Result paths go to stdout, logs to stderr.
 
 Exit codes: 0 every pair has a result (skipped pairs included); 1 some pairs carry an error;
 2 usage, settings or input at fault; 3 model, SAE or device cannot be had; 74 results cannot be
-written; 75 another run holds the output folder; 130, 143 stopped by a signal.
+written; 75 another run holds the output folder; 130, 143 stopped by a signal; 70 a fault of
+atp itself.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; prints no traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[-1:] in (["--help"], ["-h"]):
+        print(USAGE, end="")  # noqa: T201  (what --help is for)
+        return ExitCode.OK
+    if arguments == ["--version"]:
+        print(__version__)  # noqa: T201
+        return ExitCode.OK
+
+    import structlog  # noqa: PLC0415  (half of the start-up time)
+
+    from atp.log import configure  # noqa: PLC0415
+
     configure(run_id=uuid.uuid4().hex[:12])
     log = structlog.get_logger()
     try:
@@ -98,12 +108,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
-    if argv in (["--help"], ["-h"]) or (argv[-1:] in (["--help"], ["-h"])):
-        print(USAGE, end="")  # noqa: T201  (what --help is for)
-        return ExitCode.OK
-    if argv == ["--version"]:
-        print(__version__)  # noqa: T201
-        return ExitCode.OK
     try:
         arguments = docopt(USAGE, argv, default_help=False)
     except DocoptExit as error:
@@ -123,6 +127,8 @@ def _report(error: AtpError) -> None:
     if sys.stderr.isatty():
         print(f"atp: {error}", file=sys.stderr)  # noqa: T201
         return
+    import structlog  # noqa: PLC0415
+
     structlog.get_logger().error(
         "atp.failed", message=error.message, hint=error.hint, exit_code=int(error.exit_code)
     )

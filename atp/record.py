@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from atp.dataset.journal import Journal
-    from atp.dataset.reader import Survey
+    from atp.dataset.survey import Survey
     from atp.model.dictionaries import Dictionary
     from atp.model.loading import Model
     from atp.settings import Settings

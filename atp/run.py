@@ -6,6 +6,7 @@ checked before it is loaded.
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from atp.dataset import output, reader
 from atp.dataset.journal import SUFFIX, Journal, outcome
 from atp.dataset.pairs import BrokenPair, Pair, PairKey
 from atp.dataset.results import write_results
+from atp.dataset.source import opened
+from atp.dataset.survey import survey as survey_input
 from atp.errors import ExitCode, StoppedError
 from atp.log import progress
 from atp.model.names import check_model_name, check_sae_spec, check_same_model
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from atp.dataset.journal import Analysis
-    from atp.dataset.reader import Survey
+    from atp.dataset.survey import Survey
     from atp.model.contrast import Contrasted
     from atp.model.dictionaries import Dictionary
     from atp.model.loading import Model
@@ -60,9 +63,11 @@ def run(settings: Settings) -> tuple[ExitCode, list[Path]]:
         trained_on = check_sae_spec(spec)
         if not settings.allow_other_model:
             check_same_model(settings.model, trained_on, spec)
+    with opened(settings.input):
+        pass  # whether it is there, before the output folder is made
     began = time.monotonic()
     with output.held(settings.out):
-        survey = reader.survey(settings.input)
+        survey = survey_input(settings.input)
         survey_seconds = time.monotonic() - began
         log.info(
             "run.start",
@@ -84,9 +89,11 @@ def run(settings: Settings) -> tuple[ExitCode, list[Path]]:
 def _load(settings: Settings) -> tuple[Model, list[Dictionary]]:
     began = time.monotonic()
     from atp.model.dictionaries import load_sae  # noqa: PLC0415
-    from atp.model.loading import load_model  # noqa: PLC0415
+    from atp.model.loading import load_model, without_progress_bars  # noqa: PLC0415
     from atp.scoring import check_dictionaries  # noqa: PLC0415  (imports torch)
 
+    if not sys.stderr.isatty():
+        without_progress_bars()
     model = load_model(
         settings.model,
         revision=settings.revision,

@@ -25,6 +25,17 @@ CANONICAL_RELEASES = {
 }
 """The Gemma Scope release from which --hook-layer and --sae-width choose, by model."""
 
+GEMMA_SCOPE_WIDTHS = {
+    2**14: "16k",
+    2**15: "32k",
+    2**16: "65k",
+    2**17: "131k",
+    2**18: "262k",
+    2**19: "524k",
+    2**20: "1m",
+}
+"""What Gemma Scope calls an SAE, by its number of features: thousands, not multiples of 1024."""
+
 DTYPES = ("float32", "bfloat16")
 """float16 is left out on purpose: it overflows in the residual stream of Gemma."""
 
@@ -63,7 +74,7 @@ class Settings:
         if release is None:
             msg = f"no SAE is known for the model {self.model!r}."
             raise SettingsError(msg, "Name one with --sae=RELEASE:SAE_ID or --sae=FOLDER.")
-        width = f"{self.sae_width // 1024}k" if self.sae_width < 2**20 else "1m"
+        width = GEMMA_SCOPE_WIDTHS[self.sae_width]
         return tuple(f"{release}:layer_{n}/width_{width}/canonical" for n in self.hook_layer)
 
     def deciding_numbers(self) -> dict[str, Any]:
@@ -102,13 +113,13 @@ def layers(option: str, text: str) -> tuple[int, ...]:
 
 
 def sae_width(option: str, text: str) -> int:
-    """Parse 16384 or 16k: a number of features, a power of two."""
-    match = re.fullmatch(r"(\d{1,9})(k|m)?", text.strip().lower())
-    width = int(match[1]) * {None: 1, "k": 1024, "m": 2**20}[match[2]] if match else 0
-    if width < 1024 or width % 1024:  # noqa: PLR2004  (the directories count in k)
-        msg = f"{option} must be a number of features such as 16384 (or 16k), not {text!r}."
-        raise SettingsError(msg)
-    return width
+    """Parse 16384 or 16k: the number of features of a Gemma Scope SAE."""
+    asked = text.strip().lower()
+    for width, name in GEMMA_SCOPE_WIDTHS.items():
+        if asked in {str(width), name}:
+            return width
+    msg = f"{option} must be a number of features such as 16384 (or 16k), not {text!r}."
+    raise SettingsError(msg, f"Gemma Scope has {', '.join(GEMMA_SCOPE_WIDTHS.values())}.")
 
 
 def sae_list(option: str, text: str) -> tuple[str, ...]:
@@ -173,11 +184,18 @@ PARSERS: dict[str, Callable[[str, str], Any]] = {
 
 def newest_input(folder: Path) -> Path:
     """Return the newest *.json or *.jsonl file in `folder`."""
-    files = [path for pattern in ("*.json", "*.jsonl") for path in folder.glob(pattern)]
+    files = [
+        path for pattern in ("*.json", "*.jsonl") for path in folder.glob(pattern) if path.is_file()
+    ]
     if not files:
         msg = f"there is no *.json or *.jsonl file in {folder}."
         raise SettingsError(msg, "Put the input there, or name it: atp run INPUT.")
     return max(files, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def _chooses_sae(arguments: Mapping[str, Any]) -> bool:
+    """Say whether the command line itself names a layer or a width."""
+    return bool(arguments.get("--hook-layer") or arguments.get("--sae-width"))
 
 
 def from_sources(
@@ -214,11 +232,20 @@ def from_sources(
         elif environment.get(variable):
             values[name] = PARSERS[name](variable, environment[variable])
 
+    if "sae" in values and not arguments.get("--sae") and _chooses_sae(arguments):
+        del values["sae"]  # the environment's --sae loses to the command line's layer and width
+
     on_volume = VOLUME_INPUT.is_dir()
-    source = arguments.get("INPUT") or environment.get("ATP_INPUT")
+    source = arguments.get("INPUT") or environment.get("ATP_INPUT") or None
     if source is None and not on_volume:
         msg = "INPUT is missing."
         raise SettingsError(msg, "Name the file of answers: atp run INPUT.")
     values["input"] = Path(source) if source else newest_input(VOLUME_INPUT)
     values.setdefault("out", VOLUME_OUT if on_volume else Path("results/feedback"))
+    for path in (values["input"], values["out"]):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            msg = f"the name {path} is not UTF-8."
+            raise SettingsError(msg, "The result file records it; rename it.") from error
     return Settings(**values)

@@ -51,7 +51,10 @@ class Scores:
     n_active: Int[Tensor, " batch"]
     """Number of non-zero activations (L0)."""
     variance_explained: Float[Tensor, " batch"]
-    """1 - |x - decode(f)|^2 / |x|^2, float64. About zero, not about a mean: it is one position."""
+    """1 - |x - decode(f)|^2 / |x - decode(0)|^2, float64.
+
+    One position has no mean to compare with; the decoder's bias stands for it.
+    """
     features: Float[Tensor, " batch"]
     """sum_i f_i dm/df_i, float64."""
     bias: Float[Tensor, " batch"]
@@ -92,7 +95,8 @@ def score(
         total = (wide * wide_g).sum(dim=1)
         size = per_feature.abs().sum(dim=1) + bias.abs() + sae_error.abs() + total.abs()
         gap = (total - features - bias - sae_error).abs() / size.clamp(min=1e-30)
-        explained = 1 - error.square().sum(dim=1) / wide.square().sum(dim=1).clamp(min=1e-30)
+        spread = wide - origin.flatten(1).double()
+        explained = 1 - error.square().sum(dim=1) / spread.square().sum(dim=1).clamp(min=1e-30)
         return Scores(
             activations=activations,
             gradients=gradients,

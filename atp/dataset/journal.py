@@ -62,7 +62,10 @@ class Journal:
     @classmethod
     def reopen(cls, path: Path) -> Self | None:
         """Open a journal left by an earlier run; None when not even its header is whole."""
-        file = path.open("r+b")
+        try:
+            file = path.open("r+b")
+        except OSError as error:
+            raise _unwritable(path, error) from error
         line = file.readline()
         header = _whole_line(line)
         if header is None:
@@ -90,7 +93,10 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:  # what was buffered could not be written
+            raise _unwritable(self.path, error) from error
 
     def __len__(self) -> int:
         """Return the number of pairs with an entry, errors included."""

@@ -14,7 +14,8 @@ import orjson
 
 from atp.dataset.atomic import atomic_write
 from atp.dataset.pairs import PairKey
-from atp.dataset.reader import Survey, questions
+from atp.dataset.reader import questions
+from atp.dataset.survey import Survey, check_unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +35,11 @@ def _exact(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
         return {key: _exact(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_exact(item) for item in value]
-    if isinstance(value, Decimal) or (
-        isinstance(value, int) and not isinstance(value, bool) and value not in INT64
-    ):
+    if isinstance(value, Decimal):
+        text = str(value)
+        is_whole = text.lstrip("-").isdigit()  # 1e0: without exponent it would turn into an int
+        return orjson.Fragment(text + "E+0" if is_whole else text)
+    if isinstance(value, int) and not isinstance(value, bool) and value not in INT64:
         return orjson.Fragment(str(value))
     return value
 
@@ -63,8 +66,9 @@ def write_results(
 
     Raises:
         SaveError: a file cannot be written.
-        InputError: the input can no longer be read.
+        InputError: the input can no longer be read, or was changed.
     """
+    check_unchanged(survey)
     with ExitStack() as stack:
         files = [stack.enter_context(atomic_write(path)) for path in paths]
         envelope = list(survey.envelope)

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.utils.tqdm import disable_progress_bars
 from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.utils.logging import disable_progress_bar
 
 from atp.errors import SettingsError, UnavailableError, did_you_mean
 from atp.model.head import TokenHead
@@ -119,6 +121,12 @@ class Model:
         if name not in self.bridge.hook_dict:
             msg = f"{self.name} has no hook point {name!r}."
             raise SettingsError(msg, did_you_mean(name, self.bridge.hook_dict))
+
+
+def without_progress_bars() -> None:
+    """Keep the libraries' own bars out of a log."""
+    disable_progress_bar()
+    disable_progress_bars()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

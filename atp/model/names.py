@@ -5,6 +5,7 @@ torch takes 2.6 s to import and SAELens 8 s; a misspelt name should not cost its
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +19,21 @@ from atp.errors import SettingsError, UnavailableError, did_you_mean
 EXAMPLE = "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical"
 
 
+HUB_NAME = re.compile(r"(?=.{1,96}$)[\w.-]+(/[\w.-]+)?")
+
+
+def local_path(name: str) -> Path:
+    """Return the path a name means; "~nobody" of no known user stays as it is."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def is_local(name: str) -> bool:
     """Say whether a model name means a folder or a file of this machine."""
     looks_local = name.startswith(("/", "./", "../", "~")) or name.endswith(".gguf")
-    return looks_local or Path(name).expanduser().exists()
+    return looks_local or os.path.lexists(name)  # False, too, for a name that no file can have
 
 
 def check_model_name(name: str) -> None:
@@ -31,11 +43,11 @@ def check_model_name(name: str) -> None:
         SettingsError: a local path that holds no model, or no possible hub name.
     """
     if not is_local(name):
-        if name.count("/") > 1 or name.endswith("/"):
+        if not HUB_NAME.fullmatch(name):
             msg = f"--model={name} is neither a hub name (owner/name) nor a folder or file here."
             raise SettingsError(msg)
         return
-    path = Path(name).expanduser()
+    path = local_path(name)
     if not path.exists():
         msg = f"--model={name} does not exist."
         raise SettingsError(msg, "Name a hub model, a Hugging Face folder or a GGUF file.")
@@ -56,7 +68,7 @@ def _is_json_object(path: Path) -> bool:
 
 def split_spec(spec: str) -> tuple[str, str] | None:
     """Return (release, sae_id) of "RELEASE:SAE_ID", or None when `spec` is a folder."""
-    if Path(spec).expanduser().is_dir() or spec.startswith(("/", "./", "../", "~")):
+    if local_path(spec).is_dir() or spec.startswith(("/", "./", "../", "~")):
         return None
     release, colon, sae_id = spec.partition(":")
     return (release, sae_id) if colon else None
@@ -73,7 +85,7 @@ def check_sae_spec(spec: str) -> str | None:
     """
     named = split_spec(spec)
     if named is None:
-        return _check_sae_folder(spec, Path(spec).expanduser())
+        return _check_sae_folder(spec, local_path(spec))
     release, sae_id = named
     directory = _package_file("sae_lens", "pretrained_saes.yaml")
     releases = re.findall(r"^(\S+):$", directory, re.MULTILINE)

@@ -40,8 +40,8 @@ def test_scores_are_what_a_pencil_gives() -> None:
     assert scores.bias.tolist() == [1.0]
     assert scores.sae_error.tolist() == [0.0]
     assert scores.identity_gap.tolist() == [0.0]
-    # 1 - |error|^2 / |x|^2 = 1 - 1.25 / 10
-    assert scores.variance_explained.tolist() == [pytest.approx(0.875)]
+    # 1 - |error|^2 / |x - (0.5, 0)|^2 = 1 - 1.25 / 7.25
+    assert scores.variance_explained.tolist() == [pytest.approx(24 / 29)]
 
 
 def test_a_negative_zero_is_written_as_zero() -> None:

@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from atp.dataset.pairs import BrokenPair, Pair, PairKey
-from atp.dataset.reader import BYTE_ORDER_MARK, CHUNK, Survey, pairs, questions, survey
+from atp.dataset.reader import pairs, questions
+from atp.dataset.source import BYTE_ORDER_MARK, CHUNK
+from atp.dataset.survey import Survey, survey
 from atp.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
@@ -599,8 +601,8 @@ def test_an_integer_of_more_digits_than_python_likes_is_exact(
     question = b'{"variations": [], "n": ' + b"7" * 5000 + b"}"
     path = write(question if name.endswith("l") else b'{"results": [' + question + b"]}", name)
     code = (
-        "import sys, pathlib; from atp.dataset import reader, results; "
-        "path = pathlib.Path(sys.argv[1]); reader.survey(path); "
+        "import sys, pathlib; from atp.dataset import reader, results, survey; "
+        "path = pathlib.Path(sys.argv[1]); survey.survey(path); "
         "print(results.to_json(next(reader.questions(path))['n']).decode())"
     )
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from atp.dataset.journal import Journal
 from atp.dataset.pairs import PairKey
-from atp.dataset.reader import survey
 from atp.dataset.results import to_json, write_results
+from atp.dataset.survey import survey
 from atp.errors import InputError, SaveError
 
 if TYPE_CHECKING:

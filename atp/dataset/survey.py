@@ -1,0 +1,160 @@
+"""One pass over the whole input before anything is computed: its shape, its pairs, its hash."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ijson
+from ijson.backends import yajl2_c
+
+from atp.dataset.pairs import BrokenPair
+from atp.dataset.reader import PARSER_ERRORS, broken, broken_line, named_pairs_of, questions
+from atp.dataset.source import (
+    BYTE_ORDER_MARK,
+    CHUNK,
+    CheckedBytes,
+    is_lines,
+    opened,
+    split_lines,
+)
+from atp.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MAX_DEPTH = 200
+"""Levels of nesting; orjson writes 254."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over the whole input found."""
+
+    path: Path
+    sha256: str
+    size: int
+    modified_ns: int
+    envelope: tuple[tuple[str, Any], ...]
+    """The top-level fields in order; `results` stands there with None as its value."""
+    questions: int = 0
+    pairs: int = 0
+    broken_pairs: int = 0
+
+
+def survey(path: Path) -> Survey:
+    """Read the whole input once: check its shape, count its pairs, hash its bytes.
+
+    Raises:
+        InputError: the file cannot be read, is not JSON, or is not shaped as the README says.
+    """
+    with opened(path) as file:
+        status = path.stat()
+        hashed = CheckedBytes(file, path)
+        if file.tell():
+            hashed.digest.update(BYTE_ORDER_MARK)
+        try:
+            if is_lines(path):
+                envelope: tuple[tuple[str, Any], ...] = (("results", None),)
+                for number, line in enumerate(split_lines(hashed), start=1):
+                    _check_depth(path, number, line)
+            else:
+                envelope = tuple(_envelope(path, hashed))
+        except PARSER_ERRORS as error:
+            raise broken(path, error) from error
+    metadata = dict(envelope).get("metadata", {})
+    if not isinstance(metadata, dict):
+        msg = f"{path}: metadata is not an object."
+        raise InputError(msg, "atp adds its own entry there; make it an object or leave it out.")
+
+    count = pairs = unpaired = 0
+    for index, question in enumerate(questions(path)):
+        count += 1
+        for pair in named_pairs_of(path, question, index):
+            pairs += 1
+            unpaired += isinstance(pair, BrokenPair)
+    return Survey(
+        path,
+        hashed.digest.hexdigest(),
+        status.st_size,
+        status.st_mtime_ns,
+        envelope,
+        count,
+        pairs,
+        unpaired,
+    )
+
+
+def check_unchanged(found: Survey) -> None:
+    """Raise InputError when the input is no longer the file that was surveyed."""
+    with opened(found.path) as file:
+        status = os.fstat(file.fileno())
+    if (status.st_size, status.st_mtime_ns) != (found.size, found.modified_ns):
+        msg = f"{found.path} was changed during the run."
+        raise InputError(msg, "Leave it alone until the run is done; start the same command anew.")
+
+
+def _envelope(path: Path, file: CheckedBytes) -> Iterator[tuple[str, Any]]:
+    """Yield the top-level fields, without the content of `results`."""
+    events = yajl2_c.basic_parse(file, buf_size=CHUNK)
+    seen: set[str] = set()
+    if next(events)[0] == "start_map":
+        for event, key in events:
+            if event == "end_map":
+                break
+            if key in seen:
+                msg = f'{path} holds "{key}" twice at its top level.'
+                raise InputError(msg, "Keep one of them.")
+            seen.add(key)
+            yield key, _value(path, events, skip=key == "results")
+    for _ in events:  # reads to the end of the file: trailing garbage is an error, too
+        pass
+    if "results" not in seen:
+        raise _wrong_shape(path)
+
+
+def _value(path: Path, events: Iterator[tuple[str, Any]], *, skip: bool) -> Any:  # noqa: ANN401
+    """Read one top-level value; of `results`, only make sure that it is a list."""
+    builder = ijson.ObjectBuilder()
+    for number, (event, value) in enumerate(_next_value(events, str(path))):
+        if skip and number == 0 and event != "start_array":
+            raise _wrong_shape(path)
+        if not skip:
+            builder.event(event, value)
+    return None if skip else builder.value
+
+
+def _wrong_shape(path: Path) -> InputError:
+    return InputError(
+        f'{path} has no "results" list at its top level.',
+        'Write {"results": [{"variations": [...]}]}, or one question a line in a *.jsonl file.',
+    )
+
+
+def _check_depth(path: Path, number: int, line: bytes) -> None:
+    """Refuse a line of JSON Lines that is nested too deeply: `items` would need memory for it."""
+    if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
+        return
+    try:
+        for _ in _next_value(yajl2_c.basic_parse(line), f"{path}, line {number},"):
+            pass
+    except PARSER_ERRORS as error:
+        raise broken_line(path, number, error) from error
+
+
+def _next_value(events: Iterator[tuple[str, Any]], place: str) -> Iterator[tuple[str, Any]]:
+    """Yield the events of one JSON value; InputError when it is nested too deeply."""
+    depth = 0
+    for event, value in events:
+        if event in {"start_map", "start_array"}:
+            depth += 1
+            if depth > MAX_DEPTH:
+                msg = f"{place} is nested more than {MAX_DEPTH} levels deep."
+                raise InputError(msg, "What is nested that deeply cannot be written; flatten it.")
+        elif event in {"end_map", "end_array"}:
+            depth -= 1
+        yield event, value
+        if depth == 0:
+            return
