@@ -48,7 +48,12 @@ def facts(
 
 
 def fingerprint(known: Mapping[str, Any]) -> str:
-    """Return the sha256 of facts, whatever the order of their keys."""
+    """Return the sha256 of facts, whatever the order of their keys.
+
+    How an SAE was named is left out: the same weights by another path are the same run.
+    """
+    saes = [{key: sae[key] for key in sae if key != "spec"} for sae in known["saes"]]
+    known = {**known, "saes": saes}
     return hashlib.sha256(orjson.dumps(known, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

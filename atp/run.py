@@ -188,6 +188,7 @@ class _Task:
         return [self.settings.out / name for name in self.journal.header["results"]]
 
     def _score(self, advance: Callable[[int], None]) -> None:
+        self._stop_if_asked()  # a signal may have come while the model was loading
         from atp.attribution.batches import plan  # noqa: PLC0415
         from atp.model.contrast import Contrasted, Contraster  # noqa: PLC0415
         from atp.scoring import without_contrast  # noqa: PLC0415  (imports torch)

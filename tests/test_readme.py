@@ -1,4 +1,4 @@
-"""What README.md says of the command is what the command says, and what it shows is what it writes."""
+"""README.md says of the command what it says itself, and shows what it writes."""
 
 from __future__ import annotations
 

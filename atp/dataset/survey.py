@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 200
 """Levels of nesting; orjson writes 254."""
+STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def survey(path: Path) -> Survey:
             if is_lines(path):
                 envelope: tuple[tuple[str, Any], ...] = (("results", None),)
                 for number, line in enumerate(split_lines(hashed), start=1):
-                    _check_depth(path, number, line)
+                    _check_line(path, number, line)
             else:
                 envelope = tuple(_envelope(path, hashed))
         except PARSER_ERRORS as error:
@@ -108,22 +109,47 @@ def _envelope(path: Path, file: CheckedBytes) -> Iterator[tuple[str, Any]]:
                 msg = f'{path} holds "{key}" twice at its top level.'
                 raise InputError(msg, "Keep one of them.")
             seen.add(key)
-            yield key, _value(path, events, skip=key == "results")
+            if key == "results":
+                _skip_list(path, events)
+                yield key, None
+            else:
+                yield key, _value(path, events)
     for _ in events:  # reads to the end of the file: trailing garbage is an error, too
         pass
     if "results" not in seen:
         raise _wrong_shape(path)
 
 
-def _value(path: Path, events: Iterator[tuple[str, Any]], *, skip: bool) -> Any:  # noqa: ANN401
-    """Read one top-level value; of `results`, only make sure that it is a list."""
+def _value(path: Path, events: Iterator[tuple[str, Any]]) -> Any:  # noqa: ANN401
+    """Read one top-level value."""
     builder = ijson.ObjectBuilder()
-    for number, (event, value) in enumerate(_next_value(events, str(path))):
-        if skip and number == 0 and event != "start_array":
-            raise _wrong_shape(path)
-        if not skip:
-            builder.event(event, value)
-    return None if skip else builder.value
+    depth = 0
+    for event, value in events:
+        depth += STEPS.get(event, 0)
+        _check_depth(depth, str(path))
+        builder.event(event, value)
+        if depth == 0:
+            break
+    return builder.value
+
+
+def _skip_list(path: Path, events: Iterator[tuple[str, Any]]) -> None:
+    """Read over `results`, which must be a list; gigabytes pass here, so it does little."""
+    depth = 1
+    if next(events)[0] != "start_array":
+        raise _wrong_shape(path)
+    for event, _ in events:
+        if event in STEPS:
+            depth += STEPS[event]
+            _check_depth(depth, str(path))
+            if depth == 0:
+                return
+
+
+def _check_depth(depth: int, place: str) -> None:
+    if depth > MAX_DEPTH:
+        msg = f"{place} is nested more than {MAX_DEPTH} levels deep."
+        raise InputError(msg, "What is nested that deeply cannot be written; flatten it.")
 
 
 def _wrong_shape(path: Path) -> InputError:
@@ -133,28 +159,14 @@ def _wrong_shape(path: Path) -> InputError:
     )
 
 
-def _check_depth(path: Path, number: int, line: bytes) -> None:
+def _check_line(path: Path, number: int, line: bytes) -> None:
     """Refuse a line of JSON Lines that is nested too deeply: `items` would need memory for it."""
     if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
         return
     try:
-        for _ in _next_value(yajl2_c.basic_parse(line), f"{path}, line {number},"):
-            pass
+        depth = 0
+        for event, _ in yajl2_c.basic_parse(line):
+            depth += STEPS.get(event, 0)
+            _check_depth(depth, f"{path}, line {number},")
     except PARSER_ERRORS as error:
         raise broken_line(path, number, error) from error
-
-
-def _next_value(events: Iterator[tuple[str, Any]], place: str) -> Iterator[tuple[str, Any]]:
-    """Yield the events of one JSON value; InputError when it is nested too deeply."""
-    depth = 0
-    for event, value in events:
-        if event in {"start_map", "start_array"}:
-            depth += 1
-            if depth > MAX_DEPTH:
-                msg = f"{place} is nested more than {MAX_DEPTH} levels deep."
-                raise InputError(msg, "What is nested that deeply cannot be written; flatten it.")
-        elif event in {"end_map", "end_array"}:
-            depth -= 1
-        yield event, value
-        if depth == 0:
-            return

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import resource
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from disk import files_limited_to
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,24 +15,12 @@ from atp.dataset.pairs import PairKey
 from atp.errors import ExitCode, SaveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 HEADER = {"run": "m_20260131_120000", "fingerprint": "f" * 64, "started": "then"}
 SCORED = [{"target_token": " да", "top_features": [{"id": "1", "score": 0.1}]}]
 SKIPPED = [{"skipped": "No differing tokens found in first 20 positions"}]
 FAILED = [{"error": "OOM", "details": {}}]
-
-
-@contextmanager
-def files_limited_to(size: int) -> Iterator[None]:
-    """Let the system refuse to write files beyond `size` bytes, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from json_texts import json_texts, strings
 
 from atp.dataset.pairs import BrokenPair, Pair, PairKey
 from atp.dataset.reader import pairs, questions
@@ -553,28 +554,6 @@ def test_a_string_is_accepted_exactly_when_it_is_unicode_text(
 
 
 # --- round trip
-
-strings = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-string_texts = st.tuples(strings, st.booleans()).map(
-    lambda drawn: json.dumps(drawn[0], ensure_ascii=drawn[1])
-)
-number_texts = st.one_of(
-    st.integers().map(str),
-    st.from_regex(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,4})?", fullmatch=True),
-    st.sampled_from(["1e400", "-0.0", "1.10", "-0", "1E5", "9" * 400, "18446744073709551616"]),
-)
-json_texts = st.recursive(
-    st.one_of(string_texts, number_texts, st.sampled_from(["null", "true", "false"])),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4).map(lambda items: "[" + ", ".join(items) + "]"),
-        st.dictionaries(strings, inner, max_size=4).map(
-            lambda items: (
-                "{" + ",".join(f"{json.dumps(key)}:{item}" for key, item in items.items()) + "}"
-            )
-        ),
-    ),
-    max_leaves=12,
-)
 
 
 def exact(text: str | bytes) -> str:

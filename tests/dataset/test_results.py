@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import resource
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from disk import files_limited_to
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from json_texts import json_texts
 
 from atp.dataset.journal import Journal
 from atp.dataset.pairs import PairKey
@@ -19,7 +19,6 @@ from atp.dataset.survey import survey
 from atp.errors import InputError, SaveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 ATP = {"version": "0", "complete": True}
@@ -27,17 +26,6 @@ ANALYSIS = {"target_token": " да", "top_features": [{"id": "7", "score": -0.25
 ODD_NUMBERS = "[1e400, -0.0, 1.10, 0.1e-7, 123456789012345678901234567890, 18446744073709551616]"
 
 quick = settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
-
-
-@contextmanager
-def files_limited_to(size: int) -> Iterator[None]:
-    """Let the system refuse to write files beyond `size` bytes, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def exact(text: str | bytes) -> str:
@@ -261,28 +249,6 @@ def test_a_folder_that_is_gone_is_a_save_error(tmp_path: Path) -> None:
 
 
 # --- any JSON
-
-strings = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-string_texts = st.tuples(strings, st.booleans()).map(
-    lambda drawn: json.dumps(drawn[0], ensure_ascii=drawn[1])
-)
-number_texts = st.one_of(
-    st.integers().map(str),
-    st.from_regex(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,4})?", fullmatch=True),
-    st.sampled_from(["1e400", "-0.0", "1.10", "1E5", "9" * 400, "-9223372036854775809"]),
-)
-json_texts = st.recursive(
-    st.one_of(string_texts, number_texts, st.sampled_from(["null", "true", "false"])),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4).map(lambda items: "[" + ", ".join(items) + "]"),
-        st.dictionaries(strings, inner, max_size=4).map(
-            lambda items: (
-                "{" + ",".join(f"{json.dumps(key)}:{item}" for key, item in items.items()) + "}"
-            )
-        ),
-    ),
-    max_leaves=10,
-)
 
 
 @pytest.fixture(scope="module")
