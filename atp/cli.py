@@ -51,10 +51,10 @@ What to compute:
 How to run:
   --out=DIR                  Folder of the results (default /data/results/feedback where /data/input
                              exists, ./results/feedback elsewhere).
-  --device=NAME              cpu, cuda, cuda:N or mps (default: cuda where there is one, else cpu).
+  --device=NAME              cpu, cuda or cuda:N (default: cuda where there is one, else cpu).
   --model-dtype=NAME         bfloat16 or float32 (default bfloat16, float32 on a cpu).
   --batch-tokens=N           Most tokens in a pass, padding included (default 2048 on a cpu, 16384
-                             on cuda, 4096 on mps).
+                             on cuda).
   --save-interval=N          Make results durable at least every N pairs (default 10).
   --fresh                    Do not go on with an earlier run, start anew.
 

@@ -137,9 +137,9 @@ def dtype(option: str, text: str) -> str:
 
 
 def device(option: str, text: str) -> str:
-    """Parse cpu, cuda, cuda:1 or mps."""
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", text):
-        msg = f"{option} must be cpu, cuda, cuda:N or mps, not {text!r}."
+    """Parse cpu, cuda or cuda:1. Not mps: it lacks float64, which the diagnostics need."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        msg = f"{option} must be cpu, cuda or cuda:N, not {text!r}."
         raise SettingsError(msg)
     return text
 

@@ -152,7 +152,7 @@ def test_an_unknown_option_is_named_with_near_ones(
         (["--hook-layer=9,x"], "--hook-layer must be a whole number of at least 0, not 'x'"),
         (["--sae-width=many"], "--sae-width must be a number of features"),
         (["--model-dtype=float16"], "--model-dtype must be one of float32, bfloat16"),
-        (["--device=gpu"], "--device must be cpu, cuda, cuda:N or mps"),
+        (["--device=gpu"], "--device must be cpu, cuda or cuda:N"),
         (["--out="], "--out is empty"),
         (["--model=gpt2"], "no SAE is known for the model 'gpt2'"),
     ],

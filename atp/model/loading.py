@@ -148,7 +148,6 @@ def choose_device(name: str | None) -> torch.device:
     there = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
     }
     if not there[device.type]:
         msg = f"the device {name} is not available: torch {torch.__version__} does not see it."
