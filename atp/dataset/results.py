@@ -44,8 +44,15 @@ def _exact(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
     return value
 
 
-def to_json(value: Any, indent: int = 0) -> bytes:  # noqa: ANN401
-    """Return `value` as JSON text, indented by two blanks a level, starting `indent` levels in."""
+def to_json(value: Any, indent: int | None = 0) -> bytes:  # noqa: ANN401
+    """Return `value` as JSON text.
+
+    Args:
+        value: any JSON value.
+        indent: the level it stands at, for two blanks a level; None for a single line.
+    """
+    if indent is None:
+        return orjson.dumps(_exact(value))
     text = orjson.dumps(_exact(value), option=orjson.OPT_INDENT_2)
     return text.replace(b"\n", b"\n" + b"  " * indent)  # inside strings, newlines are escaped
 
@@ -83,24 +90,25 @@ def write_results(
                 continue
             for file, entry in zip(files, metadata, strict=True):
                 content = {**value, "atp": entry} if key == "metadata" else value
-                file.write(opening + to_json(content, indent=1))
+                layout = 1 if survey.indented or key == "metadata" else None
+                file.write(opening + to_json(content, layout))
         for file in files:
             file.write(b"\n}\n")
 
 
 def _write_questions(survey: Survey, journal: Journal, files: Sequence[IO[bytes]]) -> None:
-    separator = b"[\n    "
+    separator, layout = b"[\n    ", 2 if survey.indented else None
     for index, question in enumerate(questions(survey.path)):
         found = {
             number: analyses
             for number in range(len(question["variations"]))
             if (analyses := journal.analyses(PairKey(index, number))) is not None
         }
-        plain = None if found else separator + to_json(question, indent=2)
+        plain = None if found else separator + to_json(question, layout)
         for which, file in enumerate(files):
             for number, analyses in found.items():
                 question["variations"][number]["atp_analysis"] = analyses[which]
-            file.write(plain or separator + to_json(question, indent=2))
+            file.write(plain or separator + to_json(question, layout))
         separator = b",\n    "
     for file in files:
         file.write(b"[]" if separator.startswith(b"[") else b"\n  ]")

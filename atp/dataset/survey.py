@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+INDENTED = re.compile(rb'"results"\s*:\s*\[\s*\{\s*?\n')
+"""The first question starts a new line after its brace."""
+
 MAX_DEPTH = 200
 """Levels of nesting; orjson writes 254."""
 STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
@@ -38,6 +42,8 @@ class Survey:
     sha256: str
     size: int
     modified_ns: int
+    indented: bool
+    """Whether its questions are laid out over lines; those of the result are laid out likewise."""
     envelope: tuple[tuple[str, Any], ...]
     """The top-level fields in order; `results` stands there with None as its value."""
     questions: int = 0
@@ -53,8 +59,11 @@ def survey(path: Path) -> Survey:
     """
     with opened(path) as file:
         status = path.stat()
+        start = file.tell()
+        indented = INDENTED.search(file.read(CHUNK)) is not None
+        file.seek(start)
         hashed = CheckedBytes(file, path)
-        if file.tell():
+        if start:
             hashed.digest.update(BYTE_ORDER_MARK)
         try:
             if is_lines(path):
@@ -81,6 +90,7 @@ def survey(path: Path) -> Survey:
         hashed.digest.hexdigest(),
         status.st_size,
         status.st_mtime_ns,
+        indented,
         envelope,
         count,
         pairs,

@@ -182,15 +182,18 @@ def test_a_result_is_itself_an_input(tmp_path: Path) -> None:
     assert again.read_bytes() == first
 
 
-def test_the_same_content_gives_the_same_bytes_whatever_its_layout(tmp_path: Path) -> None:
+def test_questions_stay_on_lines_or_on_one_line_as_they_came(tmp_path: Path) -> None:
     content = {"metadata": {}, "results": [question({"a": [1, {"b": "x\ny"}]})]}
 
     (path,) = results_of(tmp_path, json.dumps(content, indent=7))
-    first = path.read_bytes()
+    indented = path.read_bytes()
     (path,) = results_of(tmp_path, json.dumps(content, separators=(",", ":")))
+    compact = path.read_bytes()
 
-    assert path.read_bytes() == first
-    assert first.endswith(b"\n}\n")
+    assert json.loads(indented) == json.loads(compact)
+    assert b'\n    {\n      "' in indented
+    assert b'\n    {"' in compact
+    assert compact.endswith(b"}\n  ]\n}\n")
 
 
 def test_an_input_that_broke_meanwhile_leaves_the_old_result(tmp_path: Path) -> None:
