@@ -74,7 +74,7 @@ atp itself.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; prints no traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[-1:] in (["--help"], ["-h"]):
+    if {"--help", "-h"} & set(arguments):
         print(USAGE, end="")  # noqa: T201  (what --help is for)
         return ExitCode.OK
     if arguments == ["--version"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from importlib.metadata import version
-from statistics import fmean
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from atp.settings import Settings
 
 LIBRARIES = ("torch", "transformers", "transformer-lens", "sae-lens", "tokenizers")
+MEANS = ("n_active", "variance_explained")
+"""Diagnostics whose mean over the scored pairs the result states."""
+
 METHOD = {"name": "attribution patching", "baseline": "zero", "position": "last prompt token"}
 
 
@@ -34,10 +37,12 @@ def facts(
     """Return everything that decides the numbers of a run, as JSON values."""
     return {
         "versions": {name: version(name) for name in ("atp", *LIBRARIES)},
+        "source_sha256": source_sha256(),
         "input": {"sha256": survey.sha256, "bytes": survey.size},
         "model": {
             "name": model.name,
             **model.origin,
+            "bos_token_id": model.bos_token_id,
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": model.device.type,
         },
@@ -45,6 +50,14 @@ def facts(
         "method": METHOD,
         "settings": {**settings.deciding_numbers(), "batch_tokens": batch_tokens},
     }
+
+
+def source_sha256() -> str:
+    """Return the hash of atp's own source: between releases, its version says little."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def fingerprint(known: Mapping[str, Any]) -> str:
@@ -76,12 +89,12 @@ def metadata(
     known = journal.header["facts"]
     saes = known["saes"]
     counts: list[dict[str, int]] = [{"scored": 0, "skipped": 0, "error": 0} for _ in saes]
-    diagnostics: list[list[dict[str, float]]] = [[] for _ in saes]
+    sums: list[dict[str, float]] = [dict.fromkeys(MEANS, 0.0) for _ in saes]
     for analyses in journal.all_analyses():
         for which, analysis in enumerate(analyses):
             counts[which][outcome(analysis)] += 1
-            if "diagnostics" in analysis:
-                diagnostics[which].append(analysis["diagnostics"])
+            for name in MEANS if "diagnostics" in analysis else ():
+                sums[which][name] += analysis["diagnostics"][name]
     return [
         {
             "complete": len(journal) == total,
@@ -92,9 +105,9 @@ def metadata(
                 "pending": total - len(journal),
             },
             "means": {
-                name: fmean(entry[name] for entry in diagnostics[which])
-                for name in ("n_active", "variance_explained")
-                if diagnostics[which]
+                name: sums[which][name] / counts[which]["scored"]
+                for name in MEANS
+                if counts[which]["scored"]
             },
             "model": known["model"],
             "sae": saes[which],
@@ -102,6 +115,7 @@ def metadata(
             "settings": {**settings.as_json(), "batch_tokens": known["settings"]["batch_tokens"]},
             "input": {"path": str(survey.path), **known["input"]},
             "versions": known["versions"],
+            "source_sha256": known["source_sha256"],
             "fingerprint": journal.header["fingerprint"],
             "started": journal.header["started"],
             "finished": finished,

@@ -21,7 +21,7 @@ from atp.dataset.pairs import BrokenPair, Pair, PairKey
 from atp.dataset.results import write_results
 from atp.dataset.source import opened
 from atp.dataset.survey import survey as survey_input
-from atp.errors import ExitCode, StoppedError
+from atp.errors import ExitCode, StoppedError, UnavailableError
 from atp.log import progress
 from atp.model.names import check_model_name, check_sae_spec, check_same_model
 from atp.signals import StopRequest, stop_on_signal
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from atp.dataset.journal import Analysis
     from atp.dataset.survey import Survey
-    from atp.model.contrast import Contrasted
+    from atp.model.contrast import Contrasted, Contraster
     from atp.model.dictionaries import Dictionary
     from atp.model.loading import Model
     from atp.settings import Settings
@@ -46,6 +46,9 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 REFRESH_SHARE = 0.02
 """The result file is refreshed during the run as often as this share of its time allows."""
 
+FAILURES_IN_A_ROW = 8
+"""Pairs that may fail one after the other before the run ends itself."""
+
 log = structlog.get_logger()
 
 
@@ -58,10 +61,10 @@ def run(settings: Settings) -> tuple[ExitCode, list[Path]]:
     Raises:
         AtpError: anything the user can mend; what was computed before is in the journal.
     """
-    check_model_name(settings.model)
+    check_model_name(settings.model, settings.revision)
     for spec in settings.sae_specs:
         trained_on = check_sae_spec(spec)
-        if not settings.allow_other_model:
+        if trained_on and not settings.allow_other_model:
             check_same_model(settings.model, trained_on, spec)
     with opened(settings.input):
         pass  # whether it is there, before the output folder is made
@@ -77,17 +80,26 @@ def run(settings: Settings) -> tuple[ExitCode, list[Path]]:
             unpaired=survey.broken_pairs,
         )
         with stop_on_signal() as stop:
-            model, dictionaries = _load(settings)
+            model, dictionaries, contraster = _load(settings)
             total = min(survey.pairs, settings.limit or survey.pairs)
             with _journal(settings, survey, model, dictionaries) as journal:
                 task = _Task(
-                    settings, survey, model, dictionaries, journal, total, stop, 2 * survey_seconds
+                    settings,
+                    survey,
+                    model,
+                    dictionaries,
+                    contraster,
+                    journal,
+                    total,
+                    stop,
+                    refresh_seconds=2 * survey_seconds,
                 )
                 return task.finish()
 
 
-def _load(settings: Settings) -> tuple[Model, list[Dictionary]]:
+def _load(settings: Settings) -> tuple[Model, list[Dictionary], Contraster]:
     began = time.monotonic()
+    from atp.model.contrast import Contraster  # noqa: PLC0415
     from atp.model.dictionaries import load_sae  # noqa: PLC0415
     from atp.model.loading import load_model, without_progress_bars  # noqa: PLC0415
     from atp.scoring import check_dictionaries  # noqa: PLC0415  (imports torch)
@@ -100,9 +112,15 @@ def _load(settings: Settings) -> tuple[Model, list[Dictionary]]:
         device=settings.device,
         dtype=settings.model_dtype,
     )
+    contraster = Contraster(
+        model,
+        max_tokens_to_check=settings.max_tokens_to_check,
+        chat_template=settings.chat_template,
+    )
     dictionaries = [load_sae(spec, device=model.device) for spec in settings.sae_specs]
     for dictionary in dictionaries:
-        if not settings.allow_other_model:  # once more: some SAEs tell their model only now
+        known_before = check_sae_spec(dictionary.spec) is not None
+        if not (known_before or settings.allow_other_model):
             check_same_model(settings.model, dictionary.trained_on, dictionary.spec)
     check_dictionaries(model, dictionaries)
     log.info(
@@ -113,7 +131,7 @@ def _load(settings: Settings) -> tuple[Model, list[Dictionary]]:
         saes=[dictionary.spec for dictionary in dictionaries],
         seconds=round(time.monotonic() - began, 1),
     )
-    return model, dictionaries
+    return model, dictionaries, contraster
 
 
 def _journal(
@@ -127,13 +145,11 @@ def _journal(
     identity = fingerprint(known)
     if not settings.fresh:
         for path in sorted(settings.out.glob(f"*{SUFFIX}"), reverse=True):
-            journal = Journal.reopen(path)
-            if journal is None:
+            if (Journal.header_of(path) or {}).get("fingerprint") != identity:
                 continue
-            if journal.header.get("fingerprint") == identity:
+            if (journal := Journal.reopen(path)) is not None:
                 log.info("run.resume", journal=str(path), done=len(journal))
                 return journal
-            journal.close()
     name = output.run_name(settings.out, model.name)
     header = {
         "run": name,
@@ -153,6 +169,7 @@ class _Task:
     survey: Survey
     model: Model
     dictionaries: list[Dictionary]
+    contraster: Contraster
     journal: Journal
     total: int
     stop: StopRequest
@@ -161,6 +178,7 @@ class _Task:
     began: float = field(default_factory=time.monotonic)
     refreshed_seconds: float = 0.0
     unsaved: int = 0
+    failures_in_a_row: int = 0
 
     def finish(self) -> tuple[ExitCode, list[Path]]:
         """Do the pairs that are left and write the result files."""
@@ -190,22 +208,18 @@ class _Task:
     def _score(self, advance: Callable[[int], None]) -> None:
         self._stop_if_asked()  # a signal may have come while the model was loading
         from atp.attribution.batches import plan  # noqa: PLC0415
-        from atp.model.contrast import Contrasted, Contraster  # noqa: PLC0415
+        from atp.model.contrast import Contrasted  # noqa: PLC0415
         from atp.scoring import without_contrast  # noqa: PLC0415  (imports torch)
 
-        contraster = Contraster(
-            self.model,
-            max_tokens_to_check=self.settings.max_tokens_to_check,
-            chat_template=self.settings.chat_template,
-        )
         budget = self.journal.header["facts"]["settings"]["batch_tokens"]
         for window in _windows(reader.pairs(self.survey.path, self.settings.limit), WINDOW):
+            self._stop_if_asked()  # also where no pair of a window needs a batch
             contrasted: list[tuple[PairKey, Contrasted]] = []
             for pair in window:
                 if isinstance(pair, BrokenPair):
                     self._add(pair.key, [{"error": pair.error, "details": pair.details}], advance)
                     continue
-                found = contraster(pair.prompt, pair.target_response, pair.base_response)
+                found = self.contraster(pair.prompt, pair.target_response, pair.base_response)
                 if isinstance(found, Contrasted):
                     contrasted.append((pair.key, found))
                 else:
@@ -239,16 +253,28 @@ class _Task:
         from atp.scoring import analyse  # noqa: PLC0415  (imports torch)
 
         try:
-            return analyse(self.model, self.dictionaries, batch, self.settings.top_k)
+            analyses = analyse(self.model, self.dictionaries, batch, self.settings.top_k)
+            self.failures_in_a_row = 0
+            return analyses  # noqa: TRY300  (an else would stand behind the except)
         except Exception as error:  # noqa: BLE001  (a pair's fault becomes that pair's error)
             failure = _explain(error)
         # Outside the except block: the traceback would keep the failed batch's tensors alive.
         self.model.free_memory()
         if len(batch) == 1:
+            self._count_failure(failure)
             return [[failure] * len(self.dictionaries)]
         log.warning("batch.retry", pairs=len(batch), **failure)
         half = len(batch) // 2
         return self._analyse(batch[:half]) + self._analyse(batch[half:])
+
+    def _count_failure(self, failure: Analysis) -> None:
+        """End the run when it is not a pair's fault: a lost device fails every pair alike."""
+        self.failures_in_a_row += failure["error"] != "OOM"
+        if self.failures_in_a_row >= FAILURES_IN_A_ROW:
+            last = f"{failure['error']}: {failure['details']['message']}"
+            msg = f"{FAILURES_IN_A_ROW} pairs in a row failed, the last with {last}"
+            hint = "Results so far are saved; mend the cause and start the same command."
+            raise UnavailableError(msg, hint)
 
     def _add(self, key: PairKey, analyses: list[Analysis], advance: Callable[[int], None]) -> None:
         """Journal a pair's analyses, unless it is done; a single one holds for every SAE."""

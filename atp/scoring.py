@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from atp.attribution.batches import Batch, plan
-from atp.attribution.capture import HookError, capture, prove_hooks
+from atp.attribution.capture import HookError, capture, prove
 from atp.attribution.scores import IDENTITY_TOLERANCE, Scores, score, top_features
-from atp.errors import SettingsError
+from atp.errors import SettingsError, UnavailableError
 from atp.model.contrast import Contrasted, Contraster, NotContrasted
 
 if TYPE_CHECKING:
@@ -69,18 +69,43 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
 
 
 def check_dictionaries(model: Model, dictionaries: Sequence[Dictionary]) -> None:
-    """Make sure that each SAE fits this model: its hook point is there, fires, has its width.
+    """Try everything once on a short probe: the pass in two parts, each hook point, each SAE.
 
     Raises:
-        SettingsError: an SAE does not fit; says which and why.
+        SettingsError: an SAE does not fit the model; says which and why.
+        UnavailableError: the model cannot be run in two parts, prefix and tail.
     """
     for dictionary in dictionaries:
         model.check_hook(dictionary.hook_name)
-        try:
-            prove_hooks(model, {dictionary.hook_name: int(dictionary.sae.cfg.d_in)})
-        except HookError as error:
-            msg = f"--sae={dictionary.spec} does not fit the model {model.name}: {error}."
-            raise SettingsError(msg, "Choose an SAE that was trained on this model.") from error
+        if dictionary.sae.W_dec.device != model.device:
+            msg = f"the SAE {dictionary.spec} is on {dictionary.sae.device}, the model is not."
+            raise SettingsError(msg, f"Load it with device={str(model.device)!r}.")
+    try:
+        found = prove(model, _hook_names(dictionaries))
+    except HookError as error:
+        msg = f"the model {model.name} cannot be read: {error}."
+        raise SettingsError(msg, "Choose SAEs of another hook point.") from error
+    except Exception as error:  # the libraries raise what they like
+        msg = f"the model {model.name} cannot be run as prefix and tail: {error}"
+        hint = "atp needs attention over a key-value cache; state-space models have none."
+        raise UnavailableError(msg.splitlines()[0], hint) from error
+    for dictionary in dictionaries:
+        x, g = found.residuals[dictionary.hook_name], found.gradients[dictionary.hook_name]
+        d_in = int(dictionary.sae.cfg.d_in)
+        reason = f"gives {x[0].numel()} numbers, the SAE reads {d_in} (d_in)"
+        if x[0].numel() == d_in:
+            try:
+                score(dictionary.sae, dictionary.view(x), dictionary.view(g))
+                continue
+            except (RuntimeError, ValueError, IndexError) as error:
+                reason = f"gives what the SAE cannot encode: {str(error).splitlines()[0]}"
+        msg = f"--sae={dictionary.spec} does not fit {model.name}: {dictionary.hook_name} {reason}."
+        raise SettingsError(msg, "Choose an SAE that was trained on this model.")
+
+
+def _hook_names(dictionaries: Sequence[Dictionary]) -> list[str]:
+    """Return each hook point once, in the order of the SAEs."""
+    return list(dict.fromkeys(dictionary.hook_name for dictionary in dictionaries))
 
 
 def analyse(
@@ -93,12 +118,12 @@ def analyse(
         that pair and SAE alone.
     """
     tensors = Batch.of([item.contrast for item in batch], model.device)
-    hook_names = list(dict.fromkeys(dictionary.hook_name for dictionary in dictionaries))
-    found = capture(model, tensors, hook_names)
+    found = capture(model, tensors, _hook_names(dictionaries))
     by_dictionary = []
     for dictionary in dictionaries:
         name = dictionary.hook_name
-        scores = score(dictionary.sae, found.residuals[name], found.gradients[name])
+        x, g = dictionary.view(found.residuals[name]), dictionary.view(found.gradients[name])
+        scores = score(dictionary.sae, x, g)
         by_dictionary.append(_analyses(batch, found.metric, scores, top_k))
     return [list(of_pair) for of_pair in zip(*by_dictionary, strict=True)]
 
@@ -143,6 +168,8 @@ def _analyses(
                 "token_position": item.contrast.offset,
                 "logit_diff": _short(metrics[row]),
                 "boundary": item.boundary,
+                "target_token_id": item.contrast.target_token,
+                "base_token_id": item.contrast.base_token,
                 "diagnostics": {
                     "n_active": int(n_active[row]),
                     **{name: _short(share[row]) for name, share in shares.items()},

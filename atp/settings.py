@@ -90,6 +90,14 @@ class Settings:
         }
 
 
+def local_path(name: str) -> Path:
+    """Return the path a name means; "~nobody" of no known user stays as it is."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def whole_number(minimum: int) -> Callable[[str, str], int]:
     """Return a parser of whole numbers of at least `minimum`."""
 
@@ -163,7 +171,7 @@ def as_text(option: str, text: str) -> str:
 
 
 PARSERS: dict[str, Callable[[str, str], Any]] = {
-    "out": lambda option, text: Path(as_text(option, text)),
+    "out": lambda option, text: local_path(as_text(option, text)),
     "model": as_text,
     "revision": as_text,
     "sae": sae_list,
@@ -240,7 +248,7 @@ def from_sources(
     if source is None and not on_volume:
         msg = "INPUT is missing."
         raise SettingsError(msg, "Name the file of answers: atp run INPUT.")
-    values["input"] = Path(source) if source else newest_input(VOLUME_INPUT)
+    values["input"] = local_path(source) if source else newest_input(VOLUME_INPUT)
     values.setdefault("out", VOLUME_OUT if on_volume else Path("results/feedback"))
     for path in (values["input"], values["out"]):
         try:

@@ -39,7 +39,12 @@ class Oracle:
     """A plain model, its tokenizer, and an SAE on the output of one layer."""
 
     def __init__(
-        self, model_folder: str, sae: SAE[Any], layer: int, gguf_file: str | None = None
+        self,
+        model_folder: str,
+        sae: SAE[Any],
+        layer: int,
+        gguf_file: str | None = None,
+        part: str | None = None,
     ) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(
             model_folder, dtype=torch.float32, attn_implementation="eager", gguf_file=gguf_file
@@ -47,6 +52,8 @@ class Oracle:
         self.tokenizer = AutoTokenizer.from_pretrained(model_folder, gguf_file=gguf_file)
         self.sae = sae
         kind = self.model.config.model_type
+        self.part = part
+        """A part of the layer whose input the SAE reads; None: the layer's output."""
         self.layer = LAYERS_OF.get(kind, lambda model: model.model.layers)(self.model)[layer]
 
     def ids(self, prompt: str, response: str, other: str, *, chat: bool) -> tuple[list[int], int]:
@@ -110,7 +117,12 @@ class Oracle:
             x_out = decoded + (x - decoded).detach()
             return (x_out, *output[1:]) if isinstance(output, tuple) else x_out
 
-        handle = self.layer.register_forward_hook(splice_sae)
+        if self.part is None:
+            handle = self.layer.register_forward_hook(splice_sae)
+        else:
+            handle = self.layer.get_submodule(self.part).register_forward_pre_hook(
+                lambda module, inputs: splice_sae(module, None, inputs)
+            )
         try:
             logits = self.model(torch.tensor([ids])).logits  # (1, sequence, vocabulary)
         finally:

@@ -38,6 +38,8 @@ def test_the_excerpt_has_the_fields_of_an_analysis() -> None:
         "token_position",
         "logit_diff",
         "boundary",
+        "target_token_id",
+        "base_token_id",
         "diagnostics",
         "top_features",
     ]

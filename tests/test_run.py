@@ -16,6 +16,7 @@ import tiny
 import torch
 from oracle import Oracle
 
+from atp import scoring
 from atp.cli import main
 from atp.errors import ExitCode
 
@@ -123,6 +124,8 @@ def test_a_run_gives_the_oracles_scores_and_the_documented_schema(
             "token_position",
             "logit_diff",
             "boundary",
+            "target_token_id",
+            "base_token_id",
             "diagnostics",
             "top_features",
         ]
@@ -306,6 +309,60 @@ def test_a_second_run_on_the_same_folder_is_refused(
         process.communicate()
     (line,) = capfd.readouterr().err.splitlines()
     assert str(tmp_path / "out") in line
+
+
+def test_a_fault_in_one_pair_costs_no_other_pair_its_result(
+    input_file: Path,
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    main(["run", str(input_file), *options])
+    healthy = list(analyses(read(capfd.readouterr().out.strip())))
+    proper = scoring.capture
+
+    def fails_on_one(model: Any, batch: Any, hook_names: Any) -> Any:
+        if int(batch.prompt_last.max()) == worst:
+            raise torch.OutOfMemoryError
+        return proper(model, batch, hook_names)
+
+    worst = max(
+        len(tiny.tokenizer()(prompt, add_special_tokens=False).input_ids)
+        for prompt, _, _ in tiny.triples()
+    )
+    monkeypatch.setattr(scoring, "capture", fails_on_one)
+    assert main(["run", str(input_file), *options, "--fresh"]) == ExitCode.PAIRS_FAILED
+    out, err = capfd.readouterr()
+    found = list(analyses(read(out.strip())))
+    failed = [i for i, analysis in enumerate(found) if "error" in analysis]
+    assert 1 <= len(failed) <= 3
+    assert all(found[i]["error"] == "OOM" for i in failed)
+    assert [line for line in events(err) if line["event"] == "batch.retry"]
+    for i, (one, other) in enumerate(zip(found, healthy, strict=True)):
+        if i not in failed:
+            assert one["logit_diff"] == pytest.approx(other["logit_diff"], abs=1e-4)
+
+    monkeypatch.undo()
+    assert main(["run", str(input_file), *options]) == ExitCode.OK
+    out, err = capfd.readouterr()
+    assert read(out.strip())["metadata"]["atp"]["counts"]["error"] == 0
+
+
+def test_a_fault_of_every_pair_ends_the_run(
+    tmp_path: Path,
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    path = write(tmp_path / "many.json", tiny.questions(20))
+
+    def lost(*_: object) -> None:
+        msg = "device lost"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(scoring, "capture", lost)
+    assert main(["run", str(path), *options]) == ExitCode.UNAVAILABLE
+    assert "device lost" in events(capfd.readouterr().err)[-1]["message"]
 
 
 def test_an_sae_for_another_model_is_refused(

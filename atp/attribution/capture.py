@@ -27,7 +27,7 @@ from torch import Tensor
 from atp.attribution.batches import Batch, Contrast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
 
@@ -47,7 +47,7 @@ class LanguageModel(Protocol):
         """Return an empty key-value cache."""
 
     def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:  # noqa: ANN401
-        """Return the final hidden state of new tokens after cached ones."""
+        """Return the final hidden state of new tokens after cached ones; None is no cache."""
 
     def hooks(
         self, hooks: Iterable[tuple[str, Callable[..., Tensor]]]
@@ -64,7 +64,11 @@ class Head(Protocol):
 
 
 class HookError(Exception):
-    """A hook point did not fire exactly once in a pass, or gives what its SAE cannot read."""
+    """A hook point did not fire exactly once in a pass."""
+
+
+class SplitError(Exception):
+    """This model's prefix and tail are not one pass over the whole text."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ def capture(model: LanguageModel, batch: Batch, hook_names: Sequence[str]) -> Ca
                 raise HookError(msg)
         # Rows do not see each other, so the gradient of the sum holds every row's own gradient.
         zeros = [probe.zero for probe in probes.values()]
-        gradients = torch.autograd.grad(metric.sum(), zeros)
+        gradients = torch.autograd.grad(metric.sum(), zeros) if zeros else ()
     return Capture(
         metric.detach(),
         {name: probe.residual for name, probe in probes.items()},
@@ -144,20 +148,36 @@ def _read_prefix(model: LanguageModel, batch: Batch) -> Any:  # noqa: ANN401
     return cache
 
 
-def prove_hooks(model: LanguageModel, widths: Mapping[str, int]) -> None:
-    """Run a small pass and make sure that each hook point fires once, in the width its SAE reads.
+PROBES = (
+    Contrast(tokens=(1, 2, 3, 4, 7, 8), prompt_length=4, target_token=5, base_token=6),
+    Contrast(tokens=(2, 3), prompt_length=2, target_token=5, base_token=6),
+)
 
-    Args:
-        model: a frozen language model.
-        widths: d_in of the SAE at each hook point.
+
+def prove(model: LanguageModel, hook_names: Sequence[str]) -> Capture:
+    """Capture two short rows of different length, and compare with a plain pass over each.
+
+    A model that ignores its cache or its mask (a state-space model, say) would give wrong numbers
+    without a word; here it is found out.
+
+    Returns:
+        What was captured, so that the caller can try its SAEs on it.
 
     Raises:
-        HookError: a hook point does not fire, or gives another width.
+        HookError: a hook point did not fire exactly once.
+        SplitError: prefix and tail together are not one pass over the whole text.
     """
-    probe = Contrast(tokens=(1, 2, 3, 4), prompt_length=3, target_token=5, base_token=6)
-    found = capture(model, Batch.of([probe], model.device), list(widths))
-    for name, width in widths.items():
-        given = found.residuals[name][0].numel()
-        if given != width:
-            msg = f"the hook point {name} gives {given} numbers, the SAE reads {width} (d_in)"
-            raise HookError(msg)
+    found = capture(model, Batch.of(PROBES, model.device), hook_names)
+    for row, contrast in enumerate(PROBES):
+        ids = torch.tensor([contrast.tokens], device=model.device)
+        tokens = torch.tensor([[contrast.target_token, contrast.base_token]], device=model.device)
+        with torch.no_grad():
+            positions = torch.arange(ids.shape[1], device=model.device)[None]
+            hidden = model.hidden(ids, torch.ones_like(ids), positions, None)
+            logits = model.head.logits(hidden[:, -1], tokens)[0]
+        tolerance = 1e-3 if hidden.dtype == torch.float32 else 5e-2
+        gap = (found.metric[row] - (logits[0] - logits[1])).abs()
+        if not gap <= tolerance * (1 + logits.abs().sum()):
+            msg = f"a pass in two parts gives another logit difference, by {float(gap):.2g}"
+            raise SplitError(msg)
+    return found

@@ -59,6 +59,15 @@ class Journal:
             raise _unwritable(path, error) from error
         return journal
 
+    @staticmethod
+    def header_of(path: Path) -> dict[str, Any] | None:
+        """Return the header of a journal without changing it; None when it cannot be read."""
+        try:
+            with path.open("rb") as file:
+                return _whole_line(file.readline())
+        except OSError:
+            return None
+
     @classmethod
     def reopen(cls, path: Path) -> Self | None:
         """Open a journal left by an earlier run; None when not even its header is whole."""

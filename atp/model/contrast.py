@@ -66,9 +66,7 @@ class Contraster:
         self.n_ctx = model.n_ctx
         self.max_tokens = max_tokens_to_check
         self.chat_template = chat_template
-        # A chat template brings what the model was trained on; a model without a BOS token of its
-        # own gets one before raw text only.
-        self.bos = model.bos_token_id if chat_template else model.raw_bos_token_id
+        self.bos = model.bos_token_id
 
     def __call__(
         self, prompt: str, target_response: str, base_response: str

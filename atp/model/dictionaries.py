@@ -7,20 +7,21 @@ checked against the model before anything is computed.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
+import orjson
 
 from atp.errors import SettingsError, UnavailableError
 from atp.model.names import check_sae_spec, split_spec
-from atp.model.provenance import local_origin
+from atp.settings import local_path
 
 if TYPE_CHECKING:
     import torch
     from sae_lens import SAE
+    from torch import Tensor
 
 UNSUITED = {
     "transcoder": "a transcoder does not reconstruct its own input",
@@ -53,6 +54,14 @@ class Dictionary:
         name = self.sae.cfg.metadata.model_name
         return str(name) if name else None
 
+    def view(self, captured: Tensor) -> Tensor:
+        """Return what was captured at the hook point in the shape that the SAE reads.
+
+        Attention heads, (batch, head, d_head), go as one vector to an SAE that does not join them.
+        """
+        joins_heads = self.sae.cfg.reshape_activations == "hook_z"
+        return captured if joins_heads else captured.flatten(1)
+
     def describe(self) -> dict[str, Any]:
         """Return what `metadata.atp` says of it."""
         return {
@@ -79,32 +88,28 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
     check_sae_spec(spec)
     # Imported here: it takes seconds, and every name has been checked by now.
     from sae_lens import SAE  # noqa: PLC0415
+    from sae_lens.loading.pretrained_saes_directory import (  # noqa: PLC0415
+        get_repo_id_and_folder_name,
+    )
 
     named = split_spec(spec)
+    place: dict[str, str] = {}
     try:
         if named is None:
-            folder = Path(spec).expanduser()
-            sae = SAE.load_from_disk(folder, device=str(device), dtype="float32")
-            origin = local_origin(folder)
+            sae = SAE.load_from_disk(local_path(spec), device=str(device), dtype="float32")
         else:
             sae = SAE.from_pretrained(*named, device=str(device), dtype="float32")
-            origin = _hub_origin(*named)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            repository, path = get_repo_id_and_folder_name(*named)
+            place = {"repository": repository, "path": path}
+    except Exception as error:  # the libraries raise what they like
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         msg = f"the SAE {spec} cannot be loaded: {reason}"
         raise UnavailableError(msg, "Check the name, the network and the cache.") from error
-    for kind, reason in UNSUITED.items():
-        if kind in sae.cfg.architecture():
-            msg = f"--sae={spec} is a {sae.cfg.architecture()}: {reason}."
-            raise SettingsError(
-                msg, "Choose an SAE of the residual stream, an MLP or attention output."
-            )
-    if not sae.cfg.metadata.hook_name:
-        msg = f"--sae={spec} does not say which hook point it reads (metadata.hook_name)."
-        raise SettingsError(msg, "Add it to cfg.json.")
+    _refuse_unsuited(spec, sae)
     sae.eval()
     for parameter in sae.parameters():
         parameter.requires_grad_(requires_grad=False)
+    origin = {**place, "sha256": _sha256(sae)}
     return Dictionary(spec, _label(sae), sae.cfg.metadata.hook_name, sae, origin)
 
 
@@ -117,19 +122,41 @@ def _label(sae: SAE[Any]) -> str:
     return f"layer{layer[1]}{part}-{width}" if layer else f"{hook.replace('.', '-')}-{width}"
 
 
-def _hub_origin(release: str, sae_id: str) -> dict[str, str]:
-    """Return repository, path and weights hash of an SAE in the hub cache.
+def _sha256(sae: SAE[Any]) -> str:
+    """Return the hash of an SAE's weights, as loaded, and of the settings that shape its numbers.
 
-    SAELens takes no revision for most releases, so the hash is what pins the weights.
+    SAELens takes no revision for most releases and reads many file formats: what was loaded is
+    what can be pinned.
     """
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
-    from sae_lens.loading.pretrained_saes_directory import (  # noqa: PLC0415
-        get_repo_id_and_folder_name,
-    )
+    config = sae.cfg.to_dict()
+    for name in ("device", "dtype", "metadata"):
+        config.pop(name, None)
+    digest = hashlib.sha256(orjson.dumps(config, option=orjson.OPT_SORT_KEYS))
+    for name, tensor in sorted(sae.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy())
+    return digest.hexdigest()
 
-    repository, folder = get_repo_id_and_folder_name(release, sae_id)
-    for name in ("params.npz", "sae_weights.safetensors", "params.safetensors", "ae.pt"):
-        found = try_to_load_from_cache(repository, f"{folder}/{name}")
-        if isinstance(found, str):
-            return {"repository": repository, "path": folder, **local_origin(Path(found).parent)}
-    return {"repository": repository, "path": folder}
+
+def _refuse_unsuited(spec: str, sae: SAE[Any]) -> None:
+    """Raise SettingsError for an SAE whose scores would be undefined, or wrong without a word."""
+    architecture, metadata = sae.cfg.architecture(), sae.cfg.metadata
+    for kind, reason in UNSUITED.items():
+        if kind in architecture:
+            msg = f"--sae={spec} is a {architecture}: {reason}."
+            hint = "Choose an SAE of the residual stream, an MLP or attention output."
+            raise SettingsError(msg, hint)
+    if not metadata.hook_name:
+        msg = f"--sae={spec} does not say which hook point it reads (metadata.hook_name)."
+        raise SettingsError(msg, "Add it to cfg.json.")
+    if metadata.hook_head_index is not None:
+        msg = f"--sae={spec} reads one attention head (hook_head_index)."
+        raise SettingsError(msg, "Choose an SAE of a whole hook point.")
+    if metadata.model_from_pretrained_kwargs:
+        kwargs = ", ".join(metadata.model_from_pretrained_kwargs)
+        msg = f"--sae={spec} was trained on a model with processed weights ({kwargs})."
+        hint = "atp runs models as published: choose an SAE that was trained so."
+        raise SettingsError(msg, hint)
+    if sae.cfg.normalize_activations == "expected_average_only_in":
+        msg = f"--sae={spec} was saved before its normalisation was folded into the weights."
+        raise SettingsError(msg, "Fold it with fold_activation_norm_scaling_factor, save it anew.")

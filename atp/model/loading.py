@@ -9,24 +9,24 @@ from __future__ import annotations
 import gc
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub.utils.tqdm import disable_progress_bars
-from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils.logging import disable_progress_bar
 
-from atp.errors import SettingsError, UnavailableError, did_you_mean
+from atp.errors import AtpError, SettingsError, UnavailableError, did_you_mean
 from atp.model.head import TokenHead
 from atp.model.names import check_model_name, is_local
 from atp.model.provenance import hub_commit, local_origin
+from atp.settings import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -53,36 +53,24 @@ class Model:
 
     @property
     def bos_token_id(self) -> int | None:
-        """The token that starts every sequence; None when the model has none."""
+        """The token that starts every sequence; None when the model has none (Qwen, say)."""
         bos: int | None = self.tokenizer.bos_token_id
         return bos
-
-    @property
-    def raw_bos_token_id(self) -> int | None:
-        """The token put before raw text.
-
-        A model without a BOS token (Qwen, say) gets what transformer_lens and SAELens put there
-        when they train SAEs, its end-of-text token, unless its adapter asks for none.
-        """
-        if self.bos_token_id is not None:
-            return self.bos_token_id
-        if not getattr(self.bridge.cfg, "default_prepend_bos", True):
-            return None
-        end: int | None = self.tokenizer.eos_token_id
-        return end
 
     def new_cache(self) -> DynamicCache:
         """Return an empty key-value cache with the model's own layer types."""
         return DynamicCache(config=self.bridge.original_model.config)
 
-    def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+    def hidden(
+        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None
+    ) -> Tensor:
         """Run the layers, not the unembedding.
 
         Args:
             ids: token ids, (batch, new).
             mask: 1 for real tokens, 0 for padding, cached ones included, (batch, cached + new).
             positions: position ids of the new tokens, (batch, new).
-            cache: keys and values of the tokens before; grows by the new ones.
+            cache: keys and values of the tokens before; grows by the new ones. None: none before.
 
         Returns:
             The final hidden state after the last norm, (batch, new, d_model).
@@ -94,7 +82,7 @@ class Model:
             attention_mask=mask,
             position_ids=positions,
             past_key_values=cache,
-            use_cache=True,
+            use_cache=cache is not None,
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
@@ -181,24 +169,25 @@ def load_model(
         SettingsError: the name cannot be a model.
         UnavailableError: the model cannot be had; says why.
     """
-    check_model_name(name)
+    check_model_name(name, revision)
     place = choose_device(str(device) if device else None)
     kind = choose_dtype(dtype, place)
     try:
         if is_local(name):
-            bridge, tokenizer, origin = _from_disk(Path(name).expanduser(), place, kind)
+            bridge, tokenizer, origin = _from_disk(local_path(name), place, kind)
         else:
             bridge, tokenizer, origin = _from_hub(name, revision, place, kind)
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+        bridge.eval()
+        for parameter in bridge.original_model.parameters():
+            parameter.requires_grad_(requires_grad=False)
+        head = TokenHead.of(bridge.original_model)
+        head.prove(bridge.original_model, tokenizer.bos_token_id, place)
+    except AtpError:
+        raise
+    except Exception as error:  # the libraries raise what they like
         raise _cannot_load(name, error) from error
-    bridge.eval()
-    for parameter in bridge.original_model.parameters():
-        parameter.requires_grad_(requires_grad=False)
-    short = Path(name).expanduser().resolve().name if is_local(name) else name
-    head = TokenHead.of(bridge.original_model)
-    model = Model(short.removesuffix(".gguf"), origin, bridge, tokenizer, head, place, kind)
-    head.prove(bridge.original_model, model.raw_bos_token_id, place)
-    return model
+    short = local_path(name).resolve().name if is_local(name) else name
+    return Model(short.removesuffix(".gguf"), origin, bridge, tokenizer, head, place, kind)
 
 
 Loaded = tuple[TransformerBridge, Any, dict[str, str]]

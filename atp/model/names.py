@@ -15,19 +15,12 @@ import orjson
 import yaml
 
 from atp.errors import SettingsError, UnavailableError, did_you_mean
+from atp.settings import local_path
 
 EXAMPLE = "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical"
 
 
 HUB_NAME = re.compile(r"(?=.{1,96}$)[\w.-]+(/[\w.-]+)?")
-
-
-def local_path(name: str) -> Path:
-    """Return the path a name means; "~nobody" of no known user stays as it is."""
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:
-        return Path(name)
 
 
 def is_local(name: str) -> bool:
@@ -36,7 +29,7 @@ def is_local(name: str) -> bool:
     return looks_local or os.path.lexists(name)  # False, too, for a name that no file can have
 
 
-def check_model_name(name: str) -> None:
+def check_model_name(name: str, revision: str | None = None) -> None:
     """Check what can be checked about a model name without loading anything.
 
     Raises:
@@ -47,6 +40,9 @@ def check_model_name(name: str) -> None:
             msg = f"--model={name} is neither a hub name (owner/name) nor a folder or file here."
             raise SettingsError(msg)
         return
+    if revision is not None:
+        msg = f"--revision={revision} is of a hub model, and --model={name} is local."
+        raise SettingsError(msg, "Leave it out.")
     path = local_path(name)
     if not path.exists():
         msg = f"--model={name} does not exist."
@@ -147,7 +143,7 @@ def _names_of(model: str) -> set[str]:
     """Return what a model may be called: a folder has its own name and that in its config.json."""
     if not is_local(model):
         return {model}
-    path = Path(model).expanduser().resolve()
+    path = local_path(model).resolve()
     names = {path.name, *re.findall(r"models--[^/]+--([^/]+)/snapshots", str(path))}
     if path.is_dir():
         config = orjson.loads((path / "config.json").read_bytes())

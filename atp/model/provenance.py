@@ -9,22 +9,18 @@ from huggingface_hub import try_to_load_from_cache
 
 from atp.errors import UnavailableError
 
-WEIGHT_SUFFIXES = {".safetensors", ".bin", ".gguf", ".npz", ".pt"}
-CONFIG_NAMES = {"config.json", "cfg.json", "tokenizer.json"}
+DECIDING = {".safetensors", ".bin", ".gguf", ".pt", ".json", ".jinja", ".model", ".txt"}
+"""Suffixes of what decides a model's numbers: weights, configuration, tokenizer, chat template."""
 
 
 def local_origin(path: Path) -> dict[str, str]:
-    """Return {"sha256": ...} of a weights file, or of a folder's weights and configuration.
+    """Return {"sha256": ...} of a weights file, or of a model's folder.
 
     The hash of a folder covers the names and hashes of those files, in order of their names.
     """
     if path.is_file():
         return {"sha256": _hash(path)}
-    files = sorted(
-        file
-        for file in path.iterdir()
-        if file.suffix in WEIGHT_SUFFIXES or file.name in CONFIG_NAMES
-    )
+    files = sorted(file for file in path.iterdir() if file.suffix in DECIDING)
     lines = "".join(f"{_hash(file)}  {file.name}\n" for file in files)
     return {"sha256": hashlib.sha256(lines.encode()).hexdigest()}
 

@@ -10,7 +10,7 @@ import tiny
 import torch
 
 from atp.attribution.batches import Batch, Contrast
-from atp.attribution.capture import HookError, capture, prove_hooks
+from atp.attribution.capture import HookError, SplitError, capture, prove
 from atp.model.loading import Model, load_model
 
 HOOK = "blocks.2.hook_resid_post"
@@ -87,10 +87,23 @@ def test_a_hook_point_that_does_not_fire_is_an_error(model: Model) -> None:
         capture(model, batch(CONTRAST), ["blocks.9.hook_resid_post"])
 
 
-def test_a_width_that_the_sae_cannot_read_is_an_error(model: Model) -> None:
-    prove_hooks(model, {HOOK: tiny.D_MODEL})
-    with pytest.raises(HookError, match=f"gives {tiny.D_MODEL} numbers, the SAE reads 64"):
-        prove_hooks(model, {HOOK: 64})
+@pytest.mark.parametrize("forgotten", ["cache", "mask"])
+def test_a_model_that_ignores_its_cache_or_mask_is_found_out(
+    model: Model, monkeypatch: pytest.MonkeyPatch, forgotten: str
+) -> None:
+    prove(model, [HOOK])
+    proper = Model.hidden
+
+    def forgetful(
+        self: Model, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: object
+    ) -> torch.Tensor:
+        if forgotten == "mask":
+            return proper(self, ids, torch.ones_like(mask), positions, cache)
+        return proper(self, ids, mask[:, -ids.shape[1] :], positions, None)
+
+    monkeypatch.setattr(Model, "hidden", forgetful)
+    with pytest.raises(SplitError, match="another logit difference"):
+        prove(model, [HOOK])
 
 
 def test_nothing_stays_behind(model: Model) -> None:

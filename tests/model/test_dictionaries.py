@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 import torch
 from sae_lens import SAE
 
-from atp.errors import SettingsError, UnavailableError
+from atp.errors import AtpError, SettingsError, UnavailableError
 from atp.model.dictionaries import load_sae
 from atp.model.names import check_sae_spec, check_same_model
 
@@ -58,6 +59,44 @@ def test_an_sae_that_does_not_say_where_it_reads_is_refused(tmp_path: Path) -> N
     (tmp_path / "cfg.json").write_text(json.dumps(config))
     with pytest.raises(SettingsError, match="hook point"):
         load_sae(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"normalize_activations": "expected_average_only_in"}, "normalisation"),
+        ({"metadata": {"model_from_pretrained_kwargs": {"center_writing_weights": True}}}, "proc"),
+        ({"metadata": {"hook_head_index": 3}}, "one attention head"),
+    ],
+)
+def test_an_sae_that_would_be_wrong_without_a_word_is_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    tiny.make_sae("standard").save_model(tmp_path)
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    config["metadata"].update(change.pop("metadata", {}))
+    (tmp_path / "cfg.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(SettingsError, match=words):
+        load_sae(str(tmp_path))
+
+
+@pytest.mark.parametrize("config", ["{}", '{"architecture": "standard", "d_in": "many"}', "[]"])
+def test_a_broken_configuration_is_told_in_one_line(tmp_path: Path, config: str) -> None:
+    tiny.make_sae("standard").save_model(tmp_path)
+    (tmp_path / "cfg.json").write_text(config)
+    with pytest.raises(AtpError) as caught:
+        load_sae(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hash_follows_weights_and_settings(tmp_path: Path, sae_folder: SaeFolder) -> None:
+    same = [load_sae(str(sae_folder("topk"))).origin for _ in range(2)]
+    assert same[0] == same[1]
+    assert load_sae(str(sae_folder("topk", seed=1))).origin != same[0]
+    tiny.make_sae("topk").save_model(tmp_path)
+    config = (tmp_path / "cfg.json").read_text()
+    (tmp_path / "cfg.json").write_text(config.replace('"k": 12', '"k": 11'))
+    assert load_sae(str(tmp_path)).origin != same[0]
 
 
 def test_damaged_weights_are_unavailable(tmp_path: Path) -> None:
