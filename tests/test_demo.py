@@ -57,7 +57,8 @@ def test_the_demo_gives_the_oracles_numbers(
             assert not left_out  # top_k exceeds the SAE's 32 active features
             worst_score = max(worst_score, max(gaps) / largest)
     print(  # noqa: T201  (the figures, with pytest -s)
-        f"the demo against the oracle: {counts}, worst score gap {worst_score:.1e}, worst logit gap {worst_logit:.1e}"
+        f"the demo against the oracle: {counts}, "
+        f"worst score gap {worst_score:.1e}, worst logit gap {worst_logit:.1e}"
     )
     assert counts == {"scored": 63, "skipped": 9}
     assert {name: result["metadata"]["atp"]["counts"][name] for name in counts} == counts
