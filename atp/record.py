@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,3 +123,8 @@ def metadata(
         }
         for which in range(len(saes))
     ]
+
+
+def now() -> str:
+    """Return the time, UTC, in ISO format."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -39,6 +39,8 @@ def held(folder: Path) -> Iterator[None]:
             msg, "Choose another with --out=DIR, or mend its permissions."
         ) from error
     try:
+        for left_over in folder.glob(".atp_results_*.tmp"):  # of a run that was killed
+            left_over.unlink(missing_ok=True)
         yield
     finally:
         lock.release()

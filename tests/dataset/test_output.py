@@ -181,3 +181,13 @@ def test_the_names_of_a_run_are_taken_once_its_files_are_there(tmp_path: Path) -
         (tmp_path / name).touch()
 
     assert run_name(tmp_path, "owner/m", NOON) != run
+
+
+def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    left_over = tmp_path / ".atp_results_tiny_20260101_000000.json.abc.tmp"
+    other = tmp_path / "notes.tmp"
+    left_over.write_text("{")
+    other.write_text("mine")
+    with held(tmp_path):
+        assert not left_over.exists()
+    assert other.read_text() == "mine"
