@@ -109,6 +109,7 @@ class Pipeline:
                     contrasted.append((pair.key, found))
                 else:
                     self._add(pair.key, [without_contrast(found)], advance)
+                self._save_if_due()
             # The whole window is planned, done pairs included, so that a resumed run makes the
             # same batches as an uninterrupted one and gets the same bits.
             for indices in plan([item.contrast for _, item in contrasted], budget):
@@ -124,6 +125,7 @@ class Pipeline:
         analyses = self._analyse([item for _, item in batch])
         for (key, _), of_pair in zip(batch, analyses, strict=True):
             self._add(key, of_pair, advance)
+        self._save_if_due()  # not before the whole batch is in the journal: a save may fail
         log.info(
             "batch.done",
             done=len(self.journal),
@@ -172,10 +174,11 @@ class Pipeline:
         self.journal.add(key, analyses)
         advance(1)
         self.unsaved += 1
-        if self.unsaved >= self.settings.save_interval:
-            self._save()
 
-    def _save(self) -> None:
+    def _save_if_due(self) -> None:
+        """Make results durable every save_interval pairs, and refresh the result files at times."""
+        if self.unsaved < self.settings.save_interval:
+            return
         self.journal.save()
         self.unsaved = 0
         elapsed = time.monotonic() - self.began

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from disk import files_limited_to
 from oracle import Oracle
 
 from atp import scoring
@@ -389,3 +390,19 @@ def test_a_hook_point_that_the_model_lacks_is_refused(
     last = events(capfd.readouterr().err)[-1]
     assert "blocks.9.hook_resid_post" in last["message"]
     assert "blocks." in last["hint"]
+
+
+def test_what_was_computed_survives_a_full_disk(
+    tmp_path: Path, options: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "many.json", tiny.questions(10))
+    arguments = ["run", str(path), *options, "--batch-tokens=700", "--save-interval=1"]
+    with files_limited_to(60_000):
+        assert main(arguments) == ExitCode.SAVE_FAILED
+    message = events(capfd.readouterr().err)[-1]["message"]
+    assert str(tmp_path / "out") in message
+    assert main(arguments) == ExitCode.OK
+    out, err = capfd.readouterr()
+    resumed = next(line for line in events(err) if line["event"] == "run.resume")
+    assert resumed["done"] >= 1
+    assert read(out.strip())["metadata"]["atp"]["counts"]["scored"] == 30
