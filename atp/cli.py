@@ -55,7 +55,7 @@ How to run:
   --model-dtype=NAME         bfloat16 or float32 (default bfloat16, float32 on a cpu).
   --batch-tokens=N           Most tokens in a pass, padding included (default 2048 on a cpu, 16384
                              on cuda).
-  --save-interval=N          Make results durable every N pairs, once their batch is done (default 10).
+  --save-interval=N          Save results every N pairs, once their batch is done (default 10).
   --fresh                    Do not go on with an earlier run, start anew.
 
   -h --help                  Show this text.

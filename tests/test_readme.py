@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+from schema import ANALYSIS_FIELDS, FEATURE_FIELDS
+
 from atp.cli import USAGE
 from atp.settings import PARSERS
 
@@ -32,19 +34,9 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
 def test_the_excerpt_has_the_fields_of_an_analysis() -> None:
     excerpt = README.partition("<!-- excerpt -->\n```text\n")[2].partition("\n```")[0]
     analysis = json.loads(re.sub(r",\n    \.\.\. \d+ more", "", excerpt))
-    assert list(analysis) == [
-        "target_token",
-        "base_token",
-        "token_position",
-        "logit_diff",
-        "boundary",
-        "target_token_id",
-        "base_token_id",
-        "diagnostics",
-        "top_features",
-    ]
+    assert list(analysis) == ANALYSIS_FIELDS
     for feature in analysis["top_features"]:
-        assert list(feature) == ["id", "score", "activation", "gradient"]
+        assert list(feature) == FEATURE_FIELDS
 
 
 def test_the_demos_sae_is_small_and_states_its_quality() -> None:

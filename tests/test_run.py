@@ -16,6 +16,7 @@ import tiny
 import torch
 from disk import files_limited_to
 from oracle import Oracle
+from schema import ANALYSIS_FIELDS, FEATURE_FIELDS
 
 from atp import scoring
 from atp.cli import main
@@ -119,21 +120,11 @@ def test_a_run_gives_the_oracles_scores_and_the_documented_schema(
     for triple, analysis in zip(tiny.triples(), analyses(result), strict=True):
         answer = oracle(*triple)
         assert answer is not None
-        assert list(analysis) == [
-            "target_token",
-            "base_token",
-            "token_position",
-            "logit_diff",
-            "boundary",
-            "target_token_id",
-            "base_token_id",
-            "diagnostics",
-            "top_features",
-        ]
+        assert list(analysis) == ANALYSIS_FIELDS
         assert analysis["diagnostics"]["n_active"] == int((answer.activations != 0).sum())
         assert len(analysis["top_features"]) == 7
         for feature in analysis["top_features"]:
-            assert list(feature) == ["id", "score", "activation", "gradient"]
+            assert list(feature) == FEATURE_FIELDS
             expected = float(answer.scores[int(feature["id"])])
             assert abs(feature["score"] - expected) <= 1e-5 * float(answer.scores.abs().max())
     names = [line["event"] for line in events(err)]

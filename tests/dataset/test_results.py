@@ -254,12 +254,6 @@ def test_a_folder_that_is_gone_is_a_save_error(tmp_path: Path) -> None:
 # --- any JSON
 
 
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for property tests, whose examples share one fixture."""
-    return tmp_path_factory.mktemp("results")
-
-
 @quick
 @given(outside=json_texts, inside=json_texts, deep=json_texts, analysed=st.booleans())
 @example(outside="1e400", inside="-0.0", deep="1" * 4000, analysed=True)
