@@ -91,8 +91,9 @@ def test_scores_are_the_oracles_on_every_sae_kind(
     folder, sae = model_folder(architecture), tiny.make_sae(kind)
     oracle = Oracle(str(folder), sae, tiny.HOOK_LAYER)
     expected = [oracle(*triple) for triple in tiny.triples(2)]
-    rows = all_scores(model_of(folder, architecture), sae, 4)[: len(expected)]
-    assert_same(rows, expected)
+    for batch_size in (1, 4, 16):
+        rows = all_scores(model_of(folder, architecture), sae, batch_size)
+        assert_same(rows[: len(expected)], expected)
 
 
 @pytest.mark.parametrize("layer", range(tiny.N_LAYERS))
