@@ -36,7 +36,9 @@ What to read:
                              google/gemma-2-9b-it).
   --revision=REV             Branch, tag or commit of a hub model (default: its main branch).
   --sae=SPEC                 RELEASE:SAE_ID of SAELens, or a folder in SAELens format; repeat it
-                             for several SAEs. Overrides --hook-layer and --sae-width.
+                             for several SAEs, or give a pattern of *, ? and [..] in quotes:
+                             'RELEASE:layer_*/width_16k/canonical' or './saes/layer*'; a * ends at
+                             a slash. Overrides --hook-layer and --sae-width.
   --hook-layer=LIST          Layers whose canonical Gemma Scope SAE to use, as in 9,20,31
                              (default 31).
   --sae-width=N              Features of that SAE, as in 16384 or 131k (default 16384).

@@ -9,42 +9,41 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
+from atp.ahead import ahead
+from atp.analyses import without_contrast
 from atp.attribution.batches import plan
 from atp.dataset import reader
 from atp.dataset.journal import outcome
 from atp.dataset.pairs import BrokenPair, Pair, PairKey
 from atp.dataset.results import write_results
-from atp.errors import ExitCode, StoppedError, UnavailableError
+from atp.errors import ExitCode, StoppedError
 from atp.log import progress
 from atp.model.contrast import Contrasted
-from atp.model.loading import is_out_of_memory
 from atp.record import metadata, now
-from atp.scoring import analyse, without_contrast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from atp.dataset.journal import Analysis, Journal
     from atp.dataset.survey import Survey
     from atp.model.contrast import Contraster
-    from atp.model.dictionaries import Dictionary
-    from atp.model.loading import Model
+    from atp.scoring import Reading
     from atp.settings import Settings
     from atp.signals import StopRequest
+    from atp.worker import Failed, Worker
+
+    Keyed = tuple[PairKey, Contrasted]
 
 WINDOW = 256
 """Pairs among which batches of similar length are made; bounds what is in memory."""
 
 REFRESH_SHARE = 0.02
 """The result file is refreshed during the run as often as this share of its time allows."""
-
-FAILURES_IN_A_ROW = 8
-"""Pairs that may fail one after the other before the run ends itself."""
 
 log = structlog.get_logger()
 
@@ -55,18 +54,20 @@ class Pipeline:
 
     settings: Settings
     survey: Survey
-    model: Model
-    dictionaries: list[Dictionary]
     contraster: Contraster
+    worker: Worker
     journal: Journal
-    total: int
     stop: StopRequest
     refresh_seconds: float
     """What writing the result files is expected to take."""
     began: float = field(default_factory=time.monotonic)
     refreshed_seconds: float = 0.0
     unsaved: int = 0
-    failures_in_a_row: int = 0
+
+    @property
+    def total(self) -> int:
+        """The number of pairs the run is to do."""
+        return min(self.survey.pairs, self.settings.limit or self.survey.pairs)
 
     def finish(self) -> tuple[ExitCode, list[Path]]:
         """Do the pairs that are left and write the result files."""
@@ -95,78 +96,76 @@ class Pipeline:
 
     def _score(self, advance: Callable[[int], None]) -> None:
         self._stop_if_asked()  # a signal may have come while the model was loading
-
         budget = self.journal.header["facts"]["settings"]["batch_tokens"]
-        for window in _windows(reader.pairs(self.survey.path, self.settings.limit), WINDOW):
+        pairs = reader.pairs(self.survey.path, self.settings.limit)
+        for window in ahead(self._windows(pairs)):
             self._stop_if_asked()  # also where no pair of a window needs a batch
-            contrasted: list[tuple[PairKey, Contrasted]] = []
-            for pair in window:
-                if isinstance(pair, BrokenPair):
-                    self._add(pair.key, [{"error": pair.error, "details": pair.details}], advance)
-                    continue
-                found = self.contraster(pair.prompt, pair.target_response, pair.base_response)
+            contrasted: list[Keyed] = []
+            for key, found in window:
                 if isinstance(found, Contrasted):
-                    contrasted.append((pair.key, found))
+                    contrasted.append((key, found))
                 else:
-                    self._add(pair.key, [without_contrast(found)], advance)
-                self._save_if_due()
+                    self._add(key, [found], advance)
+                    self._save_if_due()
             # The whole window is planned, done pairs included, so that a resumed run makes the
             # same batches as an uninterrupted one and gets the same bits.
-            for indices in plan([item.contrast for _, item in contrasted], budget):
-                batch = [contrasted[i] for i in indices]
-                if not all(self.journal.is_done(key) for key, _ in batch):
-                    self._do_batch(batch, advance)
+            batches = [
+                [contrasted[i] for i in indices]
+                for indices in plan([item.contrast for _, item in contrasted], budget)
+            ]
+            todo = [b for b in batches if not all(self.journal.is_done(key) for key, _ in b)]
+            # SAEs that are lent to the device go there once for the whole window.
+            size = len(todo) if self.worker.dictionaries.lending else 1
+            for start in range(0, len(todo), size or 1):
+                self._do(todo[start : start + size], advance)
                 self._stop_if_asked()
 
-    def _do_batch(
-        self, batch: list[tuple[PairKey, Contrasted]], advance: Callable[[int], None]
-    ) -> None:
+    def _windows(
+        self, pairs: Iterable[Pair | BrokenPair]
+    ) -> Iterator[list[tuple[PairKey, Contrasted | Analysis]]]:
+        """Yield pairs with their contrast, or with the analysis that says why there is none."""
+        iterator = iter(pairs)
+        while window := list(islice(iterator, WINDOW)):
+            found: list[tuple[PairKey, Contrasted | Analysis]] = []
+            for pair in window:
+                if self.stop.exit_code is not None:
+                    return
+                found.append((pair.key, self._contrast(pair)))
+            yield found
+
+    def _contrast(self, pair: Pair | BrokenPair) -> Contrasted | Analysis:
+        if isinstance(pair, BrokenPair):
+            return {"error": pair.error, "details": pair.details}
+        found = self.contraster(pair.prompt, pair.target_response, pair.base_response)
+        return found if isinstance(found, Contrasted) else without_contrast(found)
+
+    def _do(self, batches: Sequence[Sequence[Keyed]], advance: Callable[[int], None]) -> None:
         began = time.monotonic()
-        analyses = self._analyse([item for _, item in batch])
-        for (key, _), of_pair in zip(batch, analyses, strict=True):
+        keyed: list[Keyed] = []
+        pieces: list[Reading | Failed] = []
+        for batch in batches:
+            pieces += self.worker.read([item for _, item in batch])
+            keyed += batch
+            if self.stop.exit_code is not None:
+                break  # what has been read is scored and saved
+        for (key, _), of_pair in zip(keyed, self.worker.analyse(pieces), strict=True):
             self._add(key, of_pair, advance)
         self._save_if_due()  # not before the whole batch is in the journal: a save may fail
         log.info(
             "batch.done",
             done=len(self.journal),
             total=self.total,
-            pairs=len(batch),
-            tokens=sum(len(item.contrast.tokens) for _, item in batch),
+            pairs=len(keyed),
+            tokens=sum(len(item.contrast.tokens) for _, item in keyed),
             seconds=round(time.monotonic() - began, 3),
         )
-
-    def _analyse(self, batch: list[Contrasted]) -> list[list[Analysis]]:
-        """Run a batch; when it fails, halve it, so that one pair never costs another its result."""
-        try:
-            analyses = analyse(self.model, self.dictionaries, batch, self.settings.top_k)
-            self.failures_in_a_row = 0
-            return analyses  # noqa: TRY300  (an else would stand behind the except)
-        except Exception as error:  # noqa: BLE001  (a pair's fault becomes that pair's error)
-            failure = _explain(error)
-        # Outside the except block: the traceback would keep the failed batch's tensors alive.
-        self.model.free_memory()
-        if len(batch) == 1:
-            self._count_failure(failure)
-            return [[failure] * len(self.dictionaries)]
-        log.warning("batch.retry", pairs=len(batch), **failure)
-        half = len(batch) // 2
-        return self._analyse(batch[:half]) + self._analyse(batch[half:])
-
-    def _count_failure(self, failure: Analysis) -> None:
-        """End the run when it is not a pair's fault: a lost device fails every pair alike."""
-        self.failures_in_a_row += failure["error"] != "OOM"
-        if self.failures_in_a_row >= FAILURES_IN_A_ROW:
-            last = f"{failure['error']}: {failure['details']['message']}"
-            msg = f"{FAILURES_IN_A_ROW} pairs in a row failed, the last with {last}"
-            hint = "Results so far are saved; mend the cause and start the same command."
-            raise UnavailableError(msg, hint)
 
     def _add(self, key: PairKey, analyses: list[Analysis], advance: Callable[[int], None]) -> None:
         """Journal a pair's analyses, unless it is done; a single one holds for every SAE."""
         if self.journal.is_done(key):
             return
-        if len(analyses) < len(self.dictionaries):
-            analyses = analyses * len(self.dictionaries)
+        if len(analyses) < len(self.worker.dictionaries):
+            analyses = analyses * len(self.worker.dictionaries)
         for analysis in {id(analysis): analysis for analysis in analyses}.values():
             if (kind := outcome(analysis)) != "scored":
                 level = log.warning if kind == "error" else log.info
@@ -186,7 +185,7 @@ class Pipeline:
             self._write(now())
 
     def _write(self, finished: str) -> None:
-
+        self.worker.model.release_memory()
         began = time.monotonic()
         entries = metadata(self.settings, self.survey, self.journal, self.total, finished)
         write_results(self.survey, self.journal, self._paths(), entries)
@@ -202,16 +201,3 @@ class Pipeline:
         log.info("run.stop", done=len(self.journal), total=self.total)
         msg = f"stopped by a signal after {len(self.journal)} of {self.total} pairs; all are saved."
         raise StoppedError(self.stop.exit_code, msg, "Start the same command to go on.")
-
-
-def _windows(pairs: Iterable[Pair | BrokenPair], size: int) -> Iterator[list[Pair | BrokenPair]]:
-    iterator = iter(pairs)
-    while window := list(islice(iterator, size)):
-        yield window
-
-
-def _explain(error: Exception) -> Analysis:
-    """Return the analysis of a pair whose batch failed."""
-    kind = "OOM" if is_out_of_memory(error) else type(error).__name__
-    details: dict[str, Any] = {"message": str(error).splitlines()[0] if str(error) else ""}
-    return {"error": kind, "details": details}

@@ -13,7 +13,7 @@ import orjson
 from atp.dataset.journal import outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from atp.dataset.journal import Journal
     from atp.dataset.survey import Survey
@@ -32,7 +32,7 @@ def facts(
     settings: Settings,
     survey: Survey,
     model: Model,
-    dictionaries: Sequence[Dictionary],
+    dictionaries: Iterable[Dictionary],
     batch_tokens: int,
 ) -> dict[str, Any]:
     """Return everything that decides the numbers of a run, as JSON values."""
@@ -64,10 +64,12 @@ def source_sha256() -> str:
 def fingerprint(known: Mapping[str, Any]) -> str:
     """Return the sha256 of facts, whatever the order of their keys.
 
-    How an SAE was named is left out: the same weights by another path are the same run.
+    How an SAE was named is left out: the same weights by another path are the same run. So is the
+    token budget, whose default depends on free memory: a run that goes on keeps its own.
     """
     saes = [{key: sae[key] for key in sae if key != "spec"} for sae in known["saes"]]
-    known = {**known, "saes": saes}
+    settings = {key: known["settings"][key] for key in known["settings"] if key != "batch_tokens"}
+    known = {**known, "saes": saes, "settings": settings}
     return hashlib.sha256(orjson.dumps(known, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

@@ -5,21 +5,19 @@ The pipeline and a notebook both come through here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
+from atp.analyses import analyses_of, without_contrast
 from atp.attribution.batches import Batch, plan
-from atp.attribution.capture import HookError, capture, prove
-from atp.attribution.scores import IDENTITY_TOLERANCE, Scores, score, top_features
+from atp.attribution.capture import Capture, HookError, capture, prove
+from atp.attribution.scores import score
 from atp.errors import SettingsError, UnavailableError
 from atp.model.contrast import Contrasted, Contraster, NotContrasted
+from atp.model.placement import Dictionaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from torch import Tensor
 
     from atp.dataset.journal import Analysis
     from atp.model.dictionaries import Dictionary
@@ -53,7 +51,8 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
     Raises:
         SettingsError: the SAE does not belong to the model.
     """
-    check_dictionaries(model, [sae])
+    dictionaries = Dictionaries([sae], model.device)
+    check_dictionaries(model, dictionaries)
     contraster = Contraster(
         model, max_tokens_to_check=max_tokens_to_check, chat_template=chat_template
     )
@@ -63,12 +62,13 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
     contrasted = [item for item in found if isinstance(item, Contrasted)]
     for indices in plan([item.contrast for item in contrasted], batch_tokens):
         members = [contrasted[i] for i in indices]
-        for i, (analysis,) in zip(indices, analyse(model, [sae], members, top_k), strict=True):
+        readings = [read(model, dictionaries, members)]
+        for i, (analysis,) in zip(indices, analyse(dictionaries, readings, top_k), strict=True):
             analyses[places[i]] = analysis
     return analyses
 
 
-def check_dictionaries(model: Model, dictionaries: Sequence[Dictionary]) -> None:
+def check_dictionaries(model: Model, dictionaries: Dictionaries) -> None:
     """Try everything once on a short probe: the pass in two parts, each hook point, each SAE.
 
     Raises:
@@ -77,11 +77,8 @@ def check_dictionaries(model: Model, dictionaries: Sequence[Dictionary]) -> None
     """
     for dictionary in dictionaries:
         model.check_hook(dictionary.hook_name)
-        if dictionary.sae.W_dec.device != model.device:
-            msg = f"the SAE {dictionary.spec} is on {dictionary.sae.device}, the model is not."
-            raise SettingsError(msg, f"Load it with device={str(model.device)!r}.")
     try:
-        found = prove(model, _hook_names(dictionaries))
+        found = prove(model, dictionaries.hook_names)
     except HookError as error:
         msg = f"the model {model.name} cannot be read: {error}."
         raise SettingsError(msg, "Choose SAEs of another hook point.") from error
@@ -95,7 +92,8 @@ def check_dictionaries(model: Model, dictionaries: Sequence[Dictionary]) -> None
         reason = f"gives {x[0].numel()} numbers, the SAE reads {d_in} (d_in)"
         if x[0].numel() == d_in:
             try:
-                score(dictionary.sae, dictionary.view(x), dictionary.view(g))
+                with dictionaries.on_device(dictionary) as sae:
+                    score(sae, dictionary.view(x), dictionary.view(g))
                 continue
             except (RuntimeError, ValueError, IndexError) as error:
                 reason = f"gives what the SAE cannot encode: {str(error).splitlines()[0]}"
@@ -103,104 +101,46 @@ def check_dictionaries(model: Model, dictionaries: Sequence[Dictionary]) -> None
         raise SettingsError(msg, "Choose an SAE that was trained on this model.")
 
 
-def _hook_names(dictionaries: Sequence[Dictionary]) -> list[str]:
-    """Return each hook point once, in the order of the SAEs."""
-    return list(dict.fromkeys(dictionary.hook_name for dictionary in dictionaries))
+@dataclass(frozen=True)
+class Reading:
+    """What one pass found for a batch of pairs."""
+
+    batch: Sequence[Contrasted]
+    found: Capture
+
+    def halves(self) -> tuple[Reading, Reading]:
+        """Return the first and the second half of the pairs."""
+        half = len(self.batch) // 2
+        return (
+            Reading(self.batch[:half], self.found.rows(slice(None, half))),
+            Reading(self.batch[half:], self.found.rows(slice(half, None))),
+        )
+
+
+def read(model: Model, dictionaries: Dictionaries, batch: Sequence[Contrasted]) -> Reading:
+    """Run the model once over a batch, and keep what its hook points held."""
+    tensors = Batch.of([item.contrast for item in batch], model.device)
+    return Reading(batch, capture(model, tensors, dictionaries.hook_names))
 
 
 def analyse(
-    model: Model, dictionaries: Sequence[Dictionary], batch: Sequence[Contrasted], top_k: int
+    dictionaries: Dictionaries, readings: Sequence[Reading], top_k: int
 ) -> list[list[Analysis]]:
-    """Run one batch and score it with every SAE.
+    """Score readings with every SAE, one SAE after the other.
 
     Returns:
         For each pair, one analysis for each SAE. A number that is not finite makes an error of
         that pair and SAE alone.
     """
-    tensors = Batch.of([item.contrast for item in batch], model.device)
-    found = capture(model, tensors, _hook_names(dictionaries))
-    by_dictionary = []
+    by_dictionary: list[list[Analysis]] = []
     for dictionary in dictionaries:
         name = dictionary.hook_name
-        x, g = dictionary.view(found.residuals[name]), dictionary.view(found.gradients[name])
-        scores = score(dictionary.sae, x, g)
-        by_dictionary.append(_analyses(batch, found.metric, scores, top_k))
+        analyses: list[Analysis] = []
+        with dictionaries.on_device(dictionary) as sae:
+            for reading in readings:
+                x, g = reading.found.residuals[name], reading.found.gradients[name]
+                scores = score(sae, dictionary.view(x), dictionary.view(g))
+                analyses += analyses_of(reading.batch, reading.found.metric, scores, top_k)
+                del scores  # of every feature: not two batches at once
+        by_dictionary.append(analyses)
     return [list(of_pair) for of_pair in zip(*by_dictionary, strict=True)]
-
-
-def without_contrast(reason: NotContrasted) -> Analysis:
-    """Return the analysis of a pair that has no contrast."""
-    return {"error" if reason.failed else "skipped": reason.reason, "details": reason.details}
-
-
-def _analyses(
-    batch: Sequence[Contrasted], metric: Tensor, scores: Scores, top_k: int
-) -> list[Analysis]:
-    top = top_features(scores.scores, top_k)  # (batch, k)
-    listed = [
-        table.gather(1, top) for table in (scores.scores, scores.activations, scores.gradients)
-    ]
-    # Each row is copied to the host once, in a few tensors.
-    ids, metrics = top.cpu().numpy(), metric.float().cpu().numpy()
-    columns = [table.cpu().numpy() for table in listed]
-    # All features count, not only the listed ones: NaN sorts anywhere.
-    finite = torch.isfinite(scores.scores.sum(dim=1) + scores.gradients.sum(dim=1)).cpu().numpy()
-    n_active = scores.n_active.cpu().numpy()
-    shares = {
-        name: getattr(scores, name).cpu().numpy()
-        for name in ("variance_explained", "features", "bias", "sae_error")
-    }
-    gaps = scores.identity_gap.cpu().numpy()
-    analyses: list[Analysis] = []
-    for row, item in enumerate(batch):
-        values = [metrics[row], gaps[row], *(share[row] for share in shares.values())]
-        if not (finite[row] and np.isfinite(values).all()):
-            analyses.append({"error": "Not finite", "details": _not_finite(row, metrics, scores)})
-            continue
-        if gaps[row] > IDENTITY_TOLERANCE:
-            details = {"gap": _short(gaps[row])}
-            analyses.append({"error": "Reconstruction identity violated", "details": details})
-            continue
-        analyses.append(
-            {
-                "target_token": item.target_text,
-                "base_token": item.base_text,
-                "token_position": item.contrast.offset,
-                "logit_diff": _short(metrics[row]),
-                "boundary": item.boundary,
-                "target_token_id": item.contrast.target_token,
-                "base_token_id": item.contrast.base_token,
-                "diagnostics": {
-                    "n_active": int(n_active[row]),
-                    **{name: _short(share[row]) for name, share in shares.items()},
-                },
-                "top_features": [
-                    {
-                        "id": str(ids[row, rank]),
-                        "score": _short(columns[0][row, rank]),
-                        "activation": _short(columns[1][row, rank]),
-                        "gradient": _short(columns[2][row, rank]),
-                    }
-                    for rank in range(ids.shape[1])
-                ],
-            }
-        )
-    return analyses
-
-
-def _not_finite(row: int, metrics: np.ndarray[Any, Any], scores: Scores) -> dict[str, Any]:
-    """Say which of the numbers of a pair are NaN or infinite."""
-    tables = {
-        "activation": scores.activations,
-        "gradient": scores.gradients,
-        "score": scores.scores,
-    }
-    where = [name for name, table in tables.items() if not torch.isfinite(table[row]).all()]
-    if not np.isfinite(metrics[row]):
-        where.insert(0, "logit_diff")
-    return {"where": where or ["diagnostics"]}
-
-
-def _short(value: np.floating[Any]) -> float:
-    """Return the float with the fewest digits that is the same float32."""
-    return float(str(np.float32(value)))

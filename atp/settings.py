@@ -67,7 +67,7 @@ class Settings:
 
     @property
     def sae_specs(self) -> tuple[str, ...]:
-        """The SAEs to score: `sae` if given, else the canonical ones of the layers and width."""
+        """The SAEs to score, or patterns: `sae`, else the canonical ones of layers and width."""
         if self.sae:
             return self.sae
         release = CANONICAL_RELEASES.get(self.model)
@@ -131,7 +131,7 @@ def sae_width(option: str, text: str) -> int:
 
 
 def sae_list(option: str, text: str) -> tuple[str, ...]:
-    """Parse SAE names from an environment variable, separated by blanks."""
+    """Parse SAE names and patterns from an environment variable, separated by blanks."""
     del option
     return tuple(text.split())
 

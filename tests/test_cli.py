@@ -210,6 +210,11 @@ def test_a_bad_variable_is_told(
         ("./none", "neither RELEASE:SAE_ID nor a folder", CANONICAL),
         ("empty", "holds no cfg.json", "SAELens"),
         ("~no-such-user/sae", "~no-such-user/sae", "--sae="),
+        (f"{CANONICAL}:layer_*/width_16/*", "no SAE that matches", "layer_31/width_16k/canonical"),
+        ("gemma-scope-9b-it-res-canonicl:*", "no release 'gemma-scope-9b-it-res-c", CANONICAL),
+        ("owner/repository:*", "does not list the SAEs of owner/repository", "SAE_ID"),
+        ("emptyy*", "--sae=emptyy* matches no folder", "empty"),
+        ("empt*", "--sae=empty holds no cfg.json", "SAELens"),
     ],
 )
 def test_an_unknown_sae_is_named_with_near_ones(
@@ -304,6 +309,8 @@ FAULTS = [
     ["run", "text.json"],
     ["run", "answers.json", "--sae=gemma-scope-9b-it:x"],
     ["run", "answers.json", f"--sae={CANONICAL}:x"],
+    ["run", "answers.json", f"--sae={CANONICAL}:*"],
+    ["run", "answers.json", "--sae=./none*"],
     ["run", "answers.json", "--model=./none"],
     ["run", "answers.json", "--out=answers.json"],
 ]

@@ -6,7 +6,7 @@ the same tokens and position.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from atp.attribution.scores import score
 from atp.model.contrast import Contrasted, Contraster
 from atp.model.dictionaries import Dictionary
 from atp.model.loading import Model, load_model
-from atp.scoring import analyse, attribute, check_dictionaries
+from atp.model.placement import Dictionaries
+from atp.scoring import analyse, attribute, check_dictionaries, read
 
 ModelFolder = Callable[[str], Path]
 SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4
@@ -42,10 +43,15 @@ def dictionary_of(sae: SAE[Any]) -> Dictionary:
     return Dictionary("memory", "tiny", sae.cfg.metadata.hook_name, sae, {})
 
 
-def all_scores(model: Model, sae: SAE[Any], batch_size: int) -> list[tuple[Contrasted, Any, Any]]:
-    """Return contrast, metric and scores of every feature for the tiny pairs, in batches."""
+def all_scores(
+    model: Model,
+    sae: SAE[Any],
+    batch_size: int,
+    triples: Sequence[tuple[str, str, str]] = tuple(tiny.triples()),
+) -> list[tuple[Contrasted, Any, Any]]:
+    """Return contrast, metric and scores of every feature for pairs, in batches."""
     contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
-    found = [contraster(*triple) for triple in tiny.triples()]
+    found = [contraster(*triple) for triple in triples]
     contrasted = [item for item in found if isinstance(item, Contrasted)]
     assert len(contrasted) == len(found)
     hook = sae.cfg.metadata.hook_name
@@ -117,6 +123,29 @@ def test_padding_does_not_change_a_row(model_folder: ModelFolder, architecture: 
         assert (scores - other_scores).abs().max() <= SCORE_BOUND * scores.abs().max()
 
 
+def opinion_last() -> list[tuple[str, str, str]]:
+    """Prompts of different length in which the opinion comes after the text."""
+    return [
+        (f"{text * (1 + index % 2)}\n{opinion}Comment:", f" {opening}, yes.", " It is, I think.")
+        for index, text in enumerate(tiny.TOPICS)
+        for opinion, opening in zip(tiny.OPINIONS.values(), tiny.OPENINGS, strict=False)
+    ]
+
+
+@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+def test_a_start_that_rows_share_is_computed_once_and_changes_nothing(
+    model_folder: ModelFolder, architecture: str
+) -> None:
+    model, sae = model_of(model_folder(architecture), architecture), tiny.make_sae("standard")
+    oracle = Oracle(str(model_folder(architecture)), sae, tiny.HOOK_LAYER)
+    triples = opinion_last()
+    rows = all_scores(model, sae, len(triples), triples)
+    batch = Batch.of([item.contrast for item, _, _ in rows], model.device)
+    assert 1 < len(batch.stem_ids) < len(rows)  # one for each text
+    assert batch.stem_columns.shape[1] > tiny.CONFIGS["gemma2"]().sliding_window
+    assert_same(rows, [oracle(*triple) for triple in triples])
+
+
 @pytest.mark.parametrize("joins_heads", [True, False])
 def test_an_sae_on_attention_heads_gives_the_oracles_scores(
     model_folder: ModelFolder, joins_heads: bool
@@ -130,7 +159,7 @@ def test_an_sae_on_attention_heads_gives_the_oracles_scores(
         sae = SAE.from_dict({**flat.cfg.to_dict(), "reshape_activations": "hook_z"})
         sae.load_state_dict(flat.state_dict())
     dictionary, model = dictionary_of(sae), model_of(folder, "llama")
-    check_dictionaries(model, [dictionary])
+    check_dictionaries(model, Dictionaries([dictionary], model.device))
     for triple, analysis in zip(
         tiny.triples(), attribute(model, dictionary, tiny.triples()), strict=True
     ):
@@ -149,9 +178,15 @@ def test_more_saes_in_one_pass_change_nothing(model_folder: ModelFolder) -> None
     saes.append(tiny.make_sae("standard", layer=2, d_sae=64))
     contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
     batch = [contraster(*triple) for triple in tiny.triples()]
-    together = analyse(model, [dictionary_of(sae) for sae in saes], batch, top_k=8)
+
+    def analysed(*chosen: SAE[Any], lend: bool = False) -> list[list[dict[str, Any]]]:
+        dictionaries = Dictionaries([dictionary_of(sae) for sae in chosen], model.device, lend=lend)
+        return analyse(dictionaries, [read(model, dictionaries, batch)], top_k=8)
+
+    together = analysed(*saes)
+    assert analysed(*saes, lend=True) == together
     for which, sae in enumerate(saes):
-        apart = analyse(model, [dictionary_of(sae)], batch, top_k=8)
+        apart = analysed(sae)
         for both, (single,) in zip(together, apart, strict=True):
             bound = SCORE_BOUND * abs(single["top_features"][0]["score"])
             assert abs(both[which]["logit_diff"] - single["logit_diff"]) <= LOGIT_BOUND

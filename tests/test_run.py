@@ -227,6 +227,30 @@ def test_several_saes_give_a_file_each_equal_to_single_runs(
                 assert a["score"] == pytest.approx(b["score"], rel=1e-4, abs=1e-6)
 
 
+def test_a_pattern_of_saes_gives_a_file_for_each_folder_in_natural_order(
+    tmp_path: Path,
+    input_file: Path,
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, layer in (("layer_10", 0), ("layer_2", 3)):
+        tiny.make_sae("standard", layer=layer).save_model(tmp_path / "saes" / folder)
+    arguments = ["run", str(input_file), options[0], *options[2:]]
+    assert main([*arguments, "--sae=./saes/layer_*", "--sae=saes/layer_2"]) == ExitCode.OK
+    paths = capfd.readouterr().out.splitlines()
+    told = [read(path)["metadata"]["atp"] for path in paths]
+    assert [run["sae"]["spec"] for run in told] == ["saes/layer_2", "saes/layer_10"]
+    assert [run["sae"]["hook_name"].split(".")[1] for run in told] == ["3", "0"]
+    assert all(run["settings"]["sae"] == ["./saes/layer_*", "saes/layer_2"] for run in told)
+    assert all(run["counts"]["scored"] == 15 for run in told)
+
+    monkeypatch.setenv("ATP_SAE", "saes/layer_2 saes/*")
+    assert main(arguments) == ExitCode.OK  # the same SAEs: the same run, not computed again
+    assert capfd.readouterr().out.splitlines() == paths
+
+
 def test_limit_scores_the_first_pairs_and_keeps_the_rest(
     input_file: Path, options: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -314,13 +338,14 @@ def test_a_fault_in_one_pair_costs_no_other_pair_its_result(
     proper = scoring.capture
 
     def fails_on_one(model: Any, batch: Any, hook_names: Any) -> Any:
-        if int(batch.prompt_last.max()) == worst:
+        if batch.mask.shape[1] == worst:
             raise torch.OutOfMemoryError
         return proper(model, batch, hook_names)
 
     worst = max(
-        len(tiny.tokenizer()(prompt, add_special_tokens=False).input_ids)
-        for prompt, _, _ in tiny.triples()
+        len(tiny.tokenizer()(analysis_prompt, add_special_tokens=False).input_ids)
+        + analysis["token_position"]
+        for analysis, (analysis_prompt, _, _) in zip(healthy, tiny.triples(), strict=True)
     )
     monkeypatch.setattr(scoring, "capture", fails_on_one)
     assert main(["run", str(input_file), *options, "--fresh"]) == ExitCode.PAIRS_FAILED
@@ -328,8 +353,14 @@ def test_a_fault_in_one_pair_costs_no_other_pair_its_result(
     found = list(analyses(read(out.strip())))
     failed = [i for i, analysis in enumerate(found) if "error" in analysis]
     assert 1 <= len(failed) <= 3
-    assert all(found[i]["error"] == "OOM" for i in failed)
-    assert [line for line in events(err) if line["event"] == "batch.retry"]
+    for i in failed:
+        details = found[i]["details"]
+        assert found[i]["error"] == "OOM"
+        assert details["tokens"] == worst
+        assert 0 < details["used_bytes"] <= details["peak_bytes"] <= details["total_bytes"]
+        assert details["free_bytes"] > 0
+    retries = [line for line in events(err) if line["event"] == "oom.retry"]
+    assert [line["pairs"] for line in retries][:3] == [15, 8, 4]
     for i, (one, other) in enumerate(zip(found, healthy, strict=True)):
         if i not in failed:
             assert one["logit_diff"] == pytest.approx(other["logit_diff"], abs=1e-4)

@@ -14,7 +14,7 @@ import pytest
 from atp import cli
 from atp import settings as module
 from atp.errors import SettingsError
-from atp.model.names import check_sae_spec
+from atp.model.sae_names import check_sae_spec
 from atp.settings import (
     CANONICAL_RELEASES,
     PARSERS,
@@ -133,6 +133,7 @@ def test_a_switch_is_set_by_option_or_variable(name: str) -> None:
 def test_saes_are_a_list_on_the_command_line_and_in_the_environment() -> None:
     assert made({"--sae": ["a:b", "folder"]}).sae == ("a:b", "folder")
     assert made(environment={"ATP_SAE": " a:b  folder\n"}).sae == ("a:b", "folder")
+    assert made(environment={"ATP_SAE": "a:layer_* ./s/[ab]?"}).sae == ("a:layer_*", "./s/[ab]?")
 
 
 @pytest.mark.parametrize(

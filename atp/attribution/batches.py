@@ -1,21 +1,25 @@
 """Contrasts of token ids, and how they are put into padded batches under a token budget.
 
-A batch has two parts. The prefix (tokens 0..p-1) runs without gradient and is left-padded, so that
-every row's prompt ends in the same column; the tail (tokens p..p+o-1) carries the gradient and is
-right-padded. p is the index of the prompt's last token, o the offset of the first differing token.
+The rows of a batch are right-aligned: the last column of each is position p+o-1, which predicts the
+first differing token. p is the index of the prompt's last token, o the offset of that token. The
+columns fall into three parts: those taken from stems (what rows share at their start), the middle,
+and the tail, wide enough to hold positions p..p+o-1 of every row; only the tail carries gradients.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from atp.attribution.stems import Stems, find_stems
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True)
@@ -33,62 +37,80 @@ class Contrast:
 
     @property
     def offset(self) -> int:
-        """o: how far after the prompt's last token the answers differ, from 1."""
+        """O >= 1: the position of the differing token, counted from the prompt's last token."""
         return len(self.tokens) - self.prompt_length + 1
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded tensors of several contrasts, on one device."""
+    """Contrasts as padded tensors."""
 
-    prefix_ids: Int[Tensor, "batch prefix"]
-    """Left-padded."""
-    prefix_mask: Int[Tensor, "batch prefix"]
+    stem_ids: Int[Tensor, "stem stem_length"]
+    """Right-padded; each stem is computed once. Both sizes are 0 when nothing is shared."""
+    stem_of_row: Int[Tensor, " batch"]
+    stem_columns: Int[Tensor, "batch shared"]
+    """Which position of its stem a row has in each column; padding repeats the first."""
+    ids: Int[Tensor, "batch own"]
+    """The columns that each row computes by itself, left-padded."""
+    positions: Int[Tensor, "batch own"]
+    """The position of each of them in its own text."""
+    mask: Int[Tensor, "batch shared+own"]
     """1 for real tokens."""
-    tail_ids: Int[Tensor, "batch tail"]
-    """Right-padded."""
-    tail_mask: Int[Tensor, "batch tail"]
-    """1 for real tokens."""
+    tail: int
+    """How many of the last columns carry gradients."""
     prompt_last: Int[Tensor, " batch"]
-    """p of each row."""
-    offsets: Int[Tensor, " batch"]
-    """o of each row."""
+    """The column of p, counted from the start of the tail."""
     contrast_tokens: Int[Tensor, "batch 2"]
     """Target and base token of each row."""
 
     @classmethod
     def of(cls, contrasts: Sequence[Contrast], device: torch.device) -> Batch:
         """Pad `contrasts` into one batch."""
-        prefix = max(contrast.prompt_length - 1 for contrast in contrasts)
-        tail = max(contrast.offset for contrast in contrasts)
-        rows = []
-        for contrast in contrasts:
-            p, o = contrast.prompt_length - 1, contrast.offset
-            left, right = [0] * (prefix - p), [0] * (tail - o)
-            rows.append(
-                (
-                    left + list(contrast.tokens[:p]),
-                    left + [1] * p,
-                    list(contrast.tokens[p:]) + right,
-                    [1] * o + right,
-                    p,
-                    o,
-                    (contrast.target_token, contrast.base_token),
-                )
-            )
-        columns = zip(*rows, strict=True)
-        # An empty prefix is integer, too: without a dtype it would be float.
-        return cls(*(torch.tensor(column, dtype=torch.long, device=device) for column in columns))
+        rows = [contrast.tokens for contrast in contrasts]
+        width, tail = _shape(contrasts)
+        stems = find_stems(rows, tail)
+        own = width - stems.columns
+        stem_length = max(map(len, stems.tokens), default=0)
+        gaps = [width - len(row) for row in rows]
+        columns = {
+            "stem_ids": [[*stem, *[0] * (stem_length - len(stem))] for stem in stems.tokens],
+            "stem_of_row": stems.of_row or [0] * len(rows),
+            "stem_columns": [
+                [max(0, column - gap) for column in range(stems.columns)] for gap in gaps
+            ],
+            "ids": [[*[0] * (own - len(row)), *row[-own:]] for row in rows],
+            "positions": [
+                [max(0, column - gap) for column in range(stems.columns, width)] for gap in gaps
+            ],
+            "mask": [[0] * gap + [1] * (width - gap) for gap in gaps],
+            "prompt_last": [tail - contrast.offset for contrast in contrasts],
+            "contrast_tokens": [(item.target_token, item.base_token) for item in contrasts],
+        }
+        # Without a dtype, an empty list would give floats.
+        on_host = {name: torch.tensor(rows, dtype=torch.long) for name, rows in columns.items()}
+        if device.type == "cuda":  # pinned: the copy does not wait for the device
+            on_host = {name: tensor.pin_memory() for name, tensor in on_host.items()}
+        there = {name: tensor.to(device, non_blocking=True) for name, tensor in on_host.items()}
+        there["stem_ids"] = there["stem_ids"].view(len(stems.tokens), stem_length)
+        return cls(tail=tail, **there)
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self.offsets)
+        return len(self.ids)
+
+
+def _shape(contrasts: Sequence[Contrast]) -> tuple[int, int]:
+    """Return the columns of a batch, and how many of them are the tail."""
+    width = max(len(contrast.tokens) for contrast in contrasts)
+    return width, max(contrast.offset for contrast in contrasts)
 
 
 def plan(contrasts: Sequence[Contrast], batch_tokens: int) -> list[list[int]]:
-    """Group contrasts of similar length, so that little is padding.
+    """Group contrasts so that little is padding and much is shared.
 
-    The plan depends on the contrasts and the budget alone: never on time, memory or what is done.
+    Sorted by length, batches have the least padding; sorted by their tokens, they share the most.
+    Whichever leaves fewer tokens to compute is taken. The plan depends on the contrasts and the
+    budget alone: never on time, memory or what is done.
 
     Args:
         contrasts: a window of the input, in input order.
@@ -97,19 +119,36 @@ def plan(contrasts: Sequence[Contrast], batch_tokens: int) -> list[list[int]]:
     Returns:
         Indices into `contrasts`, each in exactly one batch.
     """
-    by_length = sorted(
-        range(len(contrasts)),
-        key=lambda i: (contrasts[i].prompt_length, len(contrasts[i].tokens), i),
+    orders: tuple[Callable[[int], tuple[object, ...]], ...] = (
+        lambda i: (len(contrasts[i].tokens), contrasts[i].tokens, i),
+        lambda i: (contrasts[i].tokens, i),
     )
+    plans = [
+        _fill(sorted(range(len(contrasts)), key=order), contrasts, batch_tokens) for order in orders
+    ]
+    return min(plans, key=partial(_computed, contrasts))
+
+
+def _fill(
+    order: Sequence[int], contrasts: Sequence[Contrast], batch_tokens: int
+) -> list[list[int]]:
+    """Cut an order of contrasts into batches within the budget."""
     batches: list[list[int]] = []
-    prefix = tail = 0
-    for index in by_length:
-        contrast = contrasts[index]
-        prefix = max(prefix, contrast.prompt_length - 1)
-        tail = max(tail, contrast.offset)
-        if batches and (len(batches[-1]) + 1) * (prefix + tail) <= batch_tokens:
+    width = 0
+    for index in order:
+        width = max(width, len(contrasts[index].tokens))
+        if batches and (len(batches[-1]) + 1) * width <= batch_tokens:
             batches[-1].append(index)
         else:
             batches.append([index])
-            prefix, tail = contrast.prompt_length - 1, contrast.offset
+            width = len(contrasts[index].tokens)
     return batches
+
+
+def _computed(contrasts: Sequence[Contrast], batches: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens a plan runs through the model, padding included."""
+    return sum(_stems_of([contrasts[i] for i in batch]).computed for batch in batches)
+
+
+def _stems_of(contrasts: Sequence[Contrast]) -> Stems:
+    return find_stems([item.tokens for item in contrasts], _shape(contrasts)[1])

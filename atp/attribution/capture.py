@@ -4,9 +4,10 @@
     x = the hook point's output at position p, the prompt's last token
     g = dm/dx at position p
 
-Attention is causal, so nothing after p+o-1 can change m and nothing before p depends on x: the
-prefix 0..p-1 runs without gradient and leaves its keys and values behind, the tail p..p+o-1 runs
-with gradient on top of them. The numbers are those of one pass over the whole text.
+Attention is causal, so nothing after p+o-1 can change m and nothing before p depends on x. What
+rows share at their start (stems) and the rest of what comes before the tail run without gradient
+and leave their keys and values behind, the tail, which holds p..p+o-1, runs with gradient on top of
+them. The numbers are those of one pass over the whole text.
 
 To read g at a hook point, a zero vector d is added there at position p; dm/dd at d = 0 is g. That
 leaves the forward value as it is, works at any hook point and at several at once (each gradient is
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from atp.attribution.batches import Batch, Contrast
@@ -43,8 +44,11 @@ class LanguageModel(Protocol):
     def device(self) -> torch.device:
         """Where batches go."""
 
-    def new_cache(self) -> Any:  # noqa: ANN401  (a Hugging Face cache)
+    def new_cache(self) -> Cache:
         """Return an empty key-value cache."""
+
+    def fill(self, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> None:  # noqa: ANN401
+        """Add the keys and values of new tokens to a cache."""
 
     def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:  # noqa: ANN401
         """Return the final hidden state of new tokens after cached ones; None is no cache."""
@@ -53,6 +57,14 @@ class LanguageModel(Protocol):
         self, hooks: Iterable[tuple[str, Callable[..., Tensor]]]
     ) -> AbstractContextManager[Any]:
         """Return a context in which the hooks are active."""
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """Keys and values of the tokens before."""
+
+    def spread(self, rows: Tensor, columns: Tensor) -> None:
+        """Give row i, column j what stem rows[i] has at position columns[i, j]."""
 
 
 @runtime_checkable
@@ -82,24 +94,37 @@ class Capture:
     gradients: dict[str, Float[Tensor, " batch *hook"]]
     """g at each hook point, shaped like x."""
 
+    def rows(self, which: slice) -> Capture:
+        """Return the capture of some of the rows."""
+        return Capture(
+            self.metric[which],
+            {name: x[which] for name, x in self.residuals.items()},
+            {name: g[which] for name, g in self.gradients.items()},
+        )
+
 
 class _Probe:
-    """A hook that adds a zero vector at position p, and keeps it and what was there."""
+    """A hook that adds a zero vector at position p of each row, and keeps it and what was there.
 
-    def __init__(self) -> None:
+    Args:
+        columns: of p, counted from the start of the tail.
+    """
+
+    def __init__(self, columns: Int[Tensor, " batch"]) -> None:
         self.calls = 0
+        self.columns = columns
         self.residual = self.zero = torch.empty(0)  # filled by the one call
 
     def __call__(
         self, x: Float[Tensor, "batch tail *hook"], hook: object
     ) -> Float[Tensor, "batch tail *hook"]:
-        """Return `x` with the zero added at the first position of the tail."""
+        """Return `x` with the zero added at each row's own column."""
         del hook
         self.calls += 1
-        first = x[:, :1]
-        self.residual = first[:, 0].detach()
-        self.zero = torch.zeros_like(first, requires_grad=True)
-        return torch.cat([first + self.zero, x[:, 1:]], dim=1)
+        rows = torch.arange(len(x), device=x.device)
+        self.residual = x[rows, self.columns].detach()
+        self.zero = torch.zeros_like(self.residual, requires_grad=True)
+        return x.index_put((rows, self.columns), self.zero, accumulate=True)
 
 
 def capture(model: LanguageModel, batch: Batch, hook_names: Sequence[str]) -> Capture:
@@ -113,16 +138,12 @@ def capture(model: LanguageModel, batch: Batch, hook_names: Sequence[str]) -> Ca
     Raises:
         HookError: a hook point did not fire exactly once.
     """
-    cache = _read_prefix(model, batch)
-    probes = {name: _Probe() for name in hook_names}
-    mask = torch.cat([batch.prefix_mask, batch.tail_mask], dim=1)
-    steps = torch.arange(batch.tail_ids.shape[1], device=batch.tail_ids.device)
-    positions = batch.prompt_last[:, None] + steps * batch.tail_mask
+    cache = _read_ahead(model, batch)
+    probes = {name: _Probe(batch.prompt_last) for name in hook_names}
+    ids, positions = batch.ids[:, -batch.tail :], batch.positions[:, -batch.tail :]
     with torch.enable_grad(), model.hooks(list(probes.items())):
-        hidden = model.hidden(batch.tail_ids, mask, positions, cache)  # (batch, tail, d_model)
-        rows = torch.arange(len(batch), device=hidden.device)
-        predicting = hidden[rows, batch.offsets - 1]  # (batch, d_model)
-        logits = model.head.logits(predicting, batch.contrast_tokens)  # (batch, 2)
+        hidden = model.hidden(ids, batch.mask, positions, cache)  # (batch, tail, d_model)
+        logits = model.head.logits(hidden[:, -1], batch.contrast_tokens)  # (batch, 2)
         metric = logits[:, 0] - logits[:, 1]
         for name, probe in probes.items():
             if probe.calls != 1:
@@ -134,38 +155,47 @@ def capture(model: LanguageModel, batch: Batch, hook_names: Sequence[str]) -> Ca
     return Capture(
         metric.detach(),
         {name: probe.residual for name, probe in probes.items()},
-        {name: gradient[:, 0] for name, gradient in zip(probes, gradients, strict=True)},
+        dict(zip(probes, gradients, strict=True)),
     )
 
 
 @torch.no_grad()
-def _read_prefix(model: LanguageModel, batch: Batch) -> Any:  # noqa: ANN401
-    """Return a cache with the keys and values of positions 0..p-1."""
+def _read_ahead(model: LanguageModel, batch: Batch) -> Cache:
+    """Return a cache with the keys and values of everything before the tail."""
     cache = model.new_cache()
-    if batch.prefix_ids.shape[1]:
-        positions = (batch.prefix_mask.cumsum(dim=1) - 1).clamp(min=0)
-        model.hidden(batch.prefix_ids, batch.prefix_mask, positions, cache)
+    if batch.stem_ids.shape[1]:
+        steps = torch.arange(batch.stem_ids.shape[1], device=batch.ids.device)
+        positions = steps.expand_as(batch.stem_ids)
+        # What pads a stem comes after it: causal attention needs no mask there.
+        model.fill(cache, batch.stem_ids, torch.ones_like(batch.stem_ids), positions)
+        cache.spread(batch.stem_of_row, batch.stem_columns)
+    middle = batch.ids[:, : -batch.tail]
+    if middle.shape[1]:
+        mask = batch.mask[:, : -batch.tail]
+        model.fill(cache, middle, mask, batch.positions[:, : -batch.tail])
     return cache
 
 
 PROBES = (
-    Contrast(tokens=(1, 2, 3, 4, 7, 8), prompt_length=4, target_token=5, base_token=6),
-    Contrast(tokens=(2, 3), prompt_length=2, target_token=5, base_token=6),
+    Contrast((1, 2, 3, 4, 5, 6, 7, 8, 9), prompt_length=7, target_token=5, base_token=6),
+    Contrast((1, 2, 3, 4, 9, 6, 8, 7), prompt_length=8, target_token=5, base_token=6),
+    Contrast((2, 3), prompt_length=2, target_token=5, base_token=6),
 )
+"""Rows of different length; two share a stem, and differ before the tail."""
 
 
 def prove(model: LanguageModel, hook_names: Sequence[str]) -> Capture:
-    """Capture two short rows of different length, and compare with a plain pass over each.
+    """Capture a few short rows, and compare with a plain pass over each.
 
-    A model that ignores its cache or its mask (a state-space model, say) would give wrong numbers
-    without a word; here it is found out.
+    A model that ignores its cache, positions or mask (a state-space model, say) would give wrong
+    numbers without a word; here it is found out.
 
     Returns:
         What was captured, so that the caller can try its SAEs on it.
 
     Raises:
         HookError: a hook point did not fire exactly once.
-        SplitError: prefix and tail together are not one pass over the whole text.
+        SplitError: the parts together are not one pass over the whole text.
     """
     found = capture(model, Batch.of(PROBES, model.device), hook_names)
     for row, contrast in enumerate(PROBES):

@@ -35,7 +35,7 @@ class Autoencoder(Protocol):
         """(batch, *d_in) -> (batch, d_sae)."""
 
     def decode(self, feature_acts: Tensor) -> Tensor:
-        """(batch, d_sae) -> (batch, *d_in)."""
+        """(..., batch, d_sae) -> (..., batch, *d_in)."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ def score(
         activations = sae.encode(x)  # (batch, d_sae)
     with torch.enable_grad():
         leaf = activations.detach().requires_grad_()
-        decoded = sae.decode(leaf)  # (batch, *d_in)
-        (gradients,) = torch.autograd.grad(decoded, leaf, grad_outputs=g)
+        # In one call: normalising SAEs remember their input's scale for one decode only.
+        both = sae.decode(torch.stack([leaf, torch.zeros_like(leaf)]))  # (2, batch, *d_in)
+        (gradients,) = torch.autograd.grad(both[0], leaf, grad_outputs=g)
+    decoded, origin = both.detach()
     with torch.no_grad():
-        sae.encode(x)  # normalising SAEs remember their input's scale for one decode only
-        origin = sae.decode(torch.zeros_like(activations))
         # The shares are sums of large terms that cancel: float64, at a cost of batch x d_in.
         wide, wide_g = x.flatten(1).double(), g.flatten(1).double()
-        error = wide - decoded.detach().flatten(1).double()
+        error = wide - decoded.flatten(1).double()
         per_feature = activations.double() * gradients.double()
         features = per_feature.sum(dim=1)
         bias = (origin.flatten(1).double() * wide_g).sum(dim=1)
@@ -117,5 +117,10 @@ def top_features(scores: Float[Tensor, "batch d_sae"], k: int) -> Int[Tensor, "b
         scores: of every feature.
         k: how many; fewer when the SAE is smaller.
     """
-    order = torch.sort(scores.abs(), dim=1, descending=True, stable=True).indices
-    return order[:, : min(k, scores.shape[1])]
+    # A float32 that is not negative has the order of its bits. Below them, ids that count down make
+    # every key distinct: topk gives no order to equals, and sorting all features costs far more.
+    size = scores.abs().contiguous().view(torch.int32).long()
+    ids = torch.arange(scores.shape[1], device=scores.device)
+    keys = (size << 32) | (scores.shape[1] - 1 - ids)
+    found = keys.topk(min(k, scores.shape[1]), dim=1).values
+    return scores.shape[1] - 1 - (found & 0xFFFFFFFF)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from atp.errors import SettingsError, UnavailableError
-from atp.model.names import check_sae_spec, split_spec
+from atp.model.sae_names import check_sae_spec, split_spec
 from atp.settings import local_path
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Dictionary:
     """An SAE and where in the model it reads."""
 
     spec: str
-    """As the user named it."""
+    """Its name, RELEASE:SAE_ID or a folder; of a pattern, what the pattern stood for."""
     label: str
     """Short name, for file names: layer31-16k."""
     hook_name: str

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import gc
 import os
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from atp.errors import AtpError, SettingsError, UnavailableError, did_you_mean
+from atp.model.cache import CacheFilledError, PrefixCache
 from atp.model.head import TokenHead
 from atp.model.names import check_model_name, is_local
 from atp.model.provenance import hub_commit, local_origin
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,29 @@ class Model:
         bos: int | None = self.tokenizer.bos_token_id
         return bos
 
-    def new_cache(self) -> DynamicCache:
-        """Return an empty key-value cache with the model's own layer types."""
-        return DynamicCache(config=self.bridge.original_model.config)
+    def new_cache(self) -> PrefixCache:
+        """Return an empty key-value cache."""
+        return PrefixCache(int(self.bridge.cfg.n_layers))
+
+    def fill(self, cache: PrefixCache, ids: Tensor, mask: Tensor, positions: Tensor) -> None:
+        """Add the keys and values of new tokens to a cache, and compute nothing else.
+
+        Args:
+            cache: of the tokens before; grows by the new ones.
+            ids: token ids, (batch, new).
+            mask: 1 for real tokens, 0 for padding, cached ones included, (batch, cached + new).
+            positions: position ids of the new tokens, (batch, new).
+        """
+        cache.filling = True
+        try:
+            self._run(ids, mask, positions, cache)
+        except CacheFilledError:
+            pass  # as it should: the last layer has its keys and values
+        finally:
+            cache.filling = False
 
     def hidden(
-        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None
+        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | None
     ) -> Tensor:
         """Run the layers, not the unembedding.
 
@@ -70,11 +91,16 @@ class Model:
             ids: token ids, (batch, new).
             mask: 1 for real tokens, 0 for padding, cached ones included, (batch, cached + new).
             positions: position ids of the new tokens, (batch, new).
-            cache: keys and values of the tokens before; grows by the new ones. None: none before.
+            cache: of the tokens before, used up by this pass. None: there are none.
 
         Returns:
             The final hidden state after the last norm, (batch, new, d_model).
         """
+        return self._run(ids, mask, positions, cache)
+
+    def _run(
+        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | None
+    ) -> Tensor:
         if hasattr(self.bridge, "pos_embed"):  # what the bridge's own forward() tells its embedding
             self.bridge.pos_embed._current_batch_size = len(ids)  # noqa: SLF001
         output = self.bridge.original_model.base_model(
@@ -95,8 +121,12 @@ class Model:
         return context
 
     def free_memory(self) -> None:
-        """Give cached memory back to the device, after a batch that did not fit."""
+        """Find what nothing refers to any more, after a batch that failed, and release it."""
         gc.collect()
+        self.release_memory()
+
+    def release_memory(self) -> None:
+        """Give memory that torch keeps in reserve back to the device. Slow: not for every batch."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -115,13 +145,6 @@ def without_progress_bars() -> None:
     """Keep the libraries' own bars out of a log."""
     disable_progress_bar()
     disable_progress_bars()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that the device or the machine has no memory left."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -172,55 +195,87 @@ def load_model(
     check_model_name(name, revision)
     place = choose_device(str(device) if device else None)
     kind = choose_dtype(dtype, place)
+    local = is_local(name)
     try:
-        if is_local(name):
-            bridge, tokenizer, origin = _from_disk(local_path(name), place, kind)
-        else:
-            bridge, tokenizer, origin = _from_hub(name, revision, place, kind)
-        bridge.eval()
-        for parameter in bridge.original_model.parameters():
-            parameter.requires_grad_(requires_grad=False)
-        head = TokenHead.of(bridge.original_model)
-        head.prove(bridge.original_model, tokenizer.bos_token_id, place)
+        with ThreadPoolExecutor(max_workers=1) as pool:  # hashing gigabytes takes a while
+            origin = pool.submit(local_origin, local_path(name)) if local else None
+            bridge, tokenizer = _load(name, revision, place, kind)
+            pinned = origin.result() if origin else {"revision": hub_commit(name, revision)}
+        short = local_path(name).resolve().name if local else name
+        return wrap(short.removesuffix(".gguf"), bridge, tokenizer, pinned)
     except AtpError:
         raise
     except Exception as error:  # the libraries raise what they like
         raise _cannot_load(name, error) from error
-    short = local_path(name).resolve().name if is_local(name) else name
-    return Model(short.removesuffix(".gguf"), origin, bridge, tokenizer, head, place, kind)
 
 
-Loaded = tuple[TransformerBridge, Any, dict[str, str]]
+def wrap(name: str, bridge: TransformerBridge, tokenizer: Any, origin: dict[str, str]) -> Model:  # noqa: ANN401
+    """Make a Model of a bridge: frozen, in evaluation mode, its unembedding proved.
+
+    Args:
+        name: what results call the model.
+        bridge: its weights stay as they are.
+        tokenizer: the model's own, as published.
+        origin: what pins the weights.
+
+    Raises:
+        UnavailableError: the model does something unknown to its logits.
+    """
+    hf_model = bridge.original_model
+    bridge.eval()
+    # The bridge asks for every layer's attention weights: each pass would keep them all.
+    hf_model.config.output_attentions = False
+    for parameter in hf_model.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    weight = next(hf_model.parameters())
+    head = TokenHead.of(hf_model)
+    head.prove(hf_model, tokenizer.bos_token_id, weight.device)
+    return Model(name, origin, bridge, tokenizer, head, weight.device, weight.dtype)
 
 
-def _placement(device: torch.device) -> dict[str, Any]:
-    """Load straight onto an accelerator; a CPU needs no map."""
-    if device.type == "cpu":
-        return {"device": "cpu"}
-    return {"device_map": {"": str(device)}}
+def load_plain(
+    name: str, revision: str | None, device: torch.device, dtype: torch.dtype
+) -> PreTrainedModel:
+    """Load the plain Hugging Face model, with no bridge around it.
 
-
-def _from_hub(name: str, revision: str | None, device: torch.device, dtype: torch.dtype) -> Loaded:
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-    bridge = TransformerBridge.boot_transformers(
-        name, dtype=dtype, revision=revision, **_placement(device)
+    Args:
+        name: as for `load_model`.
+        revision: branch, tag or commit of a hub model.
+        device: where to put it.
+        dtype: of its weights.
+    """
+    source, options = _source(name, revision)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        source, **options, dtype=dtype, attn_implementation="eager"
     )
-    return bridge, tokenizer, {"revision": hub_commit(name, revision)}
+    return model.to(device).eval()
 
 
-def _from_disk(path: Path, device: torch.device, dtype: torch.dtype) -> Loaded:
-    if path.is_file():
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        hf_model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=dtype, attn_implementation="eager"
-        ).to(device)
+def _source(name: str, revision: str | None) -> tuple[str | Path, dict[str, Any]]:
+    """Return what transformers calls a model, and what it needs to know to load it."""
+    if not is_local(name):
+        return name, {"revision": revision}
+    path = local_path(name)
+    return (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
+
+
+def _load(
+    name: str, revision: str | None, device: torch.device, dtype: torch.dtype
+) -> tuple[TransformerBridge, Any]:
+    source, options = _source(name, revision)
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    if "gguf_file" in options:
         bridge = TransformerBridge.boot_transformers(
-            str(path), hf_model=hf_model, tokenizer=tokenizer, dtype=dtype
+            name,
+            hf_model=load_plain(name, revision, device, dtype),
+            tokenizer=deepcopy(tokenizer),  # the bridge alters it
+            dtype=dtype,
         )
-        return bridge, tokenizer, local_origin(path)
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    bridge = TransformerBridge.boot_transformers(str(path), dtype=dtype, **_placement(device))
-    return bridge, tokenizer, local_origin(path)
+        return bridge, tokenizer
+    # Straight onto an accelerator; a CPU needs no map.
+    place = {"device": "cpu"} if device.type == "cpu" else {"device_map": {"": str(device)}}
+    bridge = TransformerBridge.boot_transformers(str(source), dtype=dtype, **options, **place)
+    return bridge, tokenizer
 
 
 def _cannot_load(name: str, error: Exception) -> UnavailableError:

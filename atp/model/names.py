@@ -1,6 +1,7 @@
-"""Names of models and SAEs: what can be said of them before anything heavy is imported.
+"""Names of models: what can be said of them before anything heavy is imported.
 
-torch takes 2.6 s to import and SAELens 8 s; a misspelt name should not cost its user that.
+torch takes 2.6 s to import and SAELens 8 s; a misspelt name should not cost its user that. Names
+of SAEs are in sae_names.py.
 """
 
 from __future__ import annotations
@@ -12,13 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
 
-from atp.errors import SettingsError, UnavailableError, did_you_mean
+from atp.errors import SettingsError, UnavailableError
 from atp.settings import local_path
-
-EXAMPLE = "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical"
-
 
 HUB_NAME = re.compile(r"(?=.{1,96}$)[\w.-]+(/[\w.-]+)?")
 
@@ -60,62 +57,6 @@ def _is_json_object(path: Path) -> bool:
         return isinstance(orjson.loads(path.read_bytes()), dict)
     except (OSError, orjson.JSONDecodeError):
         return False
-
-
-def split_spec(spec: str) -> tuple[str, str] | None:
-    """Return (release, sae_id) of "RELEASE:SAE_ID", or None when `spec` is a folder."""
-    if local_path(spec).is_dir() or spec.startswith(("/", "./", "../", "~")):
-        return None
-    release, colon, sae_id = spec.partition(":")
-    return (release, sae_id) if colon else None
-
-
-def check_sae_spec(spec: str) -> str | None:
-    """Check what can be checked about an SAE's name without importing SAELens (8 s).
-
-    Returns:
-        The name of the model it was trained on, where that is known here.
-
-    Raises:
-        SettingsError: no such folder, release or id; lists near ones.
-    """
-    named = split_spec(spec)
-    if named is None:
-        return _check_sae_folder(spec, local_path(spec))
-    release, sae_id = named
-    directory = _package_file("sae_lens", "pretrained_saes.yaml")
-    releases = re.findall(r"^(\S+):$", directory, re.MULTILINE)
-    if release not in releases:
-        if "/" in release:  # a hub repository that is not in the directory
-            return None
-        msg = f"--sae={spec}: SAELens knows no release {release!r}."
-        raise SettingsError(msg, did_you_mean(release, releases))
-    # The whole directory takes half a second to parse, one release a few milliseconds.
-    block = re.split(rf"^{re.escape(release)}:$", directory, maxsplit=1, flags=re.MULTILINE)[1]
-    entry = yaml.safe_load(re.split(r"^\S", block, maxsplit=1, flags=re.MULTILINE)[0])
-    ids = [str(sae["id"]) for sae in entry["saes"]]
-    if sae_id not in ids:
-        msg = f"--sae={spec}: the release has no SAE {sae_id!r}."
-        raise SettingsError(msg, did_you_mean(sae_id, ids) or f"It has {', '.join(ids[:5])} ...")
-    return str(entry["model"])
-
-
-def _check_sae_folder(spec: str, folder: Path) -> str | None:
-    if not folder.is_dir():
-        msg = f"--sae={spec} is neither RELEASE:SAE_ID nor a folder here."
-        raise SettingsError(msg, f"Write for example --sae={EXAMPLE}.")
-    for name in ("cfg.json", "sae_weights.safetensors"):
-        if not (folder / name).is_file():
-            msg = f"--sae={spec} holds no {name}."
-            raise SettingsError(msg, "Name a folder as SAELens writes it (save_model).")
-    try:
-        config = orjson.loads((folder / "cfg.json").read_bytes())
-        metadata = config.get("metadata") or config  # older SAELens had no metadata entry
-        name = metadata.get("model_name")
-    except (orjson.JSONDecodeError, AttributeError) as error:
-        msg = f"{folder / 'cfg.json'} is not the configuration of an SAE."
-        raise SettingsError(msg, "Name a folder as SAELens writes it (save_model).") from error
-    return str(name) if name else None
 
 
 def check_same_model(model: str, trained_on: str | None, spec: str) -> None:
@@ -161,12 +102,16 @@ def _plain(name: str, aliases: dict[str, str]) -> str:
 def _aliases() -> dict[str, str]:
     """Return {old alias: official name} of transformer_lens, whose table is plain Python."""
     table: dict[str, Any] = {}
-    exec(_package_file("transformer_lens", "supported_models.py"), table)  # noqa: S102
+    exec(package_file("transformer_lens", "supported_models.py"), table)  # noqa: S102
     return {old: official for official, olds in table["MODEL_ALIASES"].items() for old in olds}
 
 
-def _package_file(package: str, name: str) -> str:
-    """Return a file of an installed package without importing the package."""
+def package_file(package: str, name: str) -> str:
+    """Return the text of a file of an installed package without importing the package.
+
+    Raises:
+        UnavailableError: the package is not installed.
+    """
     found = find_spec(package)
     if found is None or not found.submodule_search_locations:
         msg = f"the package {package} is not installed."

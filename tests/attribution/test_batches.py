@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from atp.attribution.batches import Batch, Contrast, plan
 
+# Few different tokens: many rows begin alike.
 contrasts = st.builds(
-    lambda prompt, offset: Contrast(tuple(range(1, prompt + offset)), prompt, 7, 8),
-    st.integers(1, 60),
+    lambda tokens, offset: Contrast(tuple(tokens), max(1, len(tokens) - offset + 1), 7, 8),
+    st.lists(st.integers(1, 2), min_size=1, max_size=60),
     st.integers(1, 20),
 )
 
@@ -21,26 +22,41 @@ def test_a_plan_covers_all_once_within_the_budget(items: list[Contrast], budget:
     batches = plan(items, budget)
     assert sorted(index for batch in batches for index in batch) == list(range(len(items)))
     for batch in batches:
-        prefix = max(items[i].prompt_length - 1 for i in batch)
-        tail = max(items[i].offset for i in batch)
-        assert len(batch) == 1 or len(batch) * (prefix + tail) <= budget
+        width = max(len(items[i].tokens) for i in batch)
+        assert len(batch) == 1 or len(batch) * width <= budget
     assert plan(items, budget) == batches
+
+
+def test_a_plan_takes_the_order_that_leaves_less_to_compute() -> None:
+    """Six long texts, each under two opinions of different length at the end; then at the start."""
+    texts = [tuple(range(100 * n, 100 * n + 60 + n)) for n in range(1, 7)]
+    last = [Contrast((*text, *range(k)), len(text) + k, 7, 8) for k in (2, 9) for text in texts]
+    for batch in plan(last, 140):
+        assert len({last[i].tokens[0] for i in batch}) == 1
+    first = [Contrast((k, *text), len(text) + 1, 7, 8) for k in (2, 9) for text in texts]
+    for batch in plan(first, 140):
+        assert len({len(first[i].tokens) for i in batch}) == 1
 
 
 @given(items=st.lists(contrasts, min_size=1, max_size=8))
 def test_a_batch_holds_each_row_and_nothing_else(items: list[Contrast]) -> None:
     batch = Batch.of(items, torch.device("cpu"))
     assert len(batch) == len(items)
+    shared = batch.stem_columns.shape[1]
     for row, item in enumerate(items):
-        prefix = batch.prefix_ids[row][batch.prefix_mask[row] == 1].tolist()
-        tail = batch.tail_ids[row][batch.tail_mask[row] == 1].tolist()
-        assert (*prefix, *tail) == item.tokens
-        assert batch.prompt_last[row] == len(prefix) == item.prompt_length - 1
-        assert batch.offsets[row] == len(tail) == item.offset
+        gap = batch.mask.shape[1] - len(item.tokens)
+        assert batch.mask[row].tolist() == [0] * gap + [1] * len(item.tokens)
+        stem = batch.stem_ids[batch.stem_of_row[row]] if shared else batch.ids[row, :0]
+        tokens = [*stem[batch.stem_columns[row]].tolist(), *batch.ids[row].tolist()]
+        assert tuple(tokens[gap:]) == item.tokens
+        steps = [*batch.stem_columns[row].tolist(), *batch.positions[row].tolist()]
+        assert steps[gap:] == list(range(len(item.tokens)))
+        assert set(steps[:gap]) <= {0}
+        # p is where the prompt ends, in the tail; the tail is among the row's own columns.
+        column = batch.mask.shape[1] - batch.tail + int(batch.prompt_last[row])
+        assert column - gap == item.prompt_length - 1
+        assert 0 <= batch.prompt_last[row] < batch.tail <= batch.ids.shape[1]
         assert batch.contrast_tokens[row].tolist() == [item.target_token, item.base_token]
-    if batch.prefix_mask.shape[1]:
-        assert (batch.prefix_mask.diff(dim=1) >= 0).all()  # left-padded
-    assert (batch.tail_mask.diff(dim=1) <= 0).all()  # right-padded
 
 
 @pytest.mark.parametrize("offset", [1, 20])

@@ -14,7 +14,6 @@ from sae_lens import SAE
 
 from atp.errors import AtpError, SettingsError, UnavailableError
 from atp.model.dictionaries import load_sae
-from atp.model.names import check_sae_spec, check_same_model
 
 SaeFolder = Callable[..., Path]
 
@@ -111,51 +110,3 @@ def test_damaged_weights_are_unavailable(tmp_path: Path) -> None:
 def test_a_release_that_is_not_cached_is_unavailable_offline() -> None:
     with pytest.raises(UnavailableError, match="gpt2-small-res-jb"):
         load_sae("gpt2-small-res-jb:blocks.8.hook_resid_pre")
-
-
-@pytest.mark.parametrize(
-    ("spec", "near"),
-    [
-        (
-            "gemma-scope-9b-it-res-canonica:layer_31/width_16k/canonical",
-            "gemma-scope-9b-it-res-canonical",
-        ),
-        (
-            "gemma-scope-9b-it-res-canonical:layer_31/width_16/canonical",
-            "layer_31/width_16k/canonical",
-        ),
-        ("./no/such/folder", "RELEASE:SAE_ID"),
-    ],
-)
-def test_an_unknown_name_lists_near_ones(spec: str, near: str) -> None:
-    with pytest.raises(SettingsError, match=near):
-        check_sae_spec(spec)
-
-
-def test_a_release_knows_its_model_without_being_loaded() -> None:
-    spec = "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical"
-    assert check_sae_spec(spec) == "gemma-2-9b-it"
-    check_same_model("google/gemma-2-9b-it", "gemma-2-9b-it", spec)
-    with pytest.raises(SettingsError, match="gemma-2-9b-it"):
-        check_same_model("google/gemma-2-9b", "gemma-2-9b-it", spec)
-
-
-@pytest.mark.parametrize(
-    ("model", "trained_on"),
-    [
-        ("openai-community/gpt2", "gpt2-small"),
-        ("gpt2", "gpt2"),
-        ("google/gemma-2-2b", "gemma-2-2b"),
-        ("./models/SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct"),
-        ("anything", None),
-    ],
-)
-def test_names_of_one_model_agree(model: str, trained_on: str | None) -> None:
-    check_same_model(model, trained_on, "some-sae")
-
-
-def test_a_folder_in_the_hub_cache_goes_by_its_hub_name(tmp_path: Path) -> None:
-    folder = tmp_path / "models--google--gemma-2-2b" / "snapshots" / "0123abc"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    check_same_model(str(folder), "gemma-2-2b", "some-sae")

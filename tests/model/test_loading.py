@@ -19,7 +19,8 @@ from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
 from atp.errors import AtpError, SettingsError, UnavailableError
 from atp.model.contrast import Contraster
-from atp.model.loading import choose_device, choose_dtype, is_out_of_memory
+from atp.model.loading import choose_device, choose_dtype
+from atp.model.memory import is_out_of_memory
 from atp.scoring import check_dictionaries
 
 ModelFolder = Callable[[str], Path]

@@ -1,0 +1,30 @@
+"""The next item is made while the current one is in use."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+T = TypeVar("T")
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """Yield the items, each made in another thread while the one before it is in use.
+
+    Raises:
+        Exception: what making an item raises, when its turn comes.
+    """
+    iterator = iter(items)
+
+    def make() -> list[T]:
+        return list(islice(iterator, 1))  # empty at the end
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead") as pool:
+        coming = pool.submit(make)
+        while made := coming.result():
+            coming = pool.submit(make)
+            yield made[0]

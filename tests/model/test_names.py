@@ -1,0 +1,37 @@
+"""A model goes by several names, and an SAE of another model is told from its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from atp.errors import SettingsError
+from atp.model.names import check_same_model
+
+
+def test_an_sae_of_another_model_is_refused_by_its_name() -> None:
+    check_same_model("google/gemma-2-9b-it", "gemma-2-9b-it", "some-sae")
+    with pytest.raises(SettingsError, match="gemma-2-9b-it"):
+        check_same_model("google/gemma-2-9b", "gemma-2-9b-it", "some-sae")
+
+
+@pytest.mark.parametrize(
+    ("model", "trained_on"),
+    [
+        ("openai-community/gpt2", "gpt2-small"),
+        ("gpt2", "gpt2"),
+        ("google/gemma-2-2b", "gemma-2-2b"),
+        ("./models/SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("anything", None),
+    ],
+)
+def test_names_of_one_model_agree(model: str, trained_on: str | None) -> None:
+    check_same_model(model, trained_on, "some-sae")
+
+
+def test_a_folder_in_the_hub_cache_goes_by_its_hub_name(tmp_path: Path) -> None:
+    folder = tmp_path / "models--google--gemma-2-2b" / "snapshots" / "0123abc"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    check_same_model(str(folder), "gemma-2-2b", "some-sae")
