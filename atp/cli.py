@@ -23,6 +23,7 @@ USAGE = """atp - which features of a language model make it sycophantic
 
 Usage:
   atp run [INPUT] [options] [--sae=SPEC]...
+  atp bench [INPUT] [options] [--sae=SPEC]...
   atp --help
   atp --version
 
@@ -30,6 +31,8 @@ Commands:
   run  Score every pair of INPUT (JSON or JSON Lines) by attribution patching and write the
        result file. INPUT defaults to the newest *.json or *.jsonl under /data/input.
        Started again with the same input and settings, it goes on where it stopped.
+  bench  Time that run on INPUT, side by side with the notebook's procedure and with a bare forward
+       pass over the same tokens, and print a table. Takes several minutes.
 
 What to read:
   --model=NAME               Hub name, Hugging Face folder or GGUF file (default
@@ -59,6 +62,7 @@ How to run:
                              on cuda).
   --save-interval=N          Save results every N pairs, once their batch is done (default 10).
   --fresh                    Do not go on with an earlier run, start anew.
+  --rounds=N                 Of bench: how often to time each procedure (default 3).
 
   -h --help                  Show this text.
   --version                  Show the version.
@@ -115,6 +119,15 @@ def _dispatch(argv: list[str]) -> int:
     except DocoptExit as error:
         raise _usage_error(argv) from error
     settings = from_sources(arguments)
+    if arguments["bench"]:
+        from atp.bench.command import bench  # noqa: PLC0415
+
+        table, path = bench(settings)
+        print(table, path, sep="\n\n")  # noqa: T201  (the last line is the path, as of `run`)
+        return ExitCode.OK
+    if arguments["--rounds"]:
+        msg = "--rounds is an option of atp bench."
+        raise SettingsError(msg)
 
     from atp.run import run  # noqa: PLC0415  (after the arguments: start-up stays light)
 
@@ -140,7 +153,7 @@ def _usage_error(argv: list[str]) -> SettingsError:
     """Say what about the command line is wrong, as far as can be told."""
     options = set(re.findall(r"--[a-z][a-z-]*", USAGE))
     takes_value = set(re.findall(r"(--[a-z][a-z-]*)=", USAGE))
-    if not argv or argv[0] != "run":
+    if not argv or argv[0] not in {"run", "bench"}:
         msg = f"{argv[0]!r} is not a command." if argv else "no command is given."
         return SettingsError(msg, "Write atp run INPUT; atp --help tells the rest.")
     for argument in argv[1:]:

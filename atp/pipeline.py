@@ -58,11 +58,15 @@ class Pipeline:
     worker: Worker
     journal: Journal
     stop: StopRequest
-    refresh_seconds: float
+    refresh_seconds: float = field(init=False)
     """What writing the result files is expected to take."""
     began: float = field(default_factory=time.monotonic)
     refreshed_seconds: float = 0.0
     unsaved: int = 0
+
+    def __post_init__(self) -> None:
+        """Guess the time of a first save: reading and writing take about as long."""
+        self.refresh_seconds = 2 * self.survey.seconds
 
     @property
     def total(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -10,7 +9,7 @@ import structlog
 from atp import prepare
 from atp.dataset import output
 from atp.dataset.journal import SUFFIX, Journal
-from atp.dataset.survey import survey as survey_input
+from atp.dataset.survey import survey
 from atp.signals import stop_on_signal
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from atp.errors import ExitCode
     from atp.prepare import Loaded
     from atp.settings import Settings
+    from atp.signals import StopRequest
 
 log = structlog.get_logger()
 
@@ -34,37 +34,34 @@ def run(settings: Settings) -> tuple[ExitCode, list[Path]]:
         AtpError: anything the user can mend; what was computed before is in the journal.
     """
     specs = prepare.check(settings)
-    began = time.monotonic()
     with output.held(settings.out):
-        survey = survey_input(settings.input)
-        survey_seconds = time.monotonic() - began
+        found = survey(settings.input)
         log.info(
             "run.start",
-            input=str(survey.path),
-            questions=survey.questions,
-            pairs=survey.pairs,
-            unpaired=survey.broken_pairs,
+            input=str(found.path),
+            questions=found.questions,
+            pairs=found.pairs,
+            unpaired=found.broken_pairs,
         )
         with stop_on_signal() as stop:
-            loaded = prepare.load(settings, specs)
-            with find_journal(settings, survey, loaded) as journal:
-                # Imported here: they import torch, and what was wrong before need not wait.
-                from atp.pipeline import Pipeline  # noqa: PLC0415
-                from atp.worker import Worker  # noqa: PLC0415
-
-                pipeline = Pipeline(
-                    settings,
-                    survey,
-                    loaded.contraster,
-                    Worker(loaded.model, loaded.dictionaries, settings.top_k),
-                    journal,
-                    stop,
-                    refresh_seconds=2 * survey_seconds,
-                )
-                return pipeline.finish()
+            return score(settings, found, prepare.load(settings, specs), stop)
 
 
-def find_journal(settings: Settings, survey: Survey, loaded: Loaded) -> Journal:
+def score(
+    settings: Settings, found: Survey, loaded: Loaded, stop: StopRequest
+) -> tuple[ExitCode, list[Path]]:
+    """Score every pair with what is loaded; returns and raises as `run` does."""
+    # Imported here: they import torch, and what is wrong before they are needed need not wait.
+    from atp.pipeline import Pipeline  # noqa: PLC0415
+    from atp.worker import Worker  # noqa: PLC0415
+
+    worker = Worker(loaded.model, loaded.dictionaries, settings.top_k)
+    with _journal(settings, found, loaded) as journal:
+        pipeline = Pipeline(settings, found, loaded.contraster, worker, journal, stop)
+        return pipeline.finish()
+
+
+def _journal(settings: Settings, found: Survey, loaded: Loaded) -> Journal:
     """Return the journal of an earlier run of the same fingerprint, or a new one.
 
     An earlier run keeps the token budget it began with, unless --batch-tokens asks for another:
@@ -74,7 +71,7 @@ def find_journal(settings: Settings, survey: Survey, loaded: Loaded) -> Journal:
     from atp.record import facts, fingerprint, now  # noqa: PLC0415
 
     budget = settings.batch_tokens or batch_tokens(loaded.model)
-    known = facts(settings, survey, loaded.model, loaded.dictionaries, budget)
+    known = facts(settings, found, loaded.model, loaded.dictionaries, budget)
     identity = fingerprint(known)
     if not settings.fresh:
         for path in sorted(settings.out.glob(f"*{SUFFIX}"), reverse=True):

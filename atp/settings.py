@@ -64,6 +64,7 @@ class Settings:
     save_interval: int = 10
     limit: int | None = None
     fresh: bool = False
+    rounds: int = 3
 
     @property
     def sae_specs(self) -> tuple[str, ...]:
@@ -83,8 +84,9 @@ class Settings:
         return {name: getattr(self, name) for name in names}
 
     def as_json(self) -> dict[str, Any]:
-        """Return every setting as JSON values, for `metadata.atp`."""
+        """Return every setting of a run as JSON values, for `metadata.atp`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        del values["rounds"]  # of `atp bench`
         return {
             name: str(value) if isinstance(value, Path) else value for name, value in values.items()
         }
@@ -187,6 +189,7 @@ PARSERS: dict[str, Callable[[str, str], Any]] = {
     "save_interval": whole_number(1),
     "limit": whole_number(1),
     "fresh": switch,
+    "rounds": whole_number(1),
 }
 
 

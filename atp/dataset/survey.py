@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ class Survey:
     questions: int = 0
     pairs: int = 0
     broken_pairs: int = 0
+    seconds: float = 0.0
+    """What the pass took."""
 
 
 def survey(path: Path) -> Survey:
@@ -57,6 +60,7 @@ def survey(path: Path) -> Survey:
     Raises:
         InputError: the file cannot be read, is not JSON, or is not shaped as the README says.
     """
+    began = time.monotonic()
     with opened(path) as file:
         status = path.stat()
         start = file.tell()
@@ -95,6 +99,7 @@ def survey(path: Path) -> Survey:
         count,
         pairs,
         unpaired,
+        time.monotonic() - began,
     )
 
 

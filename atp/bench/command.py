@@ -1,0 +1,145 @@
+"""`atp bench`: load, compare, write the table and a JSON file."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from atp import prepare
+from atp.dataset import output
+from atp.dataset.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from atp.bench.contenders import Workload
+    from atp.bench.measure import Contender
+    from atp.prepare import Loaded
+    from atp.settings import Settings
+
+LIBRARIES = ("atp", "torch", "transformers", "transformer-lens", "sae-lens")
+
+
+def bench(settings: Settings) -> tuple[str, Path]:
+    """Measure atp on the user's own model, SAEs and input.
+
+    Returns:
+        A table in Markdown, and the JSON file with all figures.
+
+    Raises:
+        AtpError: as `atp run` raises it.
+    """
+    specs = prepare.check(settings)
+    with output.held(settings.out):
+        loaded = prepare.load(settings, specs)
+        from atp.model.twin import load_twin  # noqa: PLC0415  (imports torch)
+
+        plain = load_twin(loaded.model, settings.model, settings.revision)
+        figures = compare(settings, loaded, plain)
+        name = output.run_name(settings.out, loaded.model.name)
+        path = settings.out / f"atp_bench_{name}.json"
+        with atomic_write(path) as file:
+            file.write(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
+    return table(figures), path
+
+
+def compare(settings: Settings, loaded: Loaded, plain: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Time the procedures on a loaded model, and return all figures as JSON values."""
+    from atp.bench.contenders import contenders, workload  # noqa: PLC0415  (imports torch)
+    from atp.bench.measure import interleave, ratio  # noqa: PLC0415
+    from atp.model.budget import batch_tokens  # noqa: PLC0415
+
+    budget = settings.batch_tokens or batch_tokens(loaded.model)
+    work = workload(settings, loaded, budget)
+    compared = contenders(settings, loaded, plain, work)
+    interleave(compared, settings.rounds, loaded.model.device)
+    notebook, atp, passes, bare = compared
+    outside = ratio(passes, atp)
+    return {
+        "machine": machine(loaded.model.device),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "model": {"name": loaded.model.name, "dtype": str(loaded.model.dtype)},
+        "saes": [
+            {"hook_name": each.hook_name, "d_sae": each.d_sae} for each in loaded.dictionaries
+        ],
+        "input": {
+            "path": str(settings.input),
+            "pairs": len(work.pairs),
+            "tokens": work.tokens,
+            "padded_tokens": work.padded_tokens,
+            "batches": len(work.batches),
+            "batch_tokens": work.batch_tokens,
+        },
+        "rounds": settings.rounds,
+        "procedures": {each.name: _figures(each, work) for each in compared},
+        "ratios": {
+            "notebook / atp": ratio(notebook, atp),
+            "atp / bare": ratio(atp, bare),
+            "outside the passes": None if outside is None else 1 - outside,
+        },
+    }
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Return what names the machine."""
+    import torch  # noqa: PLC0415
+
+    cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu": cpu[1] if cpu else platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _figures(contender: Contender, work: Workload) -> dict[str, Any]:
+    median = contender.median
+    return {
+        "seconds": contender.seconds,
+        "median_seconds": median,
+        "seconds_per_pair": None if median is None else median / len(work.pairs),
+        "pairs_per_second": None if median is None else len(work.pairs) / median,
+        "tokens_per_second": None if median is None else work.tokens / median,
+        "peak_bytes": contender.peak_bytes,
+        "out_of_memory": contender.out_of_memory,
+    }
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return the figures as tables in Markdown."""
+    source, machine = figures["input"], figures["machine"]
+    dtype = figures["model"]["dtype"].removeprefix("torch.")
+    heading = (
+        f"{figures['model']['name']} ({dtype}), {len(figures['saes'])} SAE(s); "
+        f"{source['pairs']} pairs, {source['tokens']} tokens in {source['batches']} batches; "
+        f"{machine['device']}, {machine['cpu']}, {machine['threads']} threads; "
+        f"median of {figures['rounds']} rounds"
+    )
+    lines = [
+        heading,
+        "",
+        "| procedure | s/pair | pairs/s | tokens/s | peak GiB |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in figures["procedures"].items():
+        if row["out_of_memory"]:
+            lines.append(f"| {name} | out of memory | | | |")
+            continue
+        peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**30:.2f}"
+        lines.append(
+            f"| {name} | {row['seconds_per_pair']:.4f} | {row['pairs_per_second']:.2f} "
+            f"| {row['tokens_per_second']:.0f} | {peak} |"
+        )
+    lines += ["", "| ratio | |", "| --- | ---: |"]
+    for name, value in figures["ratios"].items():
+        lines.append(f"| {name} | {'' if value is None else f'{value:.3g}'} |")
+    return "\n".join(lines)

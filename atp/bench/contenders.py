@@ -1,0 +1,157 @@
+"""The procedures that are compared, on the same pairs of the same input.
+
+notebook   the procedure that atp replaces, pair by pair, for every SAE in turn
+atp        `atp run` after loading: reading, tokenising, passes, SAEs, journal, result files
+passes     of that, the forward and backward passes alone
+bare       one forward pass over the same tokens in the same batches: no gradient, no hooks, no
+logits, nothing shared; the floor
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from atp.attribution.batches import Batch, plan
+from atp.attribution.capture import capture
+from atp.bench.measure import Contender
+from atp.bench.notebook import Notebook, layers_of
+from atp.dataset import reader
+from atp.dataset.pairs import Pair
+from atp.dataset.survey import survey
+from atp.errors import InputError, SettingsError
+from atp.model.contrast import Contrasted
+from atp.run import score
+from atp.signals import StopRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from atp.attribution.batches import Contrast
+    from atp.model.dictionaries import Dictionary
+    from atp.prepare import Loaded
+    from atp.settings import Settings
+
+RESIDUAL = re.compile(r"blocks\.(\d+)\.hook_resid_post")
+WARM_UP_PAIRS = 3
+"""Of the notebook's procedure, which takes long."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The pairs that have a contrast, as texts and as token ids in batches."""
+
+    pairs: tuple[Pair, ...]
+    batches: tuple[tuple[Contrast, ...], ...]
+    batch_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of all contrasts: what a pass needs to see, once a pair."""
+        return sum(len(item.tokens) for batch in self.batches for item in batch)
+
+    @property
+    def padded_tokens(self) -> int:
+        """The same with padding: what the bare pass computes."""
+        return sum(len(batch) * max(len(item.tokens) for item in batch) for batch in self.batches)
+
+
+def workload(settings: Settings, loaded: Loaded, batch_tokens: int) -> Workload:
+    """Read and tokenise the input, and plan it as one window.
+
+    Raises:
+        InputError: no pair of it has a contrast.
+    """
+    pairs, contrasts = [], []
+    for pair in reader.pairs(settings.input, settings.limit):
+        if not isinstance(pair, Pair):
+            continue
+        found = loaded.contraster(pair.prompt, pair.target_response, pair.base_response)
+        if isinstance(found, Contrasted):
+            pairs.append(pair)
+            contrasts.append(found.contrast)
+    if not pairs:
+        msg = f"{settings.input} holds no pair that can be scored."
+        raise InputError(msg, "Name a file with flagged answers that differ from the base ones.")
+    batches = tuple(tuple(contrasts[i] for i in batch) for batch in plan(contrasts, batch_tokens))
+    return Workload(tuple(pairs), batches, batch_tokens)
+
+
+def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -> list[Contender]:  # noqa: ANN401
+    """Return the four procedures, ready to run.
+
+    Args:
+        settings: of the run that is timed.
+        loaded: model, SAEs and tokenizer.
+        plain: the Hugging Face model, from `load_twin`.
+        work: from `workload`.
+    """
+    notebooks = [_notebook(loaded, plain, dictionary) for dictionary in loaded.dictionaries]
+
+    def notebook(pairs: Sequence[Pair] = work.pairs) -> None:
+        for dictionary, procedure in zip(loaded.dictionaries, notebooks, strict=True):
+            with loaded.dictionaries.on_device(dictionary):
+                for pair in pairs:
+                    procedure(
+                        pair.prompt,
+                        pair.target_response,
+                        pair.base_response,
+                        chat=settings.chat_template,
+                        max_tokens=settings.max_tokens_to_check,
+                    )
+
+    def atp() -> None:
+        with TemporaryDirectory(prefix="atp-bench-") as folder:
+            score(
+                replace(settings, out=Path(folder), batch_tokens=work.batch_tokens),
+                survey(settings.input),
+                loaded,
+                StopRequest(),
+            )
+
+    def passes() -> None:
+        for batch in work.batches:
+            tensors = Batch.of(batch, loaded.model.device)
+            capture(loaded.model, tensors, loaded.dictionaries.hook_names)
+
+    inputs = [_bare_inputs(batch, loaded.model.device) for batch in work.batches]
+
+    @torch.no_grad()
+    def bare() -> None:
+        for tensors in inputs:
+            plain.base_model(**tensors, use_cache=False)
+
+    return [
+        Contender("notebook", notebook, lambda: notebook(work.pairs[:WARM_UP_PAIRS])),
+        Contender("atp", atp, atp),
+        Contender("passes", passes, passes),
+        Contender("bare", bare, bare),
+    ]
+
+
+def _notebook(loaded: Loaded, plain: Any, dictionary: Dictionary) -> Notebook:  # noqa: ANN401
+    found = RESIDUAL.fullmatch(dictionary.hook_name)
+    if not found:
+        msg = f"--sae={dictionary.spec} reads {dictionary.hook_name}."
+        raise SettingsError(
+            msg, "The notebook's procedure reads the residual stream after a layer."
+        )
+    layer = layers_of(plain)[int(found[1])]
+    return Notebook(plain, loaded.model.tokenizer, dictionary.sae, layer)
+
+
+def _bare_inputs(batch: Sequence[Contrast], device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the whole rows of a batch, left-padded."""
+    width = max(len(item.tokens) for item in batch)
+    gaps = [width - len(item.tokens) for item in batch]
+    rows = {
+        "input_ids": [[0] * gap + list(item.tokens) for gap, item in zip(gaps, batch, strict=True)],
+        "attention_mask": [[0] * gap + [1] * (width - gap) for gap in gaps],
+        "position_ids": [[max(0, column - gap) for column in range(width)] for gap in gaps],
+    }
+    return {name: torch.tensor(table, device=device) for name, table in rows.items()}

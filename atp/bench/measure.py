@@ -1,0 +1,109 @@
+"""Times several procedures side by side: warmed up, interleaved, medians of ratios.
+
+What else the machine does, its caches and its clock drift over minutes; a ratio of two runs of one
+round sees the same of them.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING
+
+import structlog
+import torch
+
+from atp.model.memory import figures, is_out_of_memory, reset_peak
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Contender:
+    """A procedure, and what was measured of it."""
+
+    name: str
+    run: Callable[[], object]
+    warm_up: Callable[[], object]
+    seconds: list[float] = field(default_factory=list)
+    """Of each round."""
+    peak_bytes: int | None = None
+    """Most memory in use at any time in any round; None where the system does not tell."""
+    out_of_memory: bool = False
+
+    @property
+    def median(self) -> float | None:
+        """The median of its rounds; None when it did not fit into memory."""
+        return median(self.seconds) if self.seconds and not self.out_of_memory else None
+
+
+def interleave(contenders: Sequence[Contender], rounds: int, device: torch.device) -> None:
+    """Run the contenders in turn, every round starting with another one.
+
+    Args:
+        contenders: get their figures. One that runs out of memory is left out from then on.
+        rounds: how many.
+        device: whose memory to watch, and whose work to wait for.
+    """
+    for contender in contenders:
+        _attempt(contender, contender.warm_up, device)
+    for number in range(rounds):
+        shift = number % len(contenders)
+        for contender in [*contenders[shift:], *contenders[:shift]]:
+            if contender.out_of_memory:
+                continue
+            gc.collect()
+            known = reset_peak(device)
+            seconds = _attempt(contender, contender.run, device)
+            if seconds is None:
+                continue
+            contender.seconds.append(seconds)
+            if known:
+                peak = figures(device)["peak_bytes"]
+                contender.peak_bytes = max(peak, contender.peak_bytes or 0)
+            log.info(
+                "bench.round",
+                round=number + 1,
+                rounds=rounds,
+                what=contender.name,
+                seconds=round(seconds, 3),
+            )
+
+
+def ratio(one: Contender, other: Contender) -> float | None:
+    """Return the median over the rounds of one's time in shares of the other's."""
+    if one.median is None or other.median is None:
+        return None
+    return median(a / b for a, b in zip(one.seconds, other.seconds, strict=True))
+
+
+def _attempt(
+    contender: Contender, work: Callable[[], object], device: torch.device
+) -> float | None:
+    """Return the seconds that the work takes, or None and a note when memory does not suffice."""
+    try:
+        _wait(device)
+        began = time.perf_counter()
+        work()
+        _wait(device)
+        return time.perf_counter() - began
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside the except block: the traceback would keep the tensors alive.
+    contender.out_of_memory = True
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    log.warning("bench.oom", what=contender.name, **figures(device))
+    return None
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,159 @@
+"""The procedure of the notebook that atp replaces, literally: slow, plain, one pair at a time.
+
+The whole text in one pass of the plain Hugging Face model, the SAE inside a forward hook on every
+position, full logits, gradients for every activation and every weight. It is what the tests hold
+every faster path against, and what `atp bench` times; so it shares nothing with the rest of atp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Answer:
+    """What the notebook gives for one pair."""
+
+    token_position: int
+    target_token: str
+    base_token: str
+    logit_diff: float
+    activations: torch.Tensor
+    """(d_sae,)"""
+    gradients: torch.Tensor
+    """(d_sae,)"""
+    scores: torch.Tensor
+    """(d_sae,)"""
+
+
+def layers_of(model: Any) -> Any:  # noqa: ANN401  (any Hugging Face causal model)
+    """Return the list of a model's layers.
+
+    Raises:
+        AttributeError: it has no list of a known name.
+    """
+    body = model.base_model
+    return body.h if hasattr(body, "h") else body.layers
+
+
+class Notebook:
+    """A plain model, its tokenizer, and an SAE on the output of one layer.
+
+    Args:
+        model: a Hugging Face causal language model; its weights get gradients for a moment.
+        tokenizer: its own.
+        sae: of SAELens.
+        module: whose output the SAE reads, a layer; or, with `reads_input`, whose input.
+        reads_input: see above.
+    """
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        tokenizer: Any,  # noqa: ANN401
+        sae: Any,  # noqa: ANN401
+        module: torch.nn.Module,
+        *,
+        reads_input: bool = False,
+    ) -> None:
+        self.model, self.tokenizer, self.sae = model, tokenizer, sae
+        self.module, self.reads_input = module, reads_input
+        self.model.requires_grad_(requires_grad=True)
+
+    def ids(self, prompt: str, response: str, other: str, *, chat: bool) -> tuple[list[int], int]:
+        """Return the token ids of prompt + response, and the number of prompt tokens.
+
+        `other` is the other answer to the prompt: both follow one rule, or their positions differ.
+        """
+        if chat:
+            messages = [{"role": "user", "content": prompt}]
+            prompt = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+
+        def encode(text: str) -> list[int]:
+            found: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+            return found
+
+        prompt_ids = encode(prompt)
+        n = len(prompt_ids)
+        both_joint = (
+            encode(prompt + response)[:n] == prompt_ids and encode(prompt + other)[:n] == prompt_ids
+        )
+        ids = encode(prompt + response) if both_joint else prompt_ids + encode(response)
+        bos = self.tokenizer.bos_token_id
+        if bos is None:  # Qwen: transformer_lens puts nothing there, either
+            return ids, n
+        while ids[0] == bos and n > 0:
+            ids, n = ids[1:], n - 1
+        return [bos, *ids], n + 1
+
+    def first_difference(
+        self, prompt: str, target: str, base: str, *, chat: bool = False, max_tokens: int = 20
+    ) -> tuple[list[int], int, int, int, int] | None:
+        """Return (target ids, p, o, t, b), or None where the answers do not differ."""
+        target_ids, n = self.ids(prompt, target, base, chat=chat)
+        base_ids, _ = self.ids(prompt, base, target, chat=chat)
+        p = n - 1
+        for o in range(1, max_tokens + 1):
+            if p + o >= min(len(target_ids), len(base_ids)):
+                return None
+            if target_ids[p + o] != base_ids[p + o]:
+                return target_ids, p, o, target_ids[p + o], base_ids[p + o]
+        return None
+
+    def __call__(
+        self, prompt: str, target: str, base: str, *, chat: bool = False, max_tokens: int = 20
+    ) -> Answer | None:
+        """Score one pair; None where there is nothing to compare."""
+        if not target or not base:
+            return None
+        found = self.first_difference(prompt, target, base, chat=chat, max_tokens=max_tokens)
+        if found is None:
+            return None
+        ids, p, o, t, b = found
+        kept: list[torch.Tensor] = []
+
+        def splice_sae(x: torch.Tensor) -> torch.Tensor:
+            features = self.sae.encode(x.detach().float()).detach().requires_grad_()
+            kept.append(features)
+            decoded = self.sae.decode(features)
+            x_out: torch.Tensor = decoded + (x - decoded).detach()
+            return x_out.to(x.dtype)
+
+        def on_output(_module: object, _inputs: object, output: Any) -> Any:  # noqa: ANN401
+            if isinstance(output, tuple):
+                return (splice_sae(output[0]), *output[1:])
+            return splice_sae(output)
+
+        def on_input(_module: object, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            return (splice_sae(inputs[0]), *inputs[1:])
+
+        handle = (
+            self.module.register_forward_pre_hook(on_input)
+            if self.reads_input
+            else self.module.register_forward_hook(on_output)
+        )
+        try:
+            text = torch.tensor([ids], device=self.model.device)
+            logits = self.model(text).logits  # (1, sequence, vocabulary)
+        finally:
+            handle.remove()
+        metric = logits[0, p + o - 1, t] - logits[0, p + o - 1, b]
+        metric.backward()
+        (features,) = kept
+        assert features.grad is not None  # noqa: S101  (for the type checker)
+        f, g = features[0, p].detach(), features.grad[0, p]
+        self.model.zero_grad()
+        return Answer(
+            token_position=o,
+            target_token=self.tokenizer.decode([t]),
+            base_token=self.tokenizer.decode([b]),
+            logit_diff=float(metric.detach()),
+            activations=f,
+            gradients=g,
+            scores=f * g,
+        )
