@@ -58,8 +58,8 @@ How to run:
                              exists, ./results/feedback elsewhere).
   --device=NAME              cpu, cuda or cuda:N (default: cuda where there is one, else cpu).
   --model-dtype=NAME         bfloat16 or float32 (default bfloat16, float32 on a cpu).
-  --batch-tokens=N           Most tokens in a pass, padding included (default 2048 on a cpu, 16384
-                             on cuda).
+  --batch-tokens=N           Most tokens in a pass, padding included (default: what the free memory
+                             surely holds, at most 2048 on a cpu, 16384 on cuda).
   --save-interval=N          Save results every N pairs, once their batch is done (default 10).
   --fresh                    Do not go on with an earlier run, start anew.
   --rounds=N                 Of bench: how often to time each procedure (default 3).

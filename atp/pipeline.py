@@ -123,6 +123,7 @@ class Pipeline:
             for start in range(0, len(todo), size or 1):
                 self._do(todo[start : start + size], advance)
                 self._stop_if_asked()
+        self._stop_if_asked()  # a signal ends the windows, too
 
     def _windows(
         self, pairs: Iterable[Pair | BrokenPair]

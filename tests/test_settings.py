@@ -72,6 +72,7 @@ def test_the_defaults_are_those_that_the_readme_promises() -> None:
         save_interval=10,
         limit=None,
         fresh=False,
+        rounds=3,
     )
 
 
@@ -99,6 +100,7 @@ EXAMPLES = {
     "batch_tokens": ("4096", 4096),
     "save_interval": ("1", 1),
     "limit": ("3", 3),
+    "rounds": ("5", 5),
 }
 SWITCHES = ("chat_template", "allow_other_model", "fresh")
 

@@ -8,6 +8,7 @@ and the tail, wide enough to hold positions p..p+o-1 of every row; only the tail
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -99,6 +100,10 @@ class Batch:
         return len(self.ids)
 
 
+PASS_TOKENS = 256
+"""What a further batch costs, in tokens: its passes, and the stems that it computes again."""
+
+
 def _shape(contrasts: Sequence[Contrast]) -> tuple[int, int]:
     """Return the columns of a batch, and how many of them are the tail."""
     width = max(len(contrast.tokens) for contrast in contrasts)
@@ -124,25 +129,36 @@ def plan(contrasts: Sequence[Contrast], batch_tokens: int) -> list[list[int]]:
         lambda i: (contrasts[i].tokens, i),
     )
     plans = [
-        _fill(sorted(range(len(contrasts)), key=order), contrasts, batch_tokens) for order in orders
+        _cut(sorted(range(len(contrasts)), key=order), contrasts, batch_tokens) for order in orders
     ]
     return min(plans, key=partial(_computed, contrasts))
 
 
-def _fill(
-    order: Sequence[int], contrasts: Sequence[Contrast], batch_tokens: int
-) -> list[list[int]]:
-    """Cut an order of contrasts into batches within the budget."""
-    batches: list[list[int]] = []
-    width = 0
-    for index in order:
-        width = max(width, len(contrasts[index].tokens))
-        if batches and (len(batches[-1]) + 1) * width <= batch_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-            width = len(contrasts[index].tokens)
-    return batches
+def _cut(order: Sequence[int], contrasts: Sequence[Contrast], batch_tokens: int) -> list[list[int]]:
+    """Cut an order of contrasts into the batches that cost least, each within the budget.
+
+    A batch costs its tokens, padding included, and what starting a pass costs.
+    """
+    widths = [len(contrasts[index].tokens) for index in order]
+    cheapest = [0.0]  # cost of the first n contrasts
+    starts: list[int] = []  # where the last batch of the first n begins
+    for end in range(1, len(order) + 1):
+        best, best_start, width = math.inf, end - 1, 0
+        for start in range(end - 1, -1, -1):
+            width = max(width, widths[start])
+            tokens = (end - start) * width
+            if tokens > batch_tokens and start < end - 1:
+                break
+            if (cost := cheapest[start] + tokens + PASS_TOKENS) < best:
+                best, best_start = cost, start
+        cheapest.append(best)
+        starts.append(best_start)
+    batches = []
+    end = len(order)
+    while end:
+        batches.append(list(order[starts[end - 1] : end]))
+        end = starts[end - 1]
+    return batches[::-1]
 
 
 def _computed(contrasts: Sequence[Contrast], batches: Sequence[Sequence[int]]) -> int:

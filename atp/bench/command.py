@@ -57,7 +57,7 @@ def compare(settings: Settings, loaded: Loaded, plain: Any) -> dict[str, Any]:  
     from atp.bench.measure import interleave, ratio  # noqa: PLC0415
     from atp.model.budget import batch_tokens  # noqa: PLC0415
 
-    budget = settings.batch_tokens or batch_tokens(loaded.model)
+    budget = settings.batch_tokens or batch_tokens(loaded.model, loaded.dictionaries)
     work = workload(settings, loaded, budget)
     compared = contenders(settings, loaded, plain, work)
     interleave(compared, settings.rounds, loaded.model.device)

@@ -140,14 +140,14 @@ class Notebook:
         try:
             text = torch.tensor([ids], device=self.model.device)
             logits = self.model(text).logits  # (1, sequence, vocabulary)
+            metric = logits[0, p + o - 1, t] - logits[0, p + o - 1, b]
+            metric.backward()
         finally:
             handle.remove()
-        metric = logits[0, p + o - 1, t] - logits[0, p + o - 1, b]
-        metric.backward()
+            self.model.zero_grad()  # as much memory again as the weights take
         (features,) = kept
         assert features.grad is not None  # noqa: S101  (for the type checker)
         f, g = features[0, p].detach(), features.grad[0, p]
-        self.model.zero_grad()
         return Answer(
             token_position=o,
             target_token=self.tokenizer.decode([t]),

@@ -38,17 +38,18 @@ class Dictionaries:
     ) -> None:
         self._all = tuple(dictionaries)
         self.device = device
-        size = sum(tensor.nbytes for each in self._all for tensor in _tensors(each.sae))
+        tensors = [tensor for each in self._all for tensor in _tensors(each.sae)]
+        size = sum(tensor.nbytes for tensor in tensors)
         if lend is None:
-            lend = device.type != "cpu" and size > RESIDENT_SHARE * free_bytes(device)
+            there = sum(tensor.nbytes for tensor in tensors if tensor.device == device)
+            free = free_bytes(device) + there
+            lend = device.type != "cpu" and size > RESIDENT_SHARE * free
         self.lending = lend
         """Whether an SAE is on the device only while it is used."""
-        for dictionary in self._all:
-            for tensor in _tensors(dictionary.sae):
-                if not lend:
-                    tensor.data = tensor.data.to(device)
-                elif device.type == "cuda":  # pinned memory is copied at full speed
-                    tensor.data = tensor.data.pin_memory()
+        for tensor in tensors:
+            tensor.data = tensor.data.to("cpu" if lend else device)
+            if lend and device.type == "cuda":  # pinned memory is copied at full speed
+                tensor.data = tensor.data.pin_memory()
 
     def __iter__(self) -> Iterator[Dictionary]:
         """Go through the SAEs in order."""

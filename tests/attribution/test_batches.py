@@ -34,8 +34,13 @@ def test_a_plan_takes_the_order_that_leaves_less_to_compute() -> None:
     for batch in plan(last, 140):
         assert len({last[i].tokens[0] for i in batch}) == 1
     first = [Contrast((k, *text), len(text) + 1, 7, 8) for k in (2, 9) for text in texts]
-    for batch in plan(first, 140):
-        assert len({len(first[i].tokens) for i in batch}) == 1
+    lengths = [len(first[i].tokens) for batch in plan(first, 140) for i in batch]
+    assert lengths == sorted(lengths)
+
+
+def test_a_plan_starts_another_batch_rather_than_pad_much() -> None:
+    items = [Contrast((n,) * n, n, 7, 8) for n in (50, 52, 54, 500, 510, 520)]
+    assert plan(items, 10_000) == [[0, 1, 2], [3, 4, 5]]
 
 
 @given(items=st.lists(contrasts, min_size=1, max_size=8))
