@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from atp.attribution.stems import Stems, find_stems
+from atp.attribution.stems import find_stems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,7 +131,7 @@ def plan(contrasts: Sequence[Contrast], batch_tokens: int) -> list[list[int]]:
     plans = [
         _cut(sorted(range(len(contrasts)), key=order), contrasts, batch_tokens) for order in orders
     ]
-    return min(plans, key=partial(_computed, contrasts))
+    return min(plans, key=partial(_cost, contrasts))
 
 
 def _cut(order: Sequence[int], contrasts: Sequence[Contrast], batch_tokens: int) -> list[list[int]]:
@@ -161,10 +161,10 @@ def _cut(order: Sequence[int], contrasts: Sequence[Contrast], batch_tokens: int)
     return batches[::-1]
 
 
-def _computed(contrasts: Sequence[Contrast], batches: Sequence[Sequence[int]]) -> int:
-    """Return how many tokens a plan runs through the model, padding included."""
-    return sum(_stems_of([contrasts[i] for i in batch]).computed for batch in batches)
-
-
-def _stems_of(contrasts: Sequence[Contrast]) -> Stems:
-    return find_stems([item.tokens for item in contrasts], _shape(contrasts)[1])
+def _cost(contrasts: Sequence[Contrast], batches: Sequence[Sequence[int]]) -> int:
+    """Return what a plan costs, in tokens: those it runs through the model, and its passes."""
+    cost = PASS_TOKENS * len(batches)
+    for batch in batches:
+        members = [contrasts[i] for i in batch]
+        cost += find_stems([item.tokens for item in members], _shape(members)[1]).computed
+    return cost
