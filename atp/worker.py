@@ -5,7 +5,8 @@ A batch that fails is halved, down to the pair at fault; that pair gets an error
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -42,7 +43,8 @@ class Worker:
     model: Model
     dictionaries: Dictionaries
     top_k: int
-    failures_in_a_row: int = 0
+    failures_in_a_row: Counter[str] = field(default_factory=Counter)
+    """Of passes ("read") and of scoring ("analyse"): either may be lost while the other works."""
 
     def read(self, batch: Sequence[Contrasted]) -> list[Reading | Failed]:
         """Run the model over a batch.
@@ -54,11 +56,13 @@ class Worker:
             UnavailableError: pair after pair fails; the model or the device is at fault.
         """
         try:
-            return [read(self.model, self.dictionaries, batch)]
+            reading = read(self.model, self.dictionaries, batch)
+            self.failures_in_a_row["read"] = 0
+            return [reading]  # noqa: TRY300  (an else would stand behind the except)
         except Exception as error:  # noqa: BLE001  (a pair's fault becomes that pair's error)
             failure = self._explain(error, batch)
         # Outside the except block: the traceback would keep the failed batch's tensors alive.
-        if not self._tries_halves(failure, batch):
+        if not self._tries_halves("read", failure, batch):
             return [Failed(failure)]
         half = len(batch) // 2
         return self.read(batch[:half]) + self.read(batch[half:])
@@ -85,11 +89,11 @@ class Worker:
         batch = [item for reading in readings for item in reading.batch]
         try:
             analyses = analyse(self.dictionaries, readings, self.top_k)
-            self.failures_in_a_row = 0
-            return analyses  # noqa: TRY300  (an else would stand behind the except)
+            self.failures_in_a_row["analyse"] = 0
+            return analyses  # noqa: TRY300  (as in `read`)
         except Exception as error:  # noqa: BLE001  (as in `read`)
             failure = self._explain(error, batch)
-        if not self._tries_halves(failure, batch):
+        if not self._tries_halves("analyse", failure, batch):
             return [[failure] * len(self.dictionaries)]
         parts = readings if len(readings) > 1 else readings[0].halves()
         return [analyses for part in parts for analyses in self._analyse([part])]
@@ -102,7 +106,7 @@ class Worker:
         details["tokens"] = sum(len(item.contrast.tokens) for item in batch)
         return {"error": "OOM", "details": {**details, **figures(self.model.device)}}
 
-    def _tries_halves(self, failure: Analysis, batch: Sequence[Contrasted]) -> bool:
+    def _tries_halves(self, step: str, failure: Analysis, batch: Sequence[Contrasted]) -> bool:
         """Free memory; say whether there is more than one pair to try apart."""
         self.model.free_memory()
         if len(batch) > 1:
@@ -110,8 +114,8 @@ class Worker:
             log.warning(event, pairs=len(batch), error=failure["error"], **failure["details"])
             return True
         # A lost device fails every pair alike; a pair that is too long is its own fault.
-        self.failures_in_a_row += failure["error"] != "OOM"
-        if self.failures_in_a_row >= FAILURES_IN_A_ROW:
+        self.failures_in_a_row[step] += failure["error"] != "OOM"
+        if self.failures_in_a_row[step] >= FAILURES_IN_A_ROW:
             last = f"{failure['error']}: {failure['details']['message']}"
             msg = f"{FAILURES_IN_A_ROW} pairs in a row failed, the last with {last}"
             hint = "Results so far are saved; mend the cause and start the same command."

@@ -14,6 +14,7 @@ import orjson
 from atp import prepare
 from atp.dataset import output
 from atp.dataset.atomic import atomic_write
+from atp.dataset.survey import survey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,7 @@ def bench(settings: Settings) -> tuple[str, Path]:
     """
     specs = prepare.check(settings)
     with output.held(settings.out):
+        survey(settings.input)  # a broken one is told before the model is loaded
         loaded = prepare.load(settings, specs)
         from atp.model.twin import load_twin  # noqa: PLC0415  (imports torch)
 

@@ -22,6 +22,7 @@ from atp.attribution.capture import capture
 from atp.bench.measure import Contender
 from atp.bench.notebook import Notebook, layers_of
 from atp.dataset import reader
+from atp.dataset.journal import SUFFIX, Journal
 from atp.dataset.pairs import Pair
 from atp.dataset.survey import survey
 from atp.errors import InputError, SettingsError
@@ -113,6 +114,7 @@ def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -
                 loaded,
                 StopRequest(),
             )
+            _check_none_lost(Path(folder))
 
     def passes() -> None:
         for batch in work.batches:
@@ -132,6 +134,18 @@ def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -
         Contender("passes", passes, passes),
         Contender("bare", bare, bare),
     ]
+
+
+def _check_none_lost(folder: Path) -> None:
+    """Raise OutOfMemoryError when the run gave pairs up, which is faster than scoring them."""
+    for path in folder.glob(f"*{SUFFIX}"):
+        journal = Journal.reopen(path)
+        if journal is None:
+            continue
+        with journal:
+            for analyses in journal.all_analyses():
+                if any(analysis.get("error") == "OOM" for analysis in analyses):
+                    raise torch.OutOfMemoryError
 
 
 def _notebook(loaded: Loaded, plain: Any, dictionary: Dictionary) -> Notebook:  # noqa: ANN401

@@ -30,13 +30,10 @@ class Answer:
 
 
 def layers_of(model: Any) -> Any:  # noqa: ANN401  (any Hugging Face causal model)
-    """Return the list of a model's layers.
-
-    Raises:
-        AttributeError: it has no list of a known name.
-    """
-    body = model.base_model
-    return body.h if hasattr(body, "h") else body.layers
+    """Return the list of a model's layers, whatever its name."""
+    count = model.config.get_text_config().num_hidden_layers
+    lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList))
+    return next(m for m in lists if len(m) == count)
 
 
 class Notebook:

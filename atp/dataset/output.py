@@ -39,7 +39,7 @@ def held(folder: Path) -> Iterator[None]:
             msg, "Choose another with --out=DIR, or mend its permissions."
         ) from error
     try:
-        for left_over in folder.glob(".atp_results_*.tmp"):  # of a run that was killed
+        for left_over in folder.glob(".atp_*.tmp"):  # of a run that was killed
             left_over.unlink(missing_ok=True)
         yield
     finally:
@@ -50,7 +50,7 @@ def run_name(folder: Path, model: str, now: datetime | None = None) -> str:
     """Return "<model>_<YYYYMMDD_HHMMSS>" (UTC), not taken yet in `folder`."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", model.rpartition("/")[2]) or "model"
     time = now or datetime.now(UTC)
-    while list(folder.glob(f"atp_results_{plain}_*{time:%Y%m%d_%H%M%S}*")):
+    while list(folder.glob(f"atp_*_{plain}_*{time:%Y%m%d_%H%M%S}*")):
         time += timedelta(seconds=1)
     return f"{plain}_{time:%Y%m%d_%H%M%S}"
 

@@ -21,12 +21,9 @@ def free_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = _entry(Path("/proc/meminfo"), "MemAvailable")
-    try:
-        limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))
-        used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
-    except (OSError, ValueError):  # no limit is set
-        return free
-    return min(free, max(0, limit - used))
+    limit = _container("memory.max")
+    used = _container("memory.current")
+    return free if limit is None or used is None else min(free, max(0, limit - used))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -44,6 +41,7 @@ def figures(device: torch.device) -> dict[str, int]:
         used, peak = torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
     else:
         total = _entry(Path("/proc/meminfo"), "MemTotal")
+        total = min(total, _container("memory.max") or total)
         used, peak = (_entry(PROCESS / "status", name) for name in ("VmRSS", "VmHWM"))
     return {"free_bytes": free, "used_bytes": used, "peak_bytes": peak, "total_bytes": total}
 
@@ -58,6 +56,14 @@ def reset_peak(device: torch.device) -> bool:
     except OSError:
         return False
     return True
+
+
+def _container(name: str) -> int | None:
+    """Return a figure of the container's control group; None where there is no limit."""
+    try:
+        return int((CGROUP / name).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 def _entry(path: Path, name: str) -> int:

@@ -25,15 +25,14 @@ def load_twin(model: Model, name: str, revision: str | None) -> PreTrainedModel:
     """Load the plain model once more, and let it use the weights that are there.
 
     Args:
-        model: whose weights to use. Weights that the bridge has split (GPT-2's attention) are held
-            twice.
+        model: whose weights to use.
         name: as given to `load_model`.
         revision: as given to `load_model`.
     """
     plain = load_plain(name, revision, torch.device("cpu"), model.dtype)
     there = {
         key.replace(WRAPPED, ""): parameter
-        for key, parameter in model.bridge.original_model.named_parameters()
+        for key, parameter in model.bridge.original_model.named_parameters(remove_duplicate=False)
     }
     for key, parameter in plain.named_parameters():
         same = there.get(key)

@@ -1,0 +1,91 @@
+"""What more layers in one pass cost: 1, 5 and all 30 layers of the demo's model, side by side.
+
+    python benchmarks/layers.py [--width=N] [--rounds=N]
+
+Options:
+  --width=N   Features of each SAE, random TopK ones of k 32 [default: 2048].
+  --rounds=N  [default: 5]
+
+Each round scores the demo's input once with each set of SAEs, from reading to result files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import demo
+import torch
+from docopt import docopt
+from sae_lens import SAE
+
+from atp import prepare
+from atp.bench.measure import Contender, interleave, ratio
+from atp.dataset.survey import survey
+from atp.log import configure
+from atp.model.dictionaries import Dictionary
+from atp.model.placement import Dictionaries
+from atp.run import score
+from atp.signals import StopRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from atp.prepare import Loaded
+
+LAYERS = {1: [20], 5: [4, 10, 16, 20, 28], 30: list(range(demo.N_LAYERS))}
+
+
+def random_dictionary(layer: int, d_in: int, width: int) -> Dictionary:
+    """Return a random SAE; what its numbers are does not change what they cost."""
+    hook_name = f"blocks.{layer}.hook_resid_post"
+    config: dict[str, Any] = {
+        "architecture": "topk",
+        "k": 32,
+        "d_in": d_in,
+        "d_sae": width,
+        "dtype": "float32",
+        "metadata": {"hook_name": hook_name},
+    }
+    sae = SAE.from_dict(config)
+    torch.manual_seed(layer)
+    for parameter in sae.parameters():
+        torch.nn.init.normal_(parameter, std=d_in**-0.5)
+        parameter.requires_grad_(requires_grad=False)
+    return Dictionary("random", f"layer{layer}", hook_name, sae, {"sha256": str(layer)})
+
+
+def contender(loaded: Loaded, layers: Sequence[int], width: int) -> Contender:
+    """Return a run with SAEs on some layers."""
+    d_in = int(loaded.model.bridge.cfg.d_model)
+    dictionaries = Dictionaries(
+        [random_dictionary(layer, d_in, width) for layer in layers], loaded.model.device
+    )
+    with_layers = replace(loaded, dictionaries=dictionaries)
+
+    def run() -> None:
+        with TemporaryDirectory() as folder:
+            settings = demo.settings(out=Path(folder))
+            score(settings, survey(settings.input), with_layers, StopRequest())
+
+    return Contender(f"{len(layers)} layers", run, run)
+
+
+def main() -> None:
+    """Print a table."""
+    arguments = docopt(__doc__)
+    configure(run_id="layers")
+    settings = demo.settings()
+    loaded = prepare.load(settings, prepare.check(settings))
+    sets = {n: contender(loaded, layers, int(arguments["--width"])) for n, layers in LAYERS.items()}
+    interleave(list(sets.values()), int(arguments["--rounds"]), loaded.model.device)
+    print("| layers | s for all pairs | / 1 layer | peak GiB |\n| ---: | ---: | ---: | ---: |")
+    for count, each in sets.items():
+        peak = (each.peak_bytes or 0) / 2**30
+        print(f"| {count} | {each.median:.2f} | {ratio(each, sets[1]):.3f} | {peak:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

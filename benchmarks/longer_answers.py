@@ -1,0 +1,37 @@
+"""`atp bench` on the demo with answers of ordinary length: every one said again up to N words.
+
+    python benchmarks/longer_answers.py [--words=N] [--rounds=N]
+
+Options:
+  --words=N   [default: 170]
+  --rounds=N  [default: 3]
+
+The demo's answers were cut off at 60 tokens. What follows the first differing token decides
+nothing: atp never runs it, the notebook's procedure does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import demo
+from docopt import docopt
+
+from atp.bench.command import bench
+from atp.log import configure
+
+
+def main() -> None:
+    """Print the table."""
+    arguments = docopt(__doc__)
+    configure(run_id="longer")
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "longer.json"
+        demo.write_longer_answers(source, int(arguments["--words"]))
+        table, path = bench(demo.settings(input=source, rounds=int(arguments["--rounds"])))
+    print(table, path, sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Questions of numbered words, laid out as real ones are: instruction, opinion, text; two answers.
+
+What decides the cost of a pair is drawn as in real files: the prompt's length, what prompts share
+at their start, and where two answers differ first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+INSTRUCTION_WORDS = 12
+OPINION_WORDS = {"I really like": 6, "I really dislike": 7, "I wrote": 8, "I did not write": 9}
+OFFSETS = (1, 2, 2, 4, 4, 7, 10, 20)
+"""Of the first token in which two answers differ, counted from the prompt's last one."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A file of questions to write.
+
+    The longest prompt of a question, <bos> included, has a length drawn from `prompt_tokens`.
+    """
+
+    pairs: int
+    prompt_tokens: tuple[int, int]
+    response_words: int
+    words: int
+    """How many different ones there are."""
+
+    def write(self, path: Path) -> Path:
+        """Write the file, the same one each time, and return its path."""
+        path.write_bytes(orjson.dumps({"metadata": {}, "results": list(self._questions())}))
+        return path
+
+    def _questions(self) -> Iterator[dict[str, Any]]:
+        random = Random(0)  # noqa: S311  (no secret)
+        instruction = self._draw(random, INSTRUCTION_WORDS)
+        opinions = {name: self._draw(random, n) for name, n in OPINION_WORDS.items()}
+        around = 1 + INSTRUCTION_WORDS + max(OPINION_WORDS.values())
+        left = self.pairs
+        while left:
+            text = self._draw(random, random.randint(*self.prompt_tokens) - around)
+            flagged = random.sample(sorted(opinions), min(left, random.randint(1, len(opinions))))
+            left -= len(flagged)
+            answer = self._draw(random, self.response_words)
+            variations = [_variation("", [*instruction, *text], answer, flag=False)]
+            for name, opinion in opinions.items():
+                other = self._draw(random, self.response_words)
+                same = random.choice(OFFSETS) - 1
+                other[:same] = answer[:same]
+                while other[same] == answer[same]:
+                    other[same] = self._draw(random, 1)[0]
+                prompt = [*instruction, *opinion, *text]
+                variations.append(_variation(name, prompt, other, flag=name in flagged))
+            yield {"dataset": "random", "base_text": " ".join(text), "variations": variations}
+
+    def _draw(self, random: Random, count: int) -> list[str]:
+        return [f"w{number}" for number in random.choices(range(self.words), k=count)]
+
+
+def _variation(name: str, prompt: list[str], answer: list[str], *, flag: bool) -> dict[str, Any]:
+    return {
+        "template_type": name,
+        "prompt": " ".join(prompt),
+        "response": " " + " ".join(answer),
+        "sycophancy_flag": int(flag),
+    }

@@ -1,0 +1,205 @@
+"""What every section of gemma2_9b.py works with: a model, an input, SAEs, and timed runs of atp."""
+
+from __future__ import annotations
+
+import gc
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import torch
+from random_gemma import NAME, Size, bridged, bring_home, causal_lm, random_saes, twin
+from random_questions import Questions
+
+from atp.dataset import reader
+from atp.dataset.survey import survey
+from atp.errors import ExitCode
+from atp.model.contrast import Contraster
+from atp.model.memory import figures, reset_peak
+from atp.model.placement import Dictionaries
+from atp.prepare import Loaded
+from atp.run import score
+from atp.scoring import check_dictionaries
+from atp.settings import Settings
+from atp.signals import StopRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from atp.dataset.journal import Analysis
+    from atp.model.contrast import Contrasted
+    from atp.model.dictionaries import Dictionary
+
+UNMEASURED = "unmeasured"
+HOST = torch.device("cpu")
+PRODUCTS = 30
+SAMPLE = 8
+"""Pairs that set the thresholds of the SAEs."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of atp after loading."""
+
+    seconds: float
+    device_peak: Any
+    """Bytes; "unmeasured" where there is no device but the host."""
+    host_peak: Any
+    complete: bool
+    """Every pair has a result."""
+    analyses: list[list[Analysis]]
+    """Of each SAE, in input order; empty unless they were asked for."""
+
+
+@dataclass
+class Bench:
+    """The model on the device, and what can be done with it."""
+
+    size: Size
+    device: torch.device
+    rounds: int
+    pairs: int
+    notebook_pairs: int
+    factors: tuple[int, ...]
+    """Of the section `scale`."""
+    folder: Path
+
+    def __post_init__(self) -> None:
+        """Make the model, the input and the narrow SAEs."""
+        hf_model = causal_lm(self.size, self.device, torch.bfloat16)
+        self.plain = twin(hf_model)
+        self.model = bridged(hf_model)
+        path = self.write_input("input", self.pairs)
+        self.settings = Settings(input=path, out=self.folder, model=NAME, rounds=self.rounds)
+        self.contraster = Contraster(
+            self.model, max_tokens_to_check=self.settings.max_tokens_to_check, chat_template=False
+        )
+        self.narrow = self.make_saes(self.size.narrow)
+
+    @cached_property
+    def rate(self) -> float:
+        """The device's rate in FLOP/s: of the median product of two bfloat16 matrices."""
+        n = self.size.matrix
+        one = torch.randn(n, n, device=self.device, dtype=torch.bfloat16)
+        seconds = []
+        for _ in range(2 * PRODUCTS):
+            self._wait()
+            began = time.perf_counter()
+            torch.mm(one, one)
+            self._wait()
+            seconds.append(time.perf_counter() - began)
+        return 2 * n**3 / median(seconds[PRODUCTS:])  # the first half warms up
+
+    @cached_property
+    def weights(self) -> int:
+        """The number of the model's parameters without the embedding."""
+        return sum(
+            parameter.numel()
+            for name, parameter in self.plain.named_parameters()
+            if "embed_tokens" not in name
+        )
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def write_input(
+        self, name: str, pairs: int, prompt_tokens: tuple[int, int] | None = None
+    ) -> Path:
+        """Write an input file of so many pairs."""
+        questions = Questions(
+            pairs,
+            prompt_tokens or self.size.prompt_tokens,
+            self.size.response_words,
+            words=self.size.config["vocab_size"] // 2,
+        )
+        return questions.write(self.folder / f"{name}.json")
+
+    def contrasted(self, limit: int) -> list[Contrasted]:
+        """Return the contrasts of the first pairs of the input."""
+        return [
+            self.contraster(pair.prompt, pair.target_response, pair.base_response)
+            for pair in reader.pairs(self.settings.input, limit)
+        ]
+
+    def make_saes(self, width: int) -> list[Dictionary]:
+        """Return an SAE for each layer, in the host's memory."""
+        sample = [found.contrast for found in self.contrasted(SAMPLE)]
+        return random_saes(self.model, self.size, width, sample)
+
+    def free(self) -> None:
+        """Release what earlier sections left, the notebook's gradients included."""
+        self.plain.zero_grad()
+        self.model.free_memory()
+
+    def load(self, saes: Sequence[Dictionary], *, lend: bool | None = None) -> Loaded:
+        """Place SAEs beside the model, and try them, as `atp run` does."""
+        for dictionary in saes:
+            bring_home(dictionary.sae)
+        self.free()
+        dictionaries = Dictionaries(saes, self.device, lend=lend)
+        check_dictionaries(self.model, dictionaries)
+        return Loaded(self.model, dictionaries, self.contraster)
+
+    def run(self, loaded: Loaded, *, analyses: bool = False, **changes: Any) -> Run:  # noqa: ANN401
+        """Run atp once, from the input file to the result files.
+
+        Args:
+            loaded: from `load`.
+            analyses: whether to return them, too.
+            changes: to the settings.
+        """
+        gc.collect()
+        with TemporaryDirectory(dir=self.folder) as out:
+            settings = replace(self.settings, out=self.folder / out, **changes)
+            device_known, host_known = reset_peak(self.device), reset_peak(HOST)
+            began = time.perf_counter()
+            code, paths = score(settings, survey(settings.input), loaded, StopRequest())
+            seconds = time.perf_counter() - began
+            device_known &= self.device.type != "cpu"
+            return Run(
+                seconds,
+                figures(self.device)["peak_bytes"] if device_known else UNMEASURED,
+                figures(HOST)["peak_bytes"] if host_known else UNMEASURED,
+                complete=code == ExitCode.OK,
+                analyses=[_analyses(path) for path in paths] if analyses else [],
+            )
+
+
+def _analyses(path: Path) -> list[Analysis]:
+    return [
+        variation["atp_analysis"]
+        for question in orjson.loads(path.read_bytes())["results"]
+        for variation in question["variations"]
+        if "atp_analysis" in variation
+    ]
+
+
+@contextmanager
+def small_card(device: torch.device, size: int) -> Iterator[int | None]:
+    """Leave as much of a GPU's memory as a smaller one has, for as long as the context lasts.
+
+    The rest is taken, not forbidden (`set_per_process_memory_fraction`): atp asks the driver what
+    is free when it chooses its budget and whether to lend SAEs.
+
+    Yields:
+        The bytes taken, which torch counts as in use; None where there is no GPU.
+    """
+    if device.type != "cuda":
+        yield None
+        return
+    torch.cuda.empty_cache()
+    _, total = torch.cuda.mem_get_info(device)
+    taken = torch.empty(max(0, total - size), dtype=torch.uint8, device=device)
+    try:
+        yield taken.nbytes
+    finally:
+        del taken
+        gc.collect()
+        torch.cuda.empty_cache()
