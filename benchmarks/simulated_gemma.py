@@ -121,16 +121,6 @@ class Simulation:
             procedure(*texts)
         return live
 
-    def all_gradients(self, prompt: int) -> LiveBytes:
-        """Count the same without an SAE, where gradients reach the weights of all layers."""
-        self.plain.requires_grad_(requires_grad=True)
-        ids = torch.zeros(1, prompt + RESPONSE, dtype=torch.long)
-        with LiveBytes() as live:
-            logits = self.plain(ids).logits[0, prompt + OFFSET - 2]
-            (logits[3] - logits[4]).backward()
-        self.plain.zero_grad()
-        return live
-
     @torch.no_grad()
     def bare(self, tokens: int) -> LiveBytes:
         """Count a forward pass over one row, without gradients and logits."""

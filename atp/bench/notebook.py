@@ -115,7 +115,8 @@ class Notebook:
         kept: list[torch.Tensor] = []
 
         def splice_sae(x: torch.Tensor) -> torch.Tensor:
-            features = self.sae.encode(x.detach().float()).detach().requires_grad_()
+            features = self.sae.encode(x.float())
+            features.retain_grad()  # the graph goes on below: to every layer and every weight
             kept.append(features)
             decoded = self.sae.decode(features)
             x_out: torch.Tensor = decoded + (x - decoded).detach()

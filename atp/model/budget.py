@@ -26,7 +26,7 @@ LEAST = 256
 MARGIN = 1.02
 SHARE = 0.8
 """Of the free memory; the rest is for the SAEs' scores."""
-ROW_LENGTHS = (320, 1020)
+ROW_LENGTHS = (140, 1020)
 TAIL = 20
 
 

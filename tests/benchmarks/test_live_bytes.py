@@ -63,7 +63,7 @@ def test_the_other_procedures_take_the_same() -> None:
     def count(*, fake: bool) -> list[tuple[int, int]]:
         whole = simulation(fake=fake)
         with mode(fake=fake):
-            found = [whole.notebook(2, 30), whole.all_gradients(30), whole.bare(30)]
+            found = [whole.notebook(2, 30), whole.bare(30)]
         return [(live.peak, live.flops) for live in found]
 
     assert count(fake=True) == count(fake=False)
