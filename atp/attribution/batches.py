@@ -163,8 +163,9 @@ def _cut(order: Sequence[int], contrasts: Sequence[Contrast], batch_tokens: int)
 
 def _cost(contrasts: Sequence[Contrast], batches: Sequence[Sequence[int]]) -> int:
     """Return what a plan costs, in tokens: those it runs through the model, and its passes."""
-    cost = PASS_TOKENS * len(batches)
-    for batch in batches:
-        members = [contrasts[i] for i in batch]
-        cost += find_stems([item.tokens for item in members], _shape(members)[1]).computed
-    return cost
+    return sum(PASS_TOKENS + computed_tokens([contrasts[i] for i in batch]) for batch in batches)
+
+
+def computed_tokens(batch: Sequence[Contrast]) -> int:
+    """Return how many tokens a batch runs through the model, padding included."""
+    return find_stems([item.tokens for item in batch], _shape(batch)[1]).computed

@@ -77,6 +77,7 @@ def compare(settings: Settings, loaded: Loaded, plain: Any) -> dict[str, Any]:  
             "pairs": len(work.pairs),
             "tokens": work.tokens,
             "padded_tokens": work.padded_tokens,
+            "computed_tokens": work.computed_tokens,
             "batches": len(work.batches),
             "batch_tokens": work.batch_tokens,
         },
@@ -122,7 +123,8 @@ def table(figures: Mapping[str, Any]) -> str:
     dtype = figures["model"]["dtype"].removeprefix("torch.")
     heading = (
         f"{figures['model']['name']} ({dtype}), {len(figures['saes'])} SAE(s); "
-        f"{source['pairs']} pairs, {source['tokens']} tokens in {source['batches']} batches; "
+        f"{source['pairs']} pairs, {source['tokens']} tokens in {source['batches']} batches, "
+        f"{source['padded_tokens']} with padding, {source['computed_tokens']} computed by atp; "
         f"{machine['device']}, {machine['cpu']}, {machine['threads']} threads; "
         f"median of {figures['rounds']} rounds"
     )

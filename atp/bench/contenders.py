@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from atp.attribution.batches import Batch, plan
+from atp.attribution.batches import Batch, computed_tokens, plan
 from atp.attribution.capture import capture
 from atp.bench.measure import Contender
 from atp.bench.notebook import Notebook, layers_of
@@ -60,6 +60,11 @@ class Workload:
     def padded_tokens(self) -> int:
         """The same with padding: what the bare pass computes."""
         return sum(len(batch) * max(len(item.tokens) for item in batch) for batch in self.batches)
+
+    @property
+    def computed_tokens(self) -> int:
+        """What atp computes: what rows share once a batch, and padding."""
+        return sum(map(computed_tokens, self.batches))
 
 
 def workload(settings: Settings, loaded: Loaded, batch_tokens: int) -> Workload:
