@@ -1,6 +1,8 @@
-"""What more layers in one pass cost: 1, 5 and all 30 layers of the demo's model, side by side.
+"""What more layers in one pass cost: 1, 5 and all 30 of the demo's model, side by side.
 
-    python benchmarks/layers.py [--width=N] [--rounds=N]
+Usage:
+  layers.py [--width=N] [--rounds=N]
+  layers.py --help
 
 Options:
   --width=N   Features of each SAE, random TopK ones of k 32 [default: 2048].
@@ -35,7 +37,12 @@ if TYPE_CHECKING:
 
     from atp.prepare import Loaded
 
-LAYERS = {1: [20], 5: [4, 10, 16, 20, 28], 30: list(range(demo.N_LAYERS))}
+LAYERS = {
+    "20": [20],
+    "18 to 22": range(18, 23),
+    "4, 10, 16, 22, 28": range(4, 29, 6),
+    "all 30": range(demo.N_LAYERS),
+}
 
 
 def random_dictionary(layer: int, d_in: int, width: int) -> Dictionary:
@@ -70,7 +77,7 @@ def contender(loaded: Loaded, layers: Sequence[int], width: int) -> Contender:
             settings = demo.settings(out=Path(folder))
             score(settings, survey(settings.input), with_layers, StopRequest())
 
-    return Contender(f"{len(layers)} layers", run, run)
+    return Contender(f"layers {layers}", run, run)
 
 
 def main() -> None:
@@ -79,12 +86,13 @@ def main() -> None:
     configure(run_id="layers")
     settings = demo.settings()
     loaded = prepare.load(settings, prepare.check(settings))
-    sets = {n: contender(loaded, layers, int(arguments["--width"])) for n, layers in LAYERS.items()}
+    width = int(arguments["--width"])
+    sets = {name: contender(loaded, layers, width) for name, layers in LAYERS.items()}
     interleave(list(sets.values()), int(arguments["--rounds"]), loaded.model.device)
-    print("| layers | s for all pairs | / 1 layer | peak GiB |\n| ---: | ---: | ---: | ---: |")
-    for count, each in sets.items():
+    print("| layers | s for all pairs | / layer 20 | peak GiB |\n| ---: | ---: | ---: | ---: |")
+    for name, each in sets.items():
         peak = (each.peak_bytes or 0) / 2**30
-        print(f"| {count} | {each.median:.2f} | {ratio(each, sets[1]):.3f} | {peak:.2f} |")
+        print(f"| {name} | {each.median:.2f} | {ratio(each, sets['20']):.3f} | {peak:.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """atp's start to its first batch, against the bare library load of the same model and SAE.
 
-    python benchmarks/loading.py [--rounds=N]
+Usage:
+  loading.py [--rounds=N]
+  loading.py --help
 
 Options:
   --rounds=N  [default: 5]

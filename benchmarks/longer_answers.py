@@ -1,6 +1,8 @@
 """`atp bench` on the demo with answers of ordinary length: every one said again up to N words.
 
-    python benchmarks/longer_answers.py [--words=N] [--rounds=N]
+Usage:
+  longer_answers.py [--words=N] [--rounds=N]
+  longer_answers.py --help
 
 Options:
   --words=N   [default: 170]

@@ -1,6 +1,8 @@
 """Throughput and memory of a run on 1, 10 and 100 times the demo's pairs.
 
-    python benchmarks/scale.py [--copies=LIST]
+Usage:
+  scale.py [--copies=LIST]
+  scale.py --help
 
 Options:
   --copies=LIST  [default: 1,10,100]
