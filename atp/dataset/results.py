@@ -51,9 +51,14 @@ def to_json(value: Any, indent: int | None = 0) -> bytes:  # noqa: ANN401
         value: any JSON value.
         indent: the level it stands at, for two blanks a level; None for a single line.
     """
+    return _text(_exact(value), indent)
+
+
+def _text(exact: Any, indent: int | None) -> bytes:  # noqa: ANN401
+    """Return what `_exact` has made ready as JSON text."""
     if indent is None:
-        return orjson.dumps(_exact(value))
-    text = orjson.dumps(_exact(value), option=orjson.OPT_INDENT_2)
+        return orjson.dumps(exact)
+    text = orjson.dumps(exact, option=orjson.OPT_INDENT_2)
     return text.replace(b"\n", b"\n" + b"  " * indent)  # inside strings, newlines are escaped
 
 
@@ -104,11 +109,12 @@ def _write_questions(survey: Survey, journal: Journal, files: Sequence[IO[bytes]
             for number in range(len(question["variations"]))
             if (analyses := journal.analyses(PairKey(index, number))) is not None
         }
-        plain = None if found else separator + to_json(question, layout)
+        question = _exact(question)  # once, and not the analyses, which are many
+        plain = None if found else separator + _text(question, layout)
         for which, file in enumerate(files):
             for number, analyses in found.items():
                 question["variations"][number]["atp_analysis"] = analyses[which]
-            file.write(plain or separator + to_json(question, layout))
+            file.write(plain or separator + _text(question, layout))
         separator = b",\n    "
     for file in files:
         file.write(b"[]" if separator.startswith(b"[") else b"\n  ]")
