@@ -109,12 +109,12 @@ def _write_questions(survey: Survey, journal: Journal, files: Sequence[IO[bytes]
             for number in range(len(question["variations"]))
             if (analyses := journal.analyses(PairKey(index, number))) is not None
         }
-        question = _exact(question)  # once, and not the analyses, which are many
-        plain = None if found else separator + _text(question, layout)
+        exact = _exact(question)  # once, and not the analyses, which are many
+        plain = None if found else separator + _text(exact, layout)
         for which, file in enumerate(files):
             for number, analyses in found.items():
-                question["variations"][number]["atp_analysis"] = analyses[which]
-            file.write(plain or separator + _text(question, layout))
+                exact["variations"][number]["atp_analysis"] = analyses[which]
+            file.write(plain or separator + _text(exact, layout))
         separator = b",\n    "
     for file in files:
         file.write(b"[]" if separator.startswith(b"[") else b"\n  ]")
