@@ -360,7 +360,10 @@ def test_a_fault_in_one_pair_costs_no_other_pair_its_result(
         assert 0 < details["used_bytes"] <= details["peak_bytes"] <= details["total_bytes"]
         assert details["free_bytes"] > 0
     retries = [line for line in events(err) if line["event"] == "oom.retry"]
-    assert [line["pairs"] for line in retries][:3] == [15, 8, 4]
+    tried = [line["pairs"] for line in retries]
+    assert tried[0] == 15
+    assert all(count <= 8 for count in tried[1:])
+    assert min(tried) <= 3
     for i, (one, other) in enumerate(zip(found, healthy, strict=True)):
         if i not in failed:
             assert one["logit_diff"] == pytest.approx(other["logit_diff"], abs=1e-4)

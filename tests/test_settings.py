@@ -362,7 +362,7 @@ def test_the_usage_tells_the_default(name: str) -> None:
 def test_settings_are_json_values() -> None:
     values = made({"--sae": ["a:b"], "--out": "o"}).as_json()
 
-    assert set(values) == {"input", *PARSERS}
+    assert set(values) == {"input", *PARSERS} - {"rounds"}  # of `atp bench`
     assert values["out"] == "o"
     assert json.loads(json.dumps(values))["sae"] == ["a:b"]
 
