@@ -56,8 +56,8 @@ def bench(settings: Settings) -> tuple[str, Path]:
 def compare(settings: Settings, loaded: Loaded, plain: Any) -> dict[str, Any]:  # noqa: ANN401
     """Time the procedures on a loaded model, and return all figures as JSON values."""
     from atp.bench.contenders import contenders, workload  # noqa: PLC0415  (imports torch)
-    from atp.bench.measure import interleave, ratio  # noqa: PLC0415
-    from atp.model.budget import batch_tokens  # noqa: PLC0415
+    from atp.bench.measure import interleave, ratio  # noqa: PLC0415  (as above)
+    from atp.model.budget import batch_tokens  # noqa: PLC0415  (as above)
 
     budget = settings.batch_tokens or batch_tokens(loaded.model, loaded.dictionaries)
     work = workload(settings, loaded, budget)
@@ -93,7 +93,7 @@ def compare(settings: Settings, loaded: Loaded, plain: Any) -> dict[str, Any]:  
 
 def machine(device: torch.device) -> dict[str, Any]:
     """Return what names the machine."""
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415  (start-up stays light)
 
     cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     return {

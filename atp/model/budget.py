@@ -24,10 +24,12 @@ MOST = {"cpu": 2048, "cuda": 16384}
 """On a CPU larger batches gain nothing; on a GPU that is unmeasured."""
 LEAST = 256
 MARGIN = 1.02
+"""What the formulas may fall short of the count."""
 SHARE = 0.8
 """Of the free memory; the rest is for the SAEs' scores."""
 ROW_LENGTHS = (140, 1020)
 TAIL = 20
+"""Tokens of the rows that the estimate is made for, and of their tails."""
 
 
 def batch_tokens(model: Model, dictionaries: Dictionaries) -> int:

@@ -1,0 +1,59 @@
+"""The default token budget follows the free memory and what a token takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tiny
+import torch
+
+from atp.model import budget
+from atp.model.dictionaries import Dictionary
+from atp.model.loading import Model, load_model
+from atp.model.placement import Dictionaries
+
+
+@pytest.fixture(scope="module")
+def model(model_folder: Callable[[str], Path]) -> Model:
+    """A tiny Gemma-2."""
+    return load_model(str(model_folder("gemma2")), device="cpu")
+
+
+def saes(model: Model, layer: int) -> Dictionaries:
+    """Return one SAE after a layer."""
+    sae = tiny.make_sae("standard", layer=layer)
+    return Dictionaries([Dictionary("m", "m", sae.cfg.metadata.hook_name, sae, {})], model.device)
+
+
+@pytest.mark.parametrize("fitting", [300, 511, 512, 1000, 1500])
+def test_it_is_the_largest_power_of_two_that_fits(
+    model: Model, monkeypatch: pytest.MonkeyPatch, fitting: int
+) -> None:
+    placed = saes(model, 1)
+    each = budget.bytes_per_token(model, placed.hook_names)
+    free = (fitting + 0.5) * each / budget.SHARE
+    monkeypatch.setattr(budget, "free_bytes", lambda device: free)
+    found = budget.batch_tokens(model, placed)
+    assert found & (found - 1) == 0
+    assert found <= fitting < 2 * found
+
+
+@pytest.mark.parametrize(("free", "expected"), [(0, budget.LEAST), (1 << 50, budget.MOST["cpu"])])
+def test_it_stays_within_bounds(
+    model: Model, monkeypatch: pytest.MonkeyPatch, free: int, expected: int
+) -> None:
+    monkeypatch.setattr(budget, "free_bytes", lambda device: free)
+    assert budget.batch_tokens(model, saes(model, 1)) == expected
+
+
+def test_the_estimate_for_gemma_2_9b_covers_what_was_counted() -> None:
+    """Counted under fake tensors (benchmarks/gemma2_9b_simulated.py), KiB a token at the most."""
+    shape = {"n_layers": 42, "n_heads": 16, "n_key_value_heads": 8, "d_head": 256}
+    config = SimpleNamespace(**shape, d_model=3584, d_mlp=14336)
+    gemma = SimpleNamespace(bridge=SimpleNamespace(cfg=config), dtype=torch.bfloat16)
+    for layer, counted in ((31, 524), (9, 1288)):
+        taken = budget.bytes_per_token(gemma, [f"blocks.{layer}.hook_resid_post"]) / 1024
+        assert counted <= taken <= 1.1 * counted
