@@ -148,7 +148,9 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
 def _report(error: AtpError) -> None:
     """Say in one line what is wrong and what to do."""
     if sys.stderr.isatty():
-        print(f"atp: {error}", file=sys.stderr)  # noqa: T201
+        from atp.log import without_secrets  # noqa: PLC0415
+
+        print(without_secrets(f"atp: {error}"), file=sys.stderr)  # noqa: T201
         return
     import structlog  # noqa: PLC0415
 

@@ -116,6 +116,5 @@ def _reopened(path: Path) -> Journal:
             journal=str(path),
             line=damage.line,
             byte=damage.offset,
-            hint="What this line held is computed again.",
         )
     return journal

@@ -117,9 +117,10 @@ class Saver:
         self._count(began)
         for key, analyses in new:
             for analysis in {id(analysis): analysis for analysis in analyses}.values():
-                if (kind := outcome(analysis)) != "scored":
-                    level = log.warning if kind == "error" else log.info
-                    level(f"pair.{kind}", pair=str(key), reason=analysis[kind])
+                if (kind := outcome(analysis)) == "error":
+                    log.warning("pair.error", pair=str(key), reason=analysis[kind])
+                elif kind == "skipped":
+                    log.info("pair.skipped", pair=str(key), reason=analysis[kind])
         self.unsaved += len(new)
         self.handled += len(new)
         return len(new)
@@ -154,8 +155,11 @@ class Saver:
         except AtpError as another:
             if isinstance(error, StoppedError):
                 raise
-            log.error("save.failed", message=another.message, hint=another.hint)  # noqa: TRY400  (one line, no traceback)
-        log.info("run.stop", done=self.handled, total=self.total, reason=type(error).__name__)
+            log.error(  # noqa: TRY400  (one line, no traceback)
+                "save.failed", message=another.message, hint=another.hint
+            )
+        reason = error.signal if isinstance(error, StoppedError) else type(error).__name__
+        log.info("run.stop", reason=reason, at_once=False, done=self.handled, total=self.total)
 
     def _files_exist(self) -> bool:
         return all(path.exists() for path in self.paths)
