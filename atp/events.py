@@ -172,6 +172,11 @@ EVENTS = {
             "results": "paths",
         },
     ),
+    "bench.oom": Event(
+        "warning",
+        "a procedure that `atp bench` compares does not fit into memory",
+        {"what": "its name", **MEMORY},
+    ),
     "atp.failed": Event(
         "error",
         "the last line of a command that failed",
