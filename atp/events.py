@@ -172,6 +172,16 @@ EVENTS = {
             "results": "paths",
         },
     ),
+    "bench.round": Event(
+        "info",
+        "`atp bench` has timed a procedure once",
+        {
+            "what": "its name",
+            "round": "counted from 1",
+            "rounds": "count",
+            "seconds": "what it took",
+        },
+    ),
     "bench.oom": Event(
         "warning",
         "a procedure that `atp bench` compares does not fit into memory",
