@@ -6,7 +6,6 @@ ijson (C backend) parses; one question is in memory at a time. Numbers keep thei
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
@@ -14,17 +13,22 @@ import ijson
 from ijson.backends import yajl2_c
 
 from atp.dataset.pairs import BrokenPair, Pair, pairs_of
-from atp.dataset.source import BYTE_ORDER_MARK, CHUNK, is_lines, opened, split_lines
+from atp.dataset.source import CHUNK, is_lines, opened, split_lines
 from atp.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LOCATABLE = 64 << 20
-"""Up to this size a broken file is parsed once more with `json`, which knows line and column."""
-
 PARSER_ERRORS = (ijson.JSONError, StopIteration, ValueError, ArithmeticError, RecursionError)
+
+COMPRESSED = ("\x1f\x8b", "PK\x03\x04", "BZh", "\xfd7zXZ", "(\xb5/\xfd")
+HINTS = (
+    (COMPRESSED, "It is a compressed file: unpack it first."),
+    (("\xff\xfe", "\xfe\xff"), "Save it as UTF-8."),
+    (("NaN", "Infinity", "-Infinity", "nan"), "JSON has no such number: write null."),
+)
+"""What a file that is no JSON begins with, where the parser gives up, and what to do about it."""
 
 # ijson's C code crashes at Python's limit of 4,300 digits, and integers must come out unchanged.
 sys.set_int_max_str_digits(0)
@@ -40,13 +44,10 @@ def questions(path: Path) -> Iterator[Any]:
         if is_lines(path):
             yield from _lines(path, file)
             return
-        count = 0
         try:
-            for question in yajl2_c.items(file, "results.item", buf_size=CHUNK):
-                yield question
-                count += 1
+            yield from yajl2_c.items(file, "results.item", buf_size=CHUNK)
         except PARSER_ERRORS as error:
-            raise broken(path, error, count) from error
+            raise broken(path, error) from error
 
 
 def _lines(path: Path, file: IO[bytes]) -> Iterator[Any]:
@@ -54,7 +55,7 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[Any]:
         if not line.strip():
             continue
         try:
-            (question,) = yajl2_c.items(line, "")  # a second value on the line is an error, too
+            (question,) = yajl2_c.items(line, "", buf_size=len(line))  # a second value on the line is an error, too
             yield question
         except PARSER_ERRORS as error:
             raise broken_line(path, number, error) from error
@@ -90,21 +91,57 @@ def _reason(error: Exception) -> str:
     return text.split("\\n")[0].strip().rstrip(".")
 
 
-def broken(path: Path, error: Exception, after: int | None = None) -> InputError:
+def broken(path: Path, error: Exception) -> InputError:
     """Return an InputError that says where the JSON breaks."""
     reason = _reason(error)
-    place = f" after results[{after - 1}]" if after else ""
-    if not is_lines(path) and path.stat().st_size <= LOCATABLE:
-        try:
-            json.loads(path.read_bytes().removeprefix(BYTE_ORDER_MARK))
-        except json.JSONDecodeError as located:
-            place = f" at line {located.lineno}, column {located.colno}"
-        except (ValueError, RecursionError):
-            pass
-    hint = "Repair the file, or write it anew."
+    offset = _accepted(path, _accepted(path, None))
+    line, column, there = _place(path, offset)
+    hint = next((hint for starts, hint in HINTS if there.startswith(starts)), "")
     if "trailing garbage" in reason:
         hint = "If it holds one question a line, name it *.jsonl."
-    return InputError(f"{path} is not valid JSON{place}: {reason}.", hint)
+    msg = f"{path} is not valid JSON at line {line}, column {column}: {reason}."
+    return InputError(msg, hint or "Repair the file, or write it anew.")
+
+
+class _Nothing:
+    """Takes what the parser finds, and keeps nothing of it."""
+
+    def send(self, event: object) -> None:
+        """Forget an event."""
+
+
+def _accepted(path: Path, known: int | None) -> int:
+    """Return how many bytes of a file the parser takes, in whole chunks.
+
+    Args:
+        path: the file, which is not valid JSON.
+        known: bytes that it takes for sure; what follows is given to it one by one.
+    """
+    parser = yajl2_c.basic_parse_coro(_Nothing())
+    taken = 0
+    with opened(path) as file:
+        while data := file.read(CHUNK if known is None or taken < known else 1):
+            try:
+                parser.send(data)
+            except PARSER_ERRORS:
+                break
+            taken += len(data)
+    return taken
+
+
+def _place(path: Path, offset: int) -> tuple[int, int, str]:
+    """Return line and column of a byte, both from 1, and what stands there."""
+    line = column = 1
+    with opened(path) as file:
+        while offset and (data := file.read(min(CHUNK, offset))):
+            offset -= len(data)
+            line += data.count(b"\n")
+            *ended, last = data.rsplit(b"\n", 1)
+            # Bytes that go on with a character are none of their own.
+            length = len(last.translate(None, bytes(range(0x80, 0xC0))))
+            column = length + (1 if ended else column)
+        there = file.read(9).decode("latin-1")
+    return line, column, there
 
 
 def broken_line(path: Path, number: int, error: Exception) -> InputError:
