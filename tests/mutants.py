@@ -265,6 +265,8 @@ def _many_variations(rng: random.Random, top: Object) -> None:
     for thing in _variations(top)[:1]:
         results = top.get("results")
         plain = Object([*thing.without("sycophancy_flag"), ("sycophancy_flag", 0)])
+        if len(repr(plain)) > 10_000:  # noqa: PLR2004
+            continue
         questions = [each for each in results if isinstance(each, Object)]
         question = rng.choice(questions)
         if isinstance(question.get("variations"), list):

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 PARSER_ERRORS = (ijson.JSONError, StopIteration, ValueError, ArithmeticError, RecursionError)
 
+LOCATABLE = 1 << 28
+"""Up to this byte the place of a fault is sought exactly, which takes six passes to it, not one."""
+
 COMPRESSED = ("\x1f\x8b", "PK\x03\x04", "BZh", "\xfd7zXZ", "(\xb5/\xfd")
 HINTS = (
     (COMPRESSED, "It is a compressed file: unpack it first."),
@@ -44,10 +47,13 @@ def questions(path: Path) -> Iterator[Any]:
         if is_lines(path):
             yield from _lines(path, file)
             return
+        count = 0
         try:
-            yield from yajl2_c.items(file, "results.item", buf_size=CHUNK)
+            for question in yajl2_c.items(file, "results.item", buf_size=CHUNK):
+                yield question
+                count += 1
         except PARSER_ERRORS as error:
-            raise broken(path, error) from error
+            raise broken(path, error, count) from error
 
 
 def _lines(path: Path, file: IO[bytes]) -> Iterator[Any]:
@@ -91,15 +97,24 @@ def _reason(error: Exception) -> str:
     return text.split("\\n")[0].strip().rstrip(".")
 
 
-def broken(path: Path, error: Exception) -> InputError:
-    """Return an InputError that says where the JSON breaks."""
+def broken(path: Path, error: Exception, after: int | None = None) -> InputError:
+    """Return an InputError that says where the JSON breaks.
+
+    Args:
+        path: the file.
+        error: what the parser says.
+        after: how many questions it gave before.
+    """
     reason = _reason(error)
-    offset = _accepted(path, _accepted(path, None))
+    offset, exact = _accepted(path)
     line, column, there = _place(path, offset)
     hint = next((hint for starts, hint in HINTS if there.startswith(starts)), "")
     if "trailing garbage" in reason:
         hint = "If it holds one question a line, name it *.jsonl."
-    msg = f"{path} is not valid JSON at line {line}, column {column}: {reason}."
+    place = f"{'at' if exact else 'soon after'} line {line}, column {column}"
+    if after:
+        place += f", after results[{after - 1}]"
+    msg = f"{path} is not valid JSON {place}: {reason}."
     return InputError(msg, hint or "Repair the file, or write it anew.")
 
 
@@ -110,23 +125,33 @@ class _Nothing:
         """Forget an event."""
 
 
-def _accepted(path: Path, known: int | None) -> int:
-    """Return how many bytes of a file the parser takes, in whole chunks.
+def _accepted(path: Path) -> tuple[int, bool]:
+    """Return how many bytes of a file that is not JSON the parser takes; say if to the byte.
 
-    Args:
-        path: the file, which is not valid JSON.
-        known: bytes that it takes for sure; what follows is given to it one by one.
+    Pieces get smaller around the fault. Single bytes from the start would take hours: the parser
+    looks at a text anew each time that more of it comes.
     """
+    size, known, failed = CHUNK, 0, True
+    while failed:
+        known, failed = _taken(path, known, size)
+        if size == 1 or known > LOCATABLE:
+            return known, size == 1 or not failed
+        size = max(1, size // 16)
+    return known, True
+
+
+def _taken(path: Path, known: int, size: int) -> tuple[int, bool]:
+    """Return how many bytes the parser takes, in pieces of `size` after `known`; and if it fails."""
     parser = yajl2_c.basic_parse_coro(_Nothing())
     taken = 0
     with opened(path) as file:
-        while data := file.read(CHUNK if known is None or taken < known else 1):
+        while data := file.read(min(CHUNK, known - taken) if taken < known else size):
             try:
                 parser.send(data)
             except PARSER_ERRORS:
-                break
+                return taken, True
             taken += len(data)
-    return taken
+    return taken, False
 
 
 def _place(path: Path, offset: int) -> tuple[int, int, str]:
