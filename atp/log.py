@@ -1,8 +1,13 @@
-"""Logs on stderr: JSON lines for machines, readable lines and a progress bar for a terminal."""
+"""Logs on stderr: JSON lines for machines, readable lines and a progress bar for a terminal.
+
+What is logged is in events.py. Prompts and answers never are, and no secret passes.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import re
 import sys
 import warnings
 from contextlib import contextmanager
@@ -14,12 +19,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def configure(run_id: str) -> None:
-    """Send structlog and the libraries' warnings to stderr, with `run_id` on every line."""
-    on_terminal = sys.stderr.isatty()
-    renderer: structlog.typing.Processor = (
+TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
+"""How the hub's tokens look."""
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the hub's tokens, which a library's message may hold."""
+    for name in TOKEN_VARIABLES:
+        if secret := os.environ.get(name):
+            text = text.replace(secret, "***")
+    return TOKEN.sub("***", text)
+
+
+def _renderer(*, on_terminal: bool) -> structlog.typing.Processor:
+    """Return what makes a line of an event."""
+    render: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
     )
+
+    def clean(
+        logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
+    ) -> str:
+        return without_secrets(str(render(logger, method, event)))
+
+    return clean
+
+
+def configure(run_id: str) -> None:
+    """Send structlog and the libraries' warnings to stderr, with `run_id` on every line."""
+    renderer = _renderer(on_terminal=sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ import tiny
 import torch
 from disk import files_limited_to
 from oracle import Oracle
+from runs import analyses, events, read, without_times, write
 from schema import ANALYSIS_FIELDS, FEATURE_FIELDS
 
 from atp import scoring
 from atp.cli import main
 from atp.errors import ExitCode
-
-TIMES = ("started", "finished")
+from atp.model.contrast import Contraster
 
 
 @pytest.fixture
@@ -36,42 +36,6 @@ def options(
         f"--out={tmp_path / 'out'}",
         "--device=cpu",
     ]
-
-
-def write(path: Path, questions: list[dict[str, Any]]) -> Path:
-    """Write an input file."""
-    content = {"metadata": {"model_name": "tiny"}, "results": questions}
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    return path
-
-
-def read(path: str | Path) -> dict[str, Any]:
-    """Read a result file."""
-    content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return content
-
-
-def analyses(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the analyses of a result, in order."""
-    for question in result["results"]:
-        for variation in question["variations"]:
-            if "atp_analysis" in variation:
-                yield variation["atp_analysis"]
-
-
-def without_times(path: str | Path) -> bytes:
-    """Return the bytes of a result file without the lines that hold times."""
-    lines = Path(path).read_bytes().splitlines()
-    kept = [line for line in lines if not any(f'"{name}":'.encode() in line for name in TIMES)]
-    assert len(kept) == len(lines) - len(TIMES)
-    return b"\n".join(kept)
-
-
-def events(stderr: str) -> list[dict[str, Any]]:
-    """Return the log lines: each is a JSON object with an event and the run's id."""
-    lines = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
-    assert len({line["run_id"] for line in lines}) == 1
-    return lines
 
 
 def run_aside(arguments: list[str]) -> subprocess.Popen[str]:
@@ -382,13 +346,44 @@ def test_a_fault_of_every_pair_ends_the_run(
 ) -> None:
     path = write(tmp_path / "many.json", tiny.questions(20))
 
-    def lost(*_: object) -> None:
+    proper, passes = scoring.prove, []
+
+    def lost(*arguments: Any) -> Any:
+        passes.append(arguments)
+        if len(passes) == 1:  # the first probe, when all is loaded
+            return proper(*arguments)
         msg = "device lost"
         raise RuntimeError(msg)
 
+    monkeypatch.setattr(scoring, "prove", lost)
     monkeypatch.setattr(scoring, "capture", lost)
     assert main(["run", str(path), *options]) == ExitCode.UNAVAILABLE
     assert "device lost" in events(capfd.readouterr().err)[-1]["message"]
+    (partial,) = (tmp_path / "out").glob("*.json")
+    assert read(partial)["metadata"]["atp"]["complete"] is False
+
+
+def test_a_text_that_the_tokenizer_fails_on_costs_no_other_pair_its_result(
+    input_file: Path,
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    proper = Contraster.__call__
+    secret = tiny.triples()[4][1]
+
+    def fails_on_one(self: Contraster, *texts: str) -> Any:
+        if texts == tiny.triples()[4]:
+            msg = f"cannot read {texts[1]}"
+            raise ValueError(msg)
+        return proper(self, *texts)
+
+    monkeypatch.setattr(Contraster, "__call__", fails_on_one)
+    assert main(["run", str(input_file), *options]) == ExitCode.PAIRS_FAILED
+    out, err = capfd.readouterr()
+    kinds = [analysis.get("error", "scored") for analysis in analyses(read(out.strip()))]
+    assert kinds == ["scored"] * 4 + ["ValueError"] + ["scored"] * 10
+    assert secret.strip() not in err
 
 
 def test_an_sae_for_another_model_is_refused(
