@@ -270,7 +270,7 @@ def _many_variations(rng: random.Random, top: Object) -> None:
         questions = [each for each in results if isinstance(each, Object)]
         question = rng.choice(questions)
         if isinstance(question.get("variations"), list):
-            question.get("variations").extend([plain] * rng.choice((100, 3000)))
+            question.get("variations").extend(Object(plain) for _ in range(rng.choice((100, 3000))))
 
 
 def _no_variations(rng: random.Random, top: Object) -> None:
