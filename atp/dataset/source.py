@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 from atp.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CHUNK = 1 << 16
@@ -33,11 +33,24 @@ def is_lines(path: Path) -> bool:
     return path.suffix.lower() in {".jsonl", ".ndjson"}
 
 
-class CheckedBytes:
-    """A file for ijson that hashes what it reads and refuses what ijson would alter."""
+def refuse(error: InputError) -> None:
+    """Raise an error: what is done about one where nobody asks for all."""
+    raise error
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        self.file, self.path = file, path
+
+class CheckedBytes:
+    """A file for ijson that hashes what it reads and finds what ijson would alter.
+
+    Args:
+        file: open, behind a byte order mark.
+        path: of the file, for messages.
+        fault: told of each half of a surrogate pair; refuses the file by default.
+    """
+
+    def __init__(
+        self, file: IO[bytes], path: Path, fault: Callable[[InputError], None] = refuse
+    ) -> None:
+        self.file, self.path, self.fault = file, path, fault
         self.digest = hashlib.sha256()
         self.undecided, self.offset = b"", file.tell()
 
@@ -58,7 +71,7 @@ class CheckedBytes:
             if len(match["half"]) == ESCAPE:
                 at = self.offset + match.start("half")
                 msg = f"{self.path} holds half of a surrogate pair at byte {at}."
-                raise InputError(msg, "That is no Unicode text; write \\ufffd instead of it.")
+                self.fault(InputError(msg, "That is no Unicode text; write \\ufffd instead of it."))
         self.offset += len(known)
         return data
 
