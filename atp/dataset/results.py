@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from atp.dataset.journal import Journal
 
+LAYOUT = 2.5
+"""By how much line breaks and blanks lengthen an analysis."""
+
 INT64 = range(-(2**63), 2**64)
 
 
@@ -81,8 +84,9 @@ def write_results(
         InputError: the input can no longer be read, or was changed.
     """
     check_unchanged(survey)
+    size = expected_bytes(survey, journal.size / len(paths))
     with ExitStack() as stack:
-        files = [stack.enter_context(atomic_write(path)) for path in paths]
+        files = [stack.enter_context(atomic_write(path, size)) for path in paths]
         envelope = list(survey.envelope)
         if "metadata" not in dict(envelope):
             envelope.insert(0, ("metadata", {}))
@@ -99,6 +103,16 @@ def write_results(
                 file.write(opening + to_json(content, layout))
         for file in files:
             file.write(b"\n}\n")
+
+
+def expected_bytes(survey: Survey, journalled: float) -> int:
+    """Return about how many bytes a result file has.
+
+    Args:
+        survey: the input.
+        journalled: bytes of its analyses in the journal, which holds them without layout.
+    """
+    return survey.size + round(journalled * (LAYOUT if survey.indented else 1))
 
 
 def _write_questions(survey: Survey, journal: Journal, files: Sequence[IO[bytes]]) -> None:
