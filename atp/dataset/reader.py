@@ -60,11 +60,26 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[Any]:
     for number, line in enumerate(split_lines(file), start=1):
         if not line.strip():
             continue
-        try:
-            (question,) = yajl2_c.items(line, "", buf_size=len(line))  # a second value on the line is an error, too
-            yield question
-        except PARSER_ERRORS as error:
-            raise broken_line(path, number, error) from error
+        yield parse_line(path, number, line)
+
+
+def parse_line(path: Path, number: int, line: bytes, map_type: type | None = None) -> Any:  # noqa: ANN401
+    """Return the value on a line of JSON Lines.
+
+    Args:
+        path: of the file, for messages.
+        number: of the line, from 1.
+        line: its bytes.
+        map_type: what to make objects of; dict by default.
+
+    Raises:
+        InputError: it is not one value; a second one on the line is an error, too.
+    """
+    try:
+        (question,) = yajl2_c.items(line, "", buf_size=len(line), map_type=map_type)
+    except PARSER_ERRORS as error:
+        raise broken_line(path, number, error) from error
+    return question
 
 
 def named_pairs_of(path: Path, question: Any, index: int) -> Iterator[Pair | BrokenPair]:  # noqa: ANN401

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 from atp.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CHUNK = 1 << 20
@@ -47,11 +47,24 @@ def is_lines(path: Path) -> bool:
     return path.suffix.lower() in {".jsonl", ".ndjson"}
 
 
-class CheckedBytes:
-    """A file for ijson that hashes what it reads and refuses what ijson cannot be given."""
+def refuse(error: InputError) -> None:
+    """Raise an error: what is done about one where nobody asks for all."""
+    raise error
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        self.file, self.path = file, path
+
+class CheckedBytes:
+    """A file for ijson that hashes what it reads and finds what ijson would alter.
+
+    Args:
+        file: open, behind a byte order mark.
+        path: of the file, for messages.
+        fault: told of each half of a surrogate pair; refuses the file by default.
+    """
+
+    def __init__(
+        self, file: IO[bytes], path: Path, fault: Callable[[InputError], None] = refuse
+    ) -> None:
+        self.file, self.path, self.fault = file, path, fault
         self.digest = hashlib.sha256()
         self.undecided, self.offset = b"", file.tell()
         self.numbers = LongNumbers(path, file.tell())
@@ -71,7 +84,7 @@ class CheckedBytes:
             if len(match["half"]) == ESCAPE:
                 at = self.offset + match.start("half")
                 msg = f"{self.path} holds half of a surrogate pair at byte {at}."
-                raise InputError(msg, "That is no Unicode text; write \\ufffd instead of it.")
+                self.fault(InputError(msg, "That is no Unicode text; write \\ufffd instead of it."))
         # Of a run of backslashes only its being odd or even counts: what is kept stays short.
         self.undecided = EVEN_RUN.sub(b"", tail.group()) if tail else b""
         self.offset += len(window) - len(self.undecided)
