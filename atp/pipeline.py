@@ -77,7 +77,7 @@ class Pipeline:
     def _score(self, advance: Callable[[int], None]) -> None:
         saver = self.saver
         budget = saver.journal.header["facts"]["settings"]["batch_tokens"]
-        pairs = reader.pairs(saver.survey.path, saver.settings.limit)
+        pairs = reader.pairs(saver.survey.path, saver.total)
         for window in ahead(self._windows(pairs)):
             self._stop_if_asked()  # also where no pair of a window needs a batch
             contrasted = [(key, found) for key, found in window if isinstance(found, Contrasted)]
@@ -154,5 +154,5 @@ class Pipeline:
             return
         done, total = self.saver.handled, self.saver.total
         msg = f"stopped by a signal after {done} of {total} pairs; all are saved."
-        again = " without --fresh" if self.saver.settings.fresh else ""
-        raise StoppedError(self.stop.exit_code, msg, f"Start the same command{again} to go on.")
+        hint = "Start the same command, without --fresh, to go on."
+        raise StoppedError(self.stop.exit_code, msg, hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ from atp.dataset.journal import SUFFIX, Journal
 from atp.dataset.pairs import PairKey
 from atp.dataset.survey import survey
 from atp.errors import ExitCode, InputError, SaveError, StoppedError, UnavailableError
-from atp.saving import Saver
-from atp.settings import Settings
+from atp.saving import Saver, catch_up
 
 SKIPPED = {"skipped": "No differing tokens found in first 20 positions"}
 FAILED = {"error": "OOM", "details": {"message": "no room"}}
@@ -28,7 +28,7 @@ FACTS: dict[str, Any] = {
     "model": {},
     "method": {},
     "settings": {"batch_tokens": 256},
-    "input": {},
+    "input": {"sha256": ""},
     "versions": {},
     "source_sha256": "",
 }
@@ -37,6 +37,8 @@ HEADER = {
     "facts": FACTS,
     "fingerprint": "f" * 64,
     "started": "2026-01-31T12:00:00+00:00",
+    "pairs": 3,
+    "settings": {},
 }
 STOPPED = StoppedError(ExitCode.TERMINATED, "stopped.", "go on.")
 
@@ -56,9 +58,8 @@ def saver(source: Path, tmp_path: Path) -> Iterator[Saver]:
     """The saver of a run with two SAEs and a save interval of 2."""
     out = tmp_path / "out"
     out.mkdir()
-    settings = Settings(source, out, save_interval=2)
     with Journal.create(out / f"run{SUFFIX}", HEADER) as journal:
-        yield Saver(settings, survey(source), journal, n_saes=2)
+        yield Saver(survey(source), journal, n_saes=2, save_interval=2)
 
 
 def told(path: Path) -> dict[str, Any]:
@@ -235,3 +236,58 @@ def test_progress_tells_rate_and_time_left_once_there_is_one(saver: Saver) -> No
     progress = saver.progress()
     assert progress["pairs_per_second"] == pytest.approx(0.5, rel=0.05)
     assert progress["seconds_left"] == pytest.approx(2, rel=0.05)
+
+
+# --- what a killed run has left behind
+
+
+@pytest.fixture
+def killed(source: Path, tmp_path: Path) -> Path:
+    """The folder of a run that was killed when one pair was journalled."""
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    facts = {**FACTS, "input": {"sha256": survey(source).sha256}}
+    with Journal.create(folder / f"run{SUFFIX}", {**HEADER, "facts": facts}) as journal:
+        journal.add(KEYS[0], [SKIPPED, SKIPPED])
+    return folder
+
+
+def results(folder: Path) -> list[int]:
+    """Return how many pairs each result file in a folder holds as skipped."""
+    return [told(path)["counts"]["skipped"] for path in sorted(folder.glob("*.json"))]
+
+
+def test_the_next_start_writes_the_result_files_of_a_killed_run(killed: Path, source: Path) -> None:
+    catch_up(killed, survey(source))
+
+    assert results(killed) == [1, 1]
+
+
+def test_result_files_that_are_behind_the_journal_catch_up(killed: Path, source: Path) -> None:
+    catch_up(killed, survey(source))
+    before = [path.stat().st_mtime_ns for path in killed.glob("*.json")]
+    catch_up(killed, survey(source))
+    assert [path.stat().st_mtime_ns for path in killed.glob("*.json")] == before
+    with Journal.reopen(killed / f"run{SUFFIX}") as journal:
+        journal.add(KEYS[1], [SKIPPED, SKIPPED])
+    catch_up(killed, survey(source))
+
+    assert results(killed) == [2, 2]
+
+
+@pytest.mark.parametrize("reason", ["another input", "ended", "damaged", "slow to write"])
+def test_no_other_result_files_are_written(killed: Path, source: Path, reason: str) -> None:
+    found = survey(source)
+    if reason == "another input":
+        source.write_text(source.read_text() + "\n")
+        found = survey(source)
+    elif reason == "ended":
+        with Journal.reopen(killed / f"run{SUFFIX}") as journal:
+            journal.end("now")
+    elif reason == "damaged":
+        (killed / f"run{SUFFIX}").write_bytes(b"{")
+    else:
+        found = replace(found, seconds=saving.CATCH_UP_SECONDS)
+    catch_up(killed, found)
+
+    assert results(killed) == []
