@@ -1,4 +1,4 @@
-"""A run that tests disturb: what it gives undisturbed, and what must hold however it was disturbed."""
+"""A run that tests disturb: what it gives undisturbed, and what must hold after it was not."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def pairs_in(lines: list[bytes]) -> set[tuple[int, int]]:
 
 
 def damage(before: list[bytes], folder: Path) -> list[str]:
-    """Say what is wrong with the files that a disturbed run leaves, `before` being saved earlier."""
+    """Say what is wrong with the files that a run left, `before` being the lines saved earlier."""
     wrong = []
     if saved(folder)[: len(before)] != before:
         wrong.append("the journal has lost or changed lines that were saved before")
