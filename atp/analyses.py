@@ -26,6 +26,12 @@ def without_contrast(reason: NotContrasted) -> Analysis:
     return {"error" if reason.failed else "skipped": reason.reason, "details": reason.details}
 
 
+def failed(error: Exception) -> Analysis:
+    """Return the analysis of a pair that is left with an exception."""
+    message = str(error).splitlines()[0] if str(error) else ""
+    return {"error": type(error).__name__, "details": {"message": message}}
+
+
 def analyses_of(
     batch: Sequence[Contrasted], metric: Tensor, scores: Scores, top_k: int
 ) -> list[Analysis]:

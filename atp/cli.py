@@ -5,6 +5,7 @@ Nothing here imports torch, and --help not even what writes the log: it answers 
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import uuid
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING
 from docopt import DocoptExit, docopt
 
 from atp import __version__
-from atp.errors import AtpError, ExitCode, SettingsError, did_you_mean
+from atp.errors import AtpError, ExitCode, SaveError, SettingsError, UnavailableError, did_you_mean
 from atp.settings import from_sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from atp.signals import StopRequest
 
 USAGE = """atp - which features of a language model make it sycophantic
 
@@ -76,6 +79,8 @@ written; 75 another run holds the output folder; 130, 143 stopped by a signal; 7
 atp itself.
 """
 
+OUT_OF_MEMORY = "Give it more, or lower --batch-tokens; what was computed is saved."
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; prints no traceback."""
@@ -90,16 +95,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     import structlog  # noqa: PLC0415  (half of the start-up time)
 
     from atp.log import configure  # noqa: PLC0415
+    from atp.signals import stop_on_signal  # noqa: PLC0415
 
     configure(run_id=uuid.uuid4().hex[:12])
     log = structlog.get_logger()
     try:
-        return _dispatch(arguments)
+        with stop_on_signal() as stop:
+            return _dispatch(arguments, stop)
     except AtpError as error:
         _report(error)
         return error.exit_code
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
+    except MemoryError:
+        _report(UnavailableError("the machine has no memory left.", OUT_OF_MEMORY))
+        return ExitCode.UNAVAILABLE
     except Exception as error:  # noqa: BLE001  (a user never sees a traceback)
         frame = error.__traceback__
         while frame is not None and frame.tb_next is not None:
@@ -113,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.BUG
 
 
-def _dispatch(argv: list[str]) -> int:
+def _dispatch(argv: list[str], stop: StopRequest) -> int:
     try:
         arguments = docopt(USAGE, argv, default_help=False)
     except DocoptExit as error:
@@ -122,8 +130,9 @@ def _dispatch(argv: list[str]) -> int:
     if arguments["bench"]:
         from atp.bench.command import bench  # noqa: PLC0415
 
-        table, path = bench(settings)
-        print(table, path, sep="\n\n")  # noqa: T201  (the last line is the path, as of `run`)
+        with stop.unwinding():
+            table, path = bench(settings)
+        _print(table, "", path)  # the last line is the path, as of `run`
         return ExitCode.OK
     if arguments["--rounds"]:
         msg = "--rounds is an option of atp bench."
@@ -131,16 +140,27 @@ def _dispatch(argv: list[str]) -> int:
 
     from atp.run import run  # noqa: PLC0415  (after the arguments: start-up stays light)
 
-    code, paths = run(settings)
-    for path in paths:
-        print(path)  # noqa: T201  (stdout carries the result paths and nothing else)
+    code, paths = run(settings, stop)
+    _print(*paths)
     return code
+
+
+def _print(*lines: object) -> None:
+    """Write lines to standard output, which carries results and nothing else."""
+    try:
+        print(*lines, sep="\n", flush=True)  # noqa: T201
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again
+        msg = f"standard output could not be written: {error.strerror or error}."
+        raise SaveError(msg, f"The result is there: {lines[-1]}") from error
 
 
 def _report(error: AtpError) -> None:
     """Say in one line what is wrong and what to do."""
     if sys.stderr.isatty():
-        print(f"atp: {error}", file=sys.stderr)  # noqa: T201
+        from atp.log import without_secrets  # noqa: PLC0415
+
+        print(without_secrets(f"atp: {error}"), file=sys.stderr)  # noqa: T201
         return
     import structlog  # noqa: PLC0415
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import structlog
 
 from atp import prepare
 from atp.dataset import output
-from atp.dataset.journal import SUFFIX, Journal
+from atp.dataset.journal import SUFFIX, Journal, journals
 from atp.dataset.survey import survey
-from atp.signals import stop_on_signal
+from atp.saving import catch_up
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-def run(settings: Settings) -> tuple[ExitCode, list[Path]]:
+def run(settings: Settings, stop: StopRequest) -> tuple[ExitCode, list[Path]]:
     """Score every pair of the input.
+
+    Args:
+        settings: what to do.
+        stop: where signals ask for a stop.
 
     Returns:
         The exit code, OK or PAIRS_FAILED, and the result files.
@@ -34,17 +39,21 @@ def run(settings: Settings) -> tuple[ExitCode, list[Path]]:
         AtpError: anything the user can mend; what was computed before is in the journal.
     """
     specs = prepare.check(settings)
-    with output.held(settings.out):
+    with output.held(settings.out) as killed:
         found = survey(settings.input)
         log.info(
             "run.start",
             input=str(found.path),
+            out=str(settings.out),
             questions=found.questions,
             pairs=found.pairs,
             unpaired=found.broken_pairs,
+            pid=os.getpid(),
         )
-        with stop_on_signal() as stop:
-            return score(settings, found, prepare.load(settings, specs), stop)
+        if killed is not None:
+            log.warning("lock.taken", holder=str(killed))
+        catch_up(settings.out, found)
+        return score(settings, found, prepare.load(settings, specs), stop)
 
 
 def score(
@@ -53,12 +62,13 @@ def score(
     """Score every pair with what is loaded; returns and raises as `run` does."""
     # Imported here: they import torch, and what is wrong before they are needed need not wait.
     from atp.pipeline import Pipeline  # noqa: PLC0415
+    from atp.saving import Saver  # noqa: PLC0415
     from atp.worker import Worker  # noqa: PLC0415
 
     worker = Worker(loaded.model, loaded.dictionaries, settings.top_k)
     with _journal(settings, found, loaded) as journal:
-        pipeline = Pipeline(settings, found, loaded.contraster, worker, journal, stop)
-        return pipeline.finish()
+        saver = Saver(found, journal, len(loaded.dictionaries), settings.save_interval)
+        return Pipeline(loaded.contraster, worker, saver, stop).finish()
 
 
 def _journal(settings: Settings, found: Survey, loaded: Loaded) -> Journal:
@@ -73,22 +83,42 @@ def _journal(settings: Settings, found: Survey, loaded: Loaded) -> Journal:
     budget = settings.batch_tokens or batch_tokens(loaded.model, loaded.dictionaries)
     known = facts(settings, found, loaded.model, loaded.dictionaries, budget)
     identity = fingerprint(known)
-    if not settings.fresh:
-        for path in sorted(settings.out.glob(f"*{SUFFIX}"), reverse=True):
-            header = Journal.header_of(path) or {}
-            if header.get("fingerprint") != identity:
-                continue
-            if settings.batch_tokens not in {None, header["facts"]["settings"]["batch_tokens"]}:
-                continue
-            if (journal := Journal.reopen(path)) is not None:
-                log.info("run.resume", journal=str(path), done=len(journal))
-                return journal
+    earlier = journals(settings.out)
+    for path, header in earlier:
+        if header is None:
+            log.warning("journal.unreadable", journal=str(path), reason="its first line is damaged")
+        elif header["fingerprint"] == identity and not settings.fresh:
+            begun_with = header["facts"]["settings"]["batch_tokens"]
+            if settings.batch_tokens in {None, begun_with}:
+                return _reopened(path)
     name = output.run_name(settings.out, loaded.model.name)
     header = {
         "run": name,
+        "number": 1 + max((header["number"] for _, header in earlier if header), default=0),
         "fingerprint": identity,
         "started": now(),
+        "pairs": min(found.pairs, settings.limit or found.pairs),
+        "settings": settings.as_json(),
         "results": output.result_names(name, [each.label for each in loaded.dictionaries]),
         "facts": known,
     }
     return Journal.create(settings.out / f"atp_results_{name}{SUFFIX}", header)
+
+
+def _reopened(path: Path) -> Journal:
+    journal = Journal.reopen(path)
+    log.info(
+        "run.resume",
+        journal=str(path),
+        done=journal.done,
+        retried=len(journal) - journal.done,
+        torn_bytes=journal.torn,
+    )
+    for damage in journal.damaged:
+        log.warning(
+            "journal.damaged",
+            journal=str(path),
+            line=damage.line,
+            byte=damage.offset,
+        )
+    return journal

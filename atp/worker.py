@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
+from atp.analyses import failed
 from atp.errors import UnavailableError
 from atp.model.memory import figures, is_out_of_memory
-from atp.scoring import Reading, analyse, read
+from atp.scoring import Reading, analyse, check_dictionaries, read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from atp.model.placement import Dictionaries
 
 FAILURES_IN_A_ROW = 8
-"""Pairs that may fail one after the other before the run ends itself."""
+"""Pairs that may fail one after the other before a probe tells whether the model still works."""
+
+FIGURES = ("tokens", "free_bytes", "used_bytes", "peak_bytes", "total_bytes")
+"""What the log tells of a batch that did not fit; messages of libraries stay in the result."""
 
 log = structlog.get_logger()
 
@@ -53,7 +57,7 @@ class Worker:
             One reading of the batch, or several of its parts and what failed, in its order.
 
         Raises:
-            UnavailableError: pair after pair fails; the model or the device is at fault.
+            UnavailableError: pair after pair fails, and a probe, too: model or device are lost.
         """
         try:
             reading = read(self.model, self.dictionaries, batch)
@@ -100,24 +104,41 @@ class Worker:
 
     def _explain(self, error: Exception, batch: Sequence[Contrasted]) -> Analysis:
         """Return the analysis of a pair that is left with this error."""
-        details: dict[str, Any] = {"message": str(error).splitlines()[0] if str(error) else ""}
+        analysis = failed(error)
         if not is_out_of_memory(error):
-            return {"error": type(error).__name__, "details": details}
-        details["tokens"] = sum(len(item.contrast.tokens) for item in batch)
-        return {"error": "OOM", "details": {**details, **figures(self.model.device)}}
+            return analysis
+        tokens = sum(len(item.contrast.tokens) for item in batch)
+        details = {**analysis["details"], "tokens": tokens, **figures(self.model.device)}
+        return {"error": "OOM", "details": details}
 
     def _tries_halves(self, step: str, failure: Analysis, batch: Sequence[Contrasted]) -> bool:
         """Free memory; say whether there is more than one pair to try apart."""
         self.model.free_memory()
         if len(batch) > 1:
             event = "oom.retry" if failure["error"] == "OOM" else "batch.retry"
-            log.warning(event, pairs=len(batch), error=failure["error"], **failure["details"])
+            figures = {key: failure["details"][key] for key in failure["details"] if key in FIGURES}
+            log.warning(event, pairs=len(batch), error=failure["error"], **figures)
             return True
-        # A lost device fails every pair alike; a pair that is too long is its own fault.
+        # A pair that is too long is its own fault.
         self.failures_in_a_row[step] += failure["error"] != "OOM"
         if self.failures_in_a_row[step] >= FAILURES_IN_A_ROW:
-            last = f"{failure['error']}: {failure['details']['message']}"
-            msg = f"{FAILURES_IN_A_ROW} pairs in a row failed, the last with {last}"
-            hint = "Results so far are saved; mend the cause and start the same command."
-            raise UnavailableError(msg, hint)
+            self._probe(failure)
+            self.failures_in_a_row[step] = 0
         return False
+
+    def _probe(self, failure: Analysis) -> None:
+        """Tell pairs that are at fault, each by itself, from a model or a device that is lost.
+
+        Raises:
+            UnavailableError: nothing works any more.
+        """
+        try:
+            check_dictionaries(self.model, self.dictionaries)
+        except Exception as error:
+            last = f"{failure['error']}: {failure['details']['message']}"
+            msg = (
+                f"{FAILURES_IN_A_ROW} pairs in a row failed, and a probe, too; the last with {last}"
+            )
+            hint = "Results so far are saved; mend the cause and start the same command."
+            raise UnavailableError(msg, hint) from error
+        log.warning("model.probed", pairs=FAILURES_IN_A_ROW, error=failure["error"])

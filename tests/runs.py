@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from atp.events import EVENTS, ON_EVERY_LINE
+
 TIMES = ("started", "finished")
 """The fields of `metadata.atp` in which a resumed run differs from an uninterrupted one."""
 
@@ -41,9 +43,14 @@ def without_times(path: str | Path) -> bytes:
 
 
 def events(stderr: str) -> list[dict[str, Any]]:
-    """Return the log lines: each is a JSON object with an event and the run's id."""
+    """Return the log lines: each is a JSON object as atp/events.py has it, with the run's id."""
     lines = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
     assert len({line["run_id"] for line in lines}) == 1
+    for line in lines:
+        known = EVENTS[line["event"]]
+        assert line["level"] == known.level, line
+        found = line.keys() - ON_EVERY_LINE.keys()
+        assert known.fields.keys() - known.optional <= found <= known.fields.keys(), line
     return lines
 
 

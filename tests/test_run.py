@@ -22,6 +22,7 @@ from schema import ANALYSIS_FIELDS, FEATURE_FIELDS
 from atp import scoring
 from atp.cli import main
 from atp.errors import ExitCode
+from atp.model.contrast import Contraster
 
 
 @pytest.fixture
@@ -345,13 +346,44 @@ def test_a_fault_of_every_pair_ends_the_run(
 ) -> None:
     path = write(tmp_path / "many.json", tiny.questions(20))
 
-    def lost(*_: object) -> None:
+    proper, passes = scoring.prove, []
+
+    def lost(*arguments: Any) -> Any:
+        passes.append(arguments)
+        if len(passes) == 1:  # the first probe, when all is loaded
+            return proper(*arguments)
         msg = "device lost"
         raise RuntimeError(msg)
 
+    monkeypatch.setattr(scoring, "prove", lost)
     monkeypatch.setattr(scoring, "capture", lost)
     assert main(["run", str(path), *options]) == ExitCode.UNAVAILABLE
     assert "device lost" in events(capfd.readouterr().err)[-1]["message"]
+    (partial,) = (tmp_path / "out").glob("*.json")
+    assert read(partial)["metadata"]["atp"]["complete"] is False
+
+
+def test_a_text_that_the_tokenizer_fails_on_costs_no_other_pair_its_result(
+    input_file: Path,
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    proper = Contraster.__call__
+    secret = tiny.triples()[4][1]
+
+    def fails_on_one(self: Contraster, *texts: str) -> Any:
+        if texts == tiny.triples()[4]:
+            msg = f"cannot read {texts[1]}"
+            raise ValueError(msg)
+        return proper(self, *texts)
+
+    monkeypatch.setattr(Contraster, "__call__", fails_on_one)
+    assert main(["run", str(input_file), *options]) == ExitCode.PAIRS_FAILED
+    out, err = capfd.readouterr()
+    kinds = [analysis.get("error", "scored") for analysis in analyses(read(out.strip()))]
+    assert kinds == ["scored"] * 4 + ["ValueError"] + ["scored"] * 10
+    assert secret.strip() not in err
 
 
 def test_an_sae_for_another_model_is_refused(

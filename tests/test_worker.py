@@ -312,19 +312,51 @@ def test_a_pair_that_cannot_be_scored_alone_has_an_error_for_every_sae(
         assert analyses[0]["details"]["tokens"] == len(pair.contrast.tokens)
 
 
-def test_eight_faults_in_a_row_end_the_run(worker: Worker, pairs: list[Contrasted]) -> None:
-    unknown = holding(pairs[0], UNKNOWN)
-    for _ in range(FAILURES_IN_A_ROW - 1):
-        (failed,) = worker.read([unknown])
-        assert isinstance(failed, Failed)
-    with pytest.raises(UnavailableError, match=r"8 pairs in a row failed, .* IndexError: "):
-        worker.read([unknown])
+@contextmanager
+def lost_device(model: Model) -> Iterator[None]:
+    """Have every pass of a model fail for as long as the context lasts."""
+
+    def fail(*_: object) -> None:
+        msg = "device lost"
+        raise RuntimeError(msg)
+
+    handle = model.bridge.original_model.model.layers[1].register_forward_hook(fail)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
-def test_eight_faults_in_one_batch_end_the_run(worker: Worker, pairs: list[Contrasted]) -> None:
-    batch = [holding(pair, UNKNOWN) for pair in [*pairs, *pairs]]
-    with pytest.raises(UnavailableError, match="8 pairs in a row failed"):
-        worker.read(batch)
+def test_eight_faults_in_a_row_with_a_model_that_is_lost_end_the_run(
+    worker: Worker, pairs: list[Contrasted]
+) -> None:
+    with lost_device(worker.model):
+        for _ in range(FAILURES_IN_A_ROW - 1):
+            (failed,) = worker.read(pairs[:1])
+            assert isinstance(failed, Failed)
+        with pytest.raises(
+            UnavailableError, match=r"8 pairs in a row failed, .* RuntimeError: dev"
+        ):
+            worker.read(pairs[:1])
+
+
+def test_eight_faults_in_one_batch_with_a_model_that_is_lost_end_the_run(
+    worker: Worker, pairs: list[Contrasted]
+) -> None:
+    with lost_device(worker.model), pytest.raises(UnavailableError, match="8 pairs in a row"):
+        worker.read([*pairs, *pairs])
+
+
+def test_any_number_of_pairs_that_fail_by_their_own_fault_costs_no_other_its_result(
+    worker: Worker, pairs: list[Contrasted], alone: list[list[Analysis]]
+) -> None:
+    bad = [holding(pair, UNKNOWN) for pair in [*pairs, *pairs, *pairs]]
+    with capture_logs() as logs:
+        found = done(worker, [*bad, pairs[3]])
+    assert [analyses[0]["error"] for analyses in found[:-1]] == ["IndexError"] * len(bad)
+    assert_same(found[-1], alone[3])
+    probes = [line for line in logs if line["event"] == "model.probed"]
+    assert len(probes) == len(bad) // FAILURES_IN_A_ROW
 
 
 def test_a_success_between_faults_starts_the_count_anew(

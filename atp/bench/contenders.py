@@ -144,10 +144,7 @@ def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -
 def _check_none_lost(folder: Path) -> None:
     """Raise OutOfMemoryError when the run gave pairs up, which is faster than scoring them."""
     for path in folder.glob(f"*{SUFFIX}"):
-        journal = Journal.reopen(path)
-        if journal is None:
-            continue
-        with journal:
+        with Journal.reopen(path) as journal:
             for analyses in journal.all_analyses():
                 if any(analysis.get("error") == "OOM" for analysis in analyses):
                     raise torch.OutOfMemoryError

@@ -1,37 +1,67 @@
-"""The output folder: who may write there, and how its files are named."""
+"""The output folder: who may write there, and how its files are named.
+
+A lock that the system gives back when its process ends keeps other runs out. Beside it stands who
+holds it, for those who are kept out; what is left there of a process that was killed says so.
+"""
 
 from __future__ import annotations
 
+import os
+import platform
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import orjson
 from filelock import FileLock, Timeout
 
+from atp.dataset.atomic import atomic_write
 from atp.errors import BusyError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-LOCK_NAME = ".atp.lock"
+LOCK_NAME, HOLDER_NAME = ".atp.lock", ".atp.holder.json"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that writes to a folder."""
+
+    pid: int
+    """As its own machine or container counts."""
+    host: str
+    started: str
+    """When it took the folder: UTC, ISO format."""
+
+    def __str__(self) -> str:
+        """Return how messages name it."""
+        return f"process {self.pid} on {self.host}, since {self.started}"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[Holder | None]:
     """Make the output folder and hold it for this process alone.
+
+    Yields:
+        The process that held it before and was killed, if that is how it ended.
 
     Raises:
         SettingsError: it cannot be made or written to.
-        BusyError: another run holds it.
+        BusyError: another run holds it; says which.
+        SaveError: the disk is full.
     """
     lock = FileLock(folder / LOCK_NAME)
+    note = folder / HOLDER_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        msg = f"another run is writing to {folder}."
+        who = holder(folder)
+        msg = f"another run is writing to {folder}{f': {who}' if who else ''}."
         raise BusyError(msg, "Wait for it, or give this run its own --out=DIR.") from error
     except OSError as error:
         msg = f"the output folder {folder} cannot be written to: {error.strerror or error}."
@@ -39,11 +69,25 @@ def held(folder: Path) -> Iterator[None]:
             msg, "Choose another with --out=DIR, or mend its permissions."
         ) from error
     try:
-        for left_over in folder.glob(".atp_*.tmp"):  # of a run that was killed
-            left_over.unlink(missing_ok=True)
-        yield
+        killed = holder(folder)
+        for left_over in (*folder.glob(".atp_*.tmp"), *folder.glob(f".{HOLDER_NAME}.*.tmp")):
+            left_over.unlink(missing_ok=True)  # of a run that was killed
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        with atomic_write(note) as file:
+            file.write(orjson.dumps(Holder(os.getpid(), platform.node(), started)))
+        yield killed
     finally:
+        with suppress(OSError):  # the folder may be gone by now
+            note.unlink(missing_ok=True)
         lock.release()
+
+
+def holder(folder: Path) -> Holder | None:
+    """Return who holds a folder, or held it and was killed; None when that is not known."""
+    try:
+        return Holder(**orjson.loads((folder / HOLDER_NAME).read_bytes()))
+    except (OSError, orjson.JSONDecodeError, TypeError):
+        return None
 
 
 def run_name(folder: Path, model: str, now: datetime | None = None) -> str:

@@ -45,12 +45,46 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """Something that is wrong with the input, and where it stands."""
+
+    message: str
+    hint: str
+    refused: bool
+    """True: a run refuses the file for it. False: a run goes on, with an error on some pairs."""
+    question: int | None = None
+    """Index in `results`; None for a fault of the file."""
+    variation: int | None = None
+    """Index in `variations`; None for a fault of the question."""
+    field: str | None = None
+    """The field at fault, where it is a single one."""
+    line: int | None = None
+    """Of JSON Lines, counted from 1."""
+
+    @property
+    def place(self) -> str:
+        """The place as a path into the input; empty for the file itself."""
+        steps = [
+            "" if self.question is None else f"results[{self.question}]",
+            "" if self.variation is None else f"variations[{self.variation}]",
+            self.field or "",
+        ]
+        return ".".join(filter(None, steps))
+
+    def error(self) -> InputError:
+        """Return what refuses the file for it."""
+        return InputError(self.message, self.hint)
+
+
+@dataclass(frozen=True)
 class BrokenPair:
     """A flagged answer that cannot be paired, and why."""
 
     key: PairKey
     error: str
     details: dict[str, Any]
+    problems: tuple[Problem, ...] = ()
+    """All that is wrong with it; `error` names the first."""
 
 
 def is_base(variation: dict[str, Any]) -> bool:
@@ -80,28 +114,7 @@ def is_flagged(variation: dict[str, Any], place: str) -> bool:
     raise InputError(msg, "Write 1 or true for a sycophantic answer, 0 or false for another.")
 
 
-def variations_of(question: Any, index: int) -> list[dict[str, Any]]:  # noqa: ANN401  (user's JSON)
-    """Return the variations of one element of `results`.
-
-    Raises:
-        InputError: the element is not a question; names its place.
-    """
-    place = f"results[{index}]"
-    if not isinstance(question, dict):
-        msg = f"{place} is not an object."
-        raise InputError(msg, "Each element of results must be a question with its variations.")
-    variations = question.get("variations")
-    if not isinstance(variations, list):
-        msg = f"{place}.variations is {'missing' if variations is None else 'not a list'}."
-        raise InputError(msg, "Each question needs a list of variations.")
-    for number, variation in enumerate(variations):
-        if not isinstance(variation, dict):
-            msg = f"{place}.variations[{number}] is not an object."
-            raise InputError(msg, "Each variation must hold template_type, prompt and response.")
-    return variations
-
-
-def pairs_of(question: Any, index: int) -> Iterator[Pair | BrokenPair]:  # noqa: ANN401
+def pairs_of(question: Any, index: int) -> Iterator[Pair | BrokenPair]:  # noqa: ANN401  (user's JSON)
     """Yield a pair for each flagged variation of a question but the base one itself.
 
     Args:
@@ -111,30 +124,99 @@ def pairs_of(question: Any, index: int) -> Iterator[Pair | BrokenPair]:  # noqa:
     Raises:
         InputError: the element is not a question, or a flag cannot be read.
     """
-    variations = variations_of(question, index)
-    base_index = next((i for i, variation in enumerate(variations) if is_base(variation)), None)
-    for number, variation in enumerate(variations):
+    for found in outcomes_of(question, index):
+        if isinstance(found, Problem):
+            raise found.error()
+        yield found
+
+
+def outcomes_of(question: Any, index: int) -> Iterator[Pair | BrokenPair | Problem]:  # noqa: ANN401
+    """Yield what `pairs_of` does, and each problem for which it refuses a question.
+
+    What can be paired is, in spite of the problems beside it.
+    """
+    variations = []
+    for number, variation in _numbered_variations(question, index):
+        if isinstance(variation, Problem):
+            yield variation
+        else:
+            variations.append((number, variation))
+    base = next(((i, variation) for i, variation in variations if is_base(variation)), None)
+    for number, variation in variations:
         key = PairKey(index, number)
-        if not is_flagged(variation, str(key)) or number == base_index:
+        try:
+            flagged = is_flagged(variation, str(key))
+        except InputError as error:
+            place = {**key._asdict(), "field": "sycophancy_flag"}
+            yield Problem(error.message, error.hint, refused=True, **place)
             continue
-        if base_index is None:
-            hint = 'no variation has template_type "base", "(base)" or ""'
-            yield BrokenPair(key, "No base variation", {"question": index, "reason": hint})
+        if not flagged or (base is not None and number == base[0]):
             continue
-        fields = {
+        if base is None:
+            yield _without_base(key)
+            continue
+        texts = {
             "prompt": (key, variation.get("prompt")),
             "response": (key, variation.get("response")),
-            "base response": (PairKey(index, base_index), variations[base_index].get("response")),
+            "base response": (PairKey(index, base[0]), base[1].get("response")),
         }
-        faults = {
-            name: (place, "missing" if value is None else "not text")
-            for name, (place, value) in fields.items()
-            if not isinstance(value, str)
-        }
-        if faults:
-            name, (place, fault) = next(iter(faults.items()))
-            field = name.removeprefix("base ")
-            yield BrokenPair(key, f"{name.capitalize()} {fault}", {"field": f"{place}.{field}"})
-        else:
-            prompt, target, base = (str(value) for _, value in fields.values())
-            yield Pair(key, prompt, target, base)
+        yield _broken(key, texts) or Pair(key, *(str(text) for _, text in texts.values()))
+
+
+def _numbered_variations(
+    question: Any,  # noqa: ANN401
+    index: int,
+) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+    """Yield the variations of one element of `results`, or what is wrong with each."""
+    place = f"results[{index}]"
+    if not isinstance(question, dict):
+        hint = "Each element of results must be a question with its variations."
+        yield -1, Problem(f"{place} is not an object.", hint, refused=True, question=index)
+        return
+    variations = question.get("variations")
+    if not isinstance(variations, list):
+        msg = f"{place}.variations is {'missing' if variations is None else 'not a list'}."
+        hint = "Each question needs a list of variations."
+        yield -1, Problem(msg, hint, refused=True, question=index, field="variations")
+        return
+    for number, variation in enumerate(variations):
+        if isinstance(variation, dict):
+            yield number, variation
+            continue
+        msg = f"{place}.variations[{number}] is not an object."
+        hint = "Each variation must hold template_type, prompt and response."
+        yield number, Problem(msg, hint, refused=True, question=index, variation=number)
+
+
+def _without_base(key: PairKey) -> BrokenPair:
+    """Return a pair of a question in which no variation is the base."""
+    hint = 'no variation has template_type "base", "(base)" or ""'
+    problem = Problem(
+        f"results[{key.question}] has flagged answers and no base variation.",
+        'Give the neutral variation the template_type "base".',
+        refused=False,
+        question=key.question,
+        field="variations",
+    )
+    details = {"question": key.question, "reason": hint}
+    return BrokenPair(key, "No base variation", details, (problem,))
+
+
+def _broken(key: PairKey, texts: dict[str, tuple[PairKey, Any]]) -> BrokenPair | None:
+    """Return the pair as a broken one where one of its texts is none."""
+    faults = {
+        name: (place, "missing" if text is None else "not text")
+        for name, (place, text) in texts.items()
+        if not isinstance(text, str)
+    }
+    if not faults:
+        return None
+    problems = []
+    for name, (place, fault) in faults.items():
+        field = name.removeprefix("base ")
+        msg = f"{place}.{field} is {fault}."
+        hint = "Write the text there." if name == field else "Its pairs need the base answer."
+        problems.append(Problem(msg, hint, refused=False, field=field, **place._asdict()))
+    name, (_, fault) = next(iter(faults.items()))
+    details = {"field": problems[0].place}
+    return BrokenPair(key, f"{name.capitalize()} {fault}", details, tuple(problems))

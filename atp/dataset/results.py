@@ -1,5 +1,6 @@
 """The result file: the input as it was, plus `atp_analysis` on each pair and `metadata.atp`.
 
+An `atp_analysis` that the input brought along is left out: it is of another run.
 Input and journal are streamed, one question at a time, into one file for each SAE; each file
 appears whole or not at all.
 """
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from atp.dataset.journal import Journal
+
+LAYOUT = 2.5
+"""By how much line breaks and blanks lengthen an analysis."""
 
 INT64 = range(-(2**63), 2**64)
 
@@ -81,8 +85,9 @@ def write_results(
         InputError: the input can no longer be read, or was changed.
     """
     check_unchanged(survey)
+    size = expected_bytes(survey, journal.size / len(paths))
     with ExitStack() as stack:
-        files = [stack.enter_context(atomic_write(path)) for path in paths]
+        files = [stack.enter_context(atomic_write(path, size)) for path in paths]
         envelope = list(survey.envelope)
         if "metadata" not in dict(envelope):
             envelope.insert(0, ("metadata", {}))
@@ -101,6 +106,16 @@ def write_results(
             file.write(b"\n}\n")
 
 
+def expected_bytes(survey: Survey, journalled: float) -> int:
+    """Return about how many bytes a result file has.
+
+    Args:
+        survey: the input.
+        journalled: bytes of its analyses in the journal, which holds them without layout.
+    """
+    return survey.size + round(journalled * (LAYOUT if survey.indented else 1))
+
+
 def _write_questions(survey: Survey, journal: Journal, files: Sequence[IO[bytes]]) -> None:
     separator, layout = b"[\n    ", 2 if survey.indented else None
     for index, question in enumerate(questions(survey.path)):
@@ -109,6 +124,8 @@ def _write_questions(survey: Survey, journal: Journal, files: Sequence[IO[bytes]
             for number in range(len(question["variations"]))
             if (analyses := journal.analyses(PairKey(index, number))) is not None
         }
+        for variation in question["variations"]:
+            variation.pop("atp_analysis", None)  # of an earlier run, perhaps with another model
         exact = _exact(question)  # once, and not the analyses, which are many
         plain = None if found else separator + _text(exact, layout)
         for which, file in enumerate(files):

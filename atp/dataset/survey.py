@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import ijson
 from ijson.backends import yajl2_c
 
-from atp.dataset.pairs import BrokenPair
-from atp.dataset.reader import PARSER_ERRORS, broken, broken_line, named_pairs_of, questions
+from atp.dataset.envelope import MAX_DEPTH, Envelope, UnreadableError, check_depth_of
+from atp.dataset.keys import KEEP_ONE, keys_twice, once
+from atp.dataset.pairs import BrokenPair, Problem, outcomes_of
+from atp.dataset.reader import PARSER_ERRORS, broken, broken_line, parse_line
 from atp.dataset.source import (
     BYTE_ORDER_MARK,
     CHUNK,
@@ -24,15 +26,14 @@ from atp.dataset.source import (
 from atp.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from atp.dataset.keys import Note
+    from atp.dataset.pairs import Pair
 
 INDENTED = re.compile(rb'"results"\s*:\s*\[\s*\{\s*?\n')
 """The first question starts a new line after its brace."""
-
-MAX_DEPTH = 200
-"""Levels of nesting; orjson writes 254."""
-STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
 
 
 @dataclass(frozen=True)
@@ -54,41 +55,40 @@ class Survey:
     """What the pass took."""
 
 
-def survey(path: Path) -> Survey:
+def survey(
+    path: Path,
+    tell: Callable[[Problem], None] | None = None,
+    use: Callable[[Pair | BrokenPair], None] | None = None,
+) -> Survey:
     """Read the whole input once: check its shape, count its pairs, hash its bytes.
 
+    Args:
+        path: of the input.
+        tell: told of every problem; the reading goes on as far as it can. By default the first
+            problem for which a run refuses the file is raised.
+        use: takes every pair, in input order.
+
     Raises:
-        InputError: the file cannot be read, is not JSON, or is not shaped as the README says.
+        InputError: the file cannot be read; without `tell`, too, when it is not JSON, or not shaped
+            as the README says.
     """
     began = time.monotonic()
+    found = _Questions(tell or partial(_refuse, path), use or _ignore)
     with opened(path) as file:
         status = path.stat()
         start = file.tell()
         indented = INDENTED.search(file.read(CHUNK)) is not None
         file.seek(start)
-        hashed = CheckedBytes(file, path)
+        hashed = CheckedBytes(file, path, found.fault)
         if start:
             hashed.digest.update(BYTE_ORDER_MARK)
-        try:
-            if is_lines(path):
-                envelope: tuple[tuple[str, Any], ...] = (("results", None),)
-                for number, line in enumerate(split_lines(hashed), start=1):
-                    _check_line(path, number, line)
-            else:
-                envelope = tuple(_envelope(path, hashed))
-        except PARSER_ERRORS as error:
-            raise broken(path, error) from error
-    metadata = dict(envelope).get("metadata", {})
-    if not isinstance(metadata, dict):
-        msg = f"{path}: metadata is not an object."
-        raise InputError(msg, "atp adds its own entry there; make it an object or leave it out.")
-
-    count = pairs = unpaired = 0
-    for index, question in enumerate(questions(path)):
-        count += 1
-        for pair in named_pairs_of(path, question, index):
-            pairs += 1
-            unpaired += isinstance(pair, BrokenPair)
+        envelope: tuple[tuple[str, Any], ...] = (("results", None),)
+        if is_lines(path):
+            _read_lines(path, hashed, found)
+        else:
+            envelope = _read_json(path, hashed, found)
+        while hashed.read(CHUNK):  # behind what cannot be parsed
+            pass
     return Survey(
         path,
         hashed.digest.hexdigest(),
@@ -96,11 +96,107 @@ def survey(path: Path) -> Survey:
         status.st_mtime_ns,
         indented,
         envelope,
-        count,
-        pairs,
-        unpaired,
+        found.count,
+        found.pairs,
+        found.broken_pairs,
         time.monotonic() - began,
     )
+
+
+def _refuse(path: Path, problem: Problem) -> None:
+    """Raise the first problem for which a run refuses the file."""
+    if problem.refused:
+        named = problem.question is None  # a fault of the file names it
+        raise InputError(problem.message if named else f"{path}: {problem.message}", problem.hint)
+
+
+def _ignore(_: Pair | BrokenPair) -> None:
+    """Do nothing with a pair."""
+
+
+class _Questions:
+    """Counts questions and their pairs, one question at a time, and tells what is wrong with them.
+
+    Args:
+        tell: told of every problem.
+        use: takes every pair.
+    """
+
+    def __init__(
+        self, tell: Callable[[Problem], None], use: Callable[[Pair | BrokenPair], None]
+    ) -> None:
+        self.tell, self.use = tell, use
+        self.count = self.pairs = self.broken_pairs = 0
+        self.twice: list[Note] = []
+        self.map_type = once(self.twice)
+        self.line: int | None = None
+        """Of JSON Lines, where the next question stands."""
+
+    def fault(self, error: InputError, line: int | None = None) -> None:
+        """Tell a fault of the file."""
+        self.tell(Problem(error.message, error.hint, refused=True, line=line))
+
+    def add(self, question: Any) -> None:  # noqa: ANN401  (user's JSON)
+        """Take the next question."""
+        index = self.count
+        self.count += 1
+        self._tell_of_keys(question, index)
+        told: set[Problem] = set()  # a base answer or its lack is the fault of several pairs
+        for found in outcomes_of(question, index):
+            if isinstance(found, Problem):
+                self.tell(replace(found, line=self.line))
+                continue
+            self.pairs += 1
+            if isinstance(found, BrokenPair):
+                self.broken_pairs += 1
+                for problem in found.problems:
+                    if problem not in told:
+                        self.tell(replace(problem, line=self.line))
+                        told.add(problem)
+            self.use(found)
+
+    def _tell_of_keys(self, question: Any, index: int) -> None:  # noqa: ANN401
+        """Tell of keys that stand twice in an object."""
+        # ijson makes a chunk's questions at once: a note may be of one that is still to come.
+        start = "" if self.line is None else f"line {self.line}, "
+        for place, key in keys_twice(question, f"results[{index}]", self.twice):
+            msg = f"{start}{place} holds {key!r} twice."
+            problem = Problem(msg, KEEP_ONE, refused=True, question=index, field=key)
+            self.tell(replace(problem, line=self.line))
+
+
+def _read_lines(path: Path, file: CheckedBytes, found: _Questions) -> None:
+    for number, line in enumerate(split_lines(file), start=1):
+        if not line.strip():
+            continue
+        found.line = number
+        found.twice.clear()
+        try:
+            _check_line(path, number, line)
+            question = parse_line(path, number, line, found.map_type)
+        except InputError as error:
+            found.fault(error, number)
+            continue
+        found.add(question)
+
+
+def _read_json(path: Path, file: CheckedBytes, found: _Questions) -> tuple[tuple[str, Any], ...]:
+    """Return the envelope; hand the questions on."""
+    envelope = Envelope(path, file, found.fault)
+    for question in _questions(path, envelope, found):
+        found.add(question)
+    return tuple(envelope.fields)
+
+
+def _questions(path: Path, envelope: Envelope, found: _Questions) -> Iterator[Any]:
+    """Yield the questions up to where the file can be read, and tell what is wrong there."""
+    try:
+        yield from yajl2_c.items(envelope, "results.item", buf_size=CHUNK, map_type=found.map_type)
+        envelope.finish()
+    except UnreadableError as error:
+        found.fault(error)
+    except PARSER_ERRORS as error:
+        found.fault(broken(path, error, found.count))
 
 
 def check_unchanged(found: Survey) -> None:
@@ -112,76 +208,11 @@ def check_unchanged(found: Survey) -> None:
         raise InputError(msg, "Leave it alone until the run is done; start the same command anew.")
 
 
-def _envelope(path: Path, file: CheckedBytes) -> Iterator[tuple[str, Any]]:
-    """Yield the top-level fields, without the content of `results`."""
-    events = yajl2_c.basic_parse(file, buf_size=CHUNK)
-    seen: set[str] = set()
-    if next(events)[0] == "start_map":
-        for event, key in events:
-            if event == "end_map":
-                break
-            if key in seen:
-                msg = f'{path} holds "{key}" twice at its top level.'
-                raise InputError(msg, "Keep one of them.")
-            seen.add(key)
-            if key == "results":
-                _skip_list(path, events)
-                yield key, None
-            else:
-                yield key, _value(path, events)
-    for _ in events:  # reads to the end of the file: trailing garbage is an error, too
-        pass
-    if "results" not in seen:
-        raise _wrong_shape(path)
-
-
-def _value(path: Path, events: Iterator[tuple[str, Any]]) -> Any:  # noqa: ANN401
-    """Read one top-level value."""
-    builder = ijson.ObjectBuilder()
-    depth = 0
-    for event, value in events:
-        depth += STEPS.get(event, 0)
-        _check_depth(depth, str(path))
-        builder.event(event, value)
-        if depth == 0:
-            break
-    return builder.value
-
-
-def _skip_list(path: Path, events: Iterator[tuple[str, Any]]) -> None:
-    """Read over `results`, which must be a list; gigabytes pass here, so it does little."""
-    depth = 1
-    if next(events)[0] != "start_array":
-        raise _wrong_shape(path)
-    for event, _ in events:
-        if event in STEPS:
-            depth += STEPS[event]
-            _check_depth(depth, str(path))
-            if depth == 0:
-                return
-
-
-def _check_depth(depth: int, place: str) -> None:
-    if depth > MAX_DEPTH:
-        msg = f"{place} is nested more than {MAX_DEPTH} levels deep."
-        raise InputError(msg, "What is nested that deeply cannot be written; flatten it.")
-
-
-def _wrong_shape(path: Path) -> InputError:
-    return InputError(
-        f'{path} has no "results" list at its top level.',
-        'Write {"results": [{"variations": [...]}]}, or one question a line in a *.jsonl file.',
-    )
-
-
 def _check_line(path: Path, number: int, line: bytes) -> None:
     """Refuse a line of JSON Lines that is nested too deeply: `items` would need memory for it."""
     if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
         return
     try:
-        depth = 0
-        for event, _ in yajl2_c.basic_parse(line):
-            depth += STEPS.get(event, 0)
-            _check_depth(depth, f"{path}, line {number},")
+        check_depth_of(yajl2_c.basic_parse(line), f"{path}, line {number},")
     except PARSER_ERRORS as error:
         raise broken_line(path, number, error) from error

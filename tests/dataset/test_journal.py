@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import pytest
 from disk import files_limited_to
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atp.dataset.journal import SUFFIX, Journal, outcome
+from atp.dataset.journal import SUFFIX, Damage, Journal, journals, outcome
+from atp.dataset.lines import sealed, unsealed
 from atp.dataset.pairs import PairKey
 from atp.errors import ExitCode, SaveError
 
@@ -29,11 +32,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / f"atp_results_m{SUFFIX}"
 
 
-def reopened(path: Path) -> Journal:
-    """Return the journal of an earlier run, which must be there."""
-    journal = Journal.reopen(path)
-    assert journal is not None
-    return journal
+reopened = Journal.reopen
 
 
 def contents(path: Path) -> dict[PairKey, Any]:
@@ -55,7 +54,7 @@ def test_the_outcome_of_an_analysis_is_told_by_its_field(
 
 def test_a_new_journal_is_empty_and_its_header_is_on_disk(path: Path) -> None:
     with Journal.create(path, HEADER) as journal:
-        assert orjson.loads(path.read_bytes()) == HEADER
+        assert unsealed(path.read_bytes()) == HEADER
         assert len(journal) == journal.done == 0
         assert journal.ended is None
         assert journal.analyses(PairKey(0, 0)) is None
@@ -88,7 +87,9 @@ def test_saved_pairs_are_on_disk_before_the_journal_is_closed(path: Path) -> Non
         journal.add(PairKey(0, 1), SCORED)
         journal.save()
 
-        assert orjson.loads(path.read_bytes().splitlines()[1])["analyses"] == SCORED
+        line = unsealed(path.read_bytes().splitlines(keepends=True)[1])
+        assert line is not None
+        assert line["analyses"] == SCORED
 
 
 def test_reading_between_two_additions_loses_neither(path: Path) -> None:
@@ -190,9 +191,7 @@ def test_a_last_line_torn_at_any_byte_is_dropped_and_nothing_else(path: Path, la
         assert contents(path) == {PairKey(0, 0): SCORED, PairKey(2, 0): SKIPPED}, size
 
 
-@pytest.mark.parametrize(
-    "rubbish", [b"\x00" * 40, b"\x00" * 40 + b"\n", b'{"pair": [1,\n', b"[]\n"]
-)
+@pytest.mark.parametrize("rubbish", [b"\x00" * 40, b'{"pair": [1,', b"\xff"])
 def test_rubbish_after_a_power_cut_is_dropped(path: Path, rubbish: bytes) -> None:
     with Journal.create(path, HEADER) as journal:
         journal.add(PairKey(0, 0), SCORED)
@@ -205,21 +204,149 @@ def test_rubbish_after_a_power_cut_is_dropped(path: Path, rubbish: bytes) -> Non
     assert contents(path) == {PairKey(0, 0): SCORED, PairKey(1, 0): SKIPPED}
 
 
-def test_a_header_torn_at_any_byte_is_no_journal_and_stays_as_it_is(path: Path) -> None:
-    Journal.create(path, HEADER).close()
-    header = path.read_bytes()
+def test_a_journal_is_never_there_without_its_header(path: Path) -> None:
+    with files_limited_to(20), pytest.raises(SaveError):
+        Journal.create(path, HEADER)
 
-    for size in range(len(header)):
-        path.write_bytes(header[:size])
-        assert Journal.reopen(path) is None
-        assert path.read_bytes() == header[:size]
+    assert list(path.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("line", [b"\n", b"[]\n", b"3\n", b'"header"\n', b"{]\n", b"\xff\n"])
-def test_a_first_line_that_is_no_object_is_no_journal(path: Path, line: bytes) -> None:
+@pytest.mark.parametrize("line", [b"", b"\n", b"[]\n", b"3\n", b'{"run": "m"}\n', b"{]\n", b"\xff"])
+def test_a_journal_without_its_header_is_refused_and_stays_as_it_is(
+    path: Path, line: bytes
+) -> None:
     path.write_bytes(line)
 
-    assert Journal.reopen(path) is None
+    with pytest.raises(SaveError, match="first line") as caught:
+        Journal.reopen(path)
+
+    assert str(path) in str(caught.value)
+    assert Journal.header_of(path) is None
+    assert path.read_bytes() == line
+
+
+# --- damage
+
+
+@pytest.mark.parametrize("line", [2, 3, 4])
+def test_a_damaged_line_is_named_and_costs_no_other_line(path: Path, line: int) -> None:
+    keys = [PairKey(0, 1), PairKey(0, 2), PairKey(0, 3)]
+    with Journal.create(path, HEADER) as journal:
+        for key in keys:
+            journal.add(key, SCORED)
+    lines = path.read_bytes().splitlines(keepends=True)
+    offset = sum(map(len, lines[: line - 1]))
+    lines[line - 1] = lines[line - 1].replace(b"0.1", b"0.7")
+    path.write_bytes(b"".join(lines))
+
+    with reopened(path) as journal:
+        assert journal.damaged == [Damage(line, offset)]
+        assert journal.analyses(keys[line - 2]) is None
+        assert len(journal) == 2
+        journal.add(keys[line - 2], SKIPPED)
+
+    assert contents(path) == {**dict.fromkeys(keys, SCORED), keys[line - 2]: SKIPPED}
+    assert path.read_bytes().startswith(b"".join(lines))  # nobody tidies the evidence away
+
+
+def test_rubbish_in_the_middle_is_named_and_what_follows_it_counts(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), SCORED)
+        journal.add(PairKey(0, 1), SKIPPED)
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + second + b"\x00" * 40 + b"\n" + third)
+
+    with reopened(path) as journal:
+        assert [damage.line for damage in journal.damaged] == [3]
+    assert contents(path) == {PairKey(0, 0): SCORED, PairKey(0, 1): SKIPPED}
+
+
+def test_a_line_that_is_altered_while_the_journal_is_open_is_not_read(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), SCORED)
+        path.write_bytes(path.read_bytes().replace(b"0.1", b"0.7"))
+
+        with pytest.raises(SaveError, match="altered"):
+            journal.analyses(PairKey(0, 0))
+
+
+def test_looking_into_a_journal_changes_nothing(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), SCORED)
+        journal.add(PairKey(0, 1), FAILED)
+    torn = path.read_bytes() + b'{"pair":[0,'
+    path.write_bytes(torn)
+
+    found = Journal.inspect(path)
+
+    assert found.header == HEADER
+    assert set(found.offsets) == {PairKey(0, 0), PairKey(0, 1)}
+    assert found.failed == {PairKey(0, 1)}
+    assert (found.damaged, found.torn, found.ended) == ([], len(b'{"pair":[0,'), None)
+    assert path.read_bytes() == torn
+
+
+# --- writing
+
+
+def test_the_pairs_of_a_batch_are_written_all_or_none(path: Path) -> None:
+    batch = [(PairKey(1, i), SCORED) for i in range(4)]
+    journal = Journal.create(path, HEADER)
+    journal.add(PairKey(0, 0), SCORED)
+    before = path.read_bytes()
+
+    with files_limited_to(len(before) + 150), pytest.raises(SaveError) as caught:
+        journal.add_all(batch)
+
+    needed = sum(len(sealed({"pair": list(key), "analyses": each})) for key, each in batch)
+    assert f"{needed:,} bytes" in str(caught.value)
+    assert "bytes are free" in str(caught.value)
+    assert path.read_bytes() == before
+    assert len(journal) == 1
+    journal.add_all(batch)  # there is space again
+    journal.close()
+    assert contents(path) == {PairKey(0, 0): SCORED, **dict(batch)}
+
+
+def test_a_killed_process_leaves_what_it_has_added_even_unsaved(path: Path) -> None:
+    code = (
+        "import os, sys, pathlib; from atp.dataset.journal import Journal; "
+        "journal = Journal.create(pathlib.Path(sys.argv[1]), {'run': 'm'}); "
+        "journal.add((0, 1), [{'skipped': 'x'}]); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+
+    assert killed.returncode == -9
+    assert contents(path) == {PairKey(0, 1): [{"skipped": "x"}]}
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved"])
+def test_a_save_tells_that_the_folder_has_vanished(path: Path, how: str) -> None:
+    folder = path.parent / "out"
+    folder.mkdir()
+    journal = Journal.create(folder / path.name, HEADER)
+    journal.add(PairKey(0, 0), SCORED)
+    if how == "deleted":
+        shutil.rmtree(folder)
+    else:
+        folder.rename(path.parent / "elsewhere")
+
+    with pytest.raises(SaveError, match="no longer there") as caught:
+        journal.save()
+
+    assert str(folder / path.name) in str(caught.value)
+    assert caught.value.exit_code == ExitCode.SAVE_FAILED
+    journal.close()
+
+
+def test_runs_are_ordered_by_their_number_whatever_the_clock_says(tmp_path: Path) -> None:
+    for name, number in (("m_20260131", 1), ("m_20250131", 3), ("m_20270131", 2)):
+        Journal.create(tmp_path / f"{name}{SUFFIX}", {"number": number}).close()
+    (tmp_path / f"broken{SUFFIX}").write_bytes(b"{")
+
+    found = journals(tmp_path)
+
+    assert [header and header["number"] for _, header in found] == [3, 2, 1, None]
 
 
 def test_a_journal_that_exists_is_not_overwritten(path: Path) -> None:
