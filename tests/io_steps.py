@@ -7,6 +7,7 @@ Python for it. What stands here is installed in a forked child and never taken b
 from __future__ import annotations
 
 import builtins
+import inspect
 import io
 import os
 import shutil
@@ -95,7 +96,7 @@ def numbers(reached: list[str]) -> list[int]:
 
 
 Fault = Callable[[bool, Act, Act | None], Any]
-"""What happens at a step: (whether it is the first that fails, do it, do half of it) -> its value."""
+"""What happens at a step: (is it the first that fails, do it, do half of it) -> its value."""
 
 
 def as_it_is(_first: bool, whole: Act, _half: Act | None) -> Any:
@@ -140,7 +141,7 @@ def failing(number: int, *, once: bool = False, midway: bool = False) -> Fault:
 
 
 def _path_of(number: int) -> str:
-    return os.readlink(f"/proc/self/fd/{number}")
+    return str(Path(f"/proc/self/fd/{number}").readlink())
 
 
 def _opener(steps: Steps, proper: Callable[..., Any]) -> Callable[..., Any]:
@@ -163,31 +164,27 @@ def _opener(steps: Steps, proper: Callable[..., Any]) -> Callable[..., Any]:
             proper_truncate = super().truncate
             return steps.step("truncation", _path_of(self.fileno()), lambda: proper_truncate(size))
 
-    def opened(
-        file: Any,
-        mode: str = "r",
-        buffering: int = -1,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-        closefd: bool = True,
-        opener: Any = None,
-    ) -> Any:
+    signature = inspect.signature(proper)
+
+    def opened(*arguments: Any, **named: Any) -> Any:
+        asked = signature.bind(*arguments, **named)
+        asked.apply_defaults()
+        file, mode = asked.arguments["file"], asked.arguments["mode"]
         changes = set(mode) & set("wxa+")
         if isinstance(file, int) or not changes or not steps.watches(file):
-            return proper(file, mode, buffering, encoding, errors, newline, closefd, opener)
-        plain = "".join(letter for letter in mode if letter in "rwxa+")
+            return proper(*arguments, **named)
 
         def make() -> Counted:
-            return Counted(file, plain, closefd, opener)
+            return Counted(file, mode.replace("b", ""), opener=asked.arguments["opener"])
 
         is_new = not Path(file).is_file()
         raw = steps.step("creation", file, make) if is_new else make()
-        if buffering == 0:
+        if asked.arguments["buffering"] == 0:
             return raw
         buffer = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
         if "b" in mode:
             return buffer
-        return io.TextIOWrapper(buffer, encoding, errors, newline)
+        text = ("encoding", "errors", "newline")
+        return io.TextIOWrapper(buffer, **{name: asked.arguments[name] for name in text})
 
     return opened

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import forked
 from forked import Ended, nothing
@@ -51,7 +52,7 @@ class Job:
             proper = scoring.capture
             told = os.open(folder / "computed", os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
 
-            def counting(model: object, batch: object, names: object) -> object:
+            def counting(model: Any, batch: Any, names: Any) -> Any:
                 os.write(told, f"{len(batch)}\n".encode())
                 return proper(model, batch, names)
 
@@ -151,3 +152,8 @@ def undisturbed(arguments: list[str], pairs: int, folder: Path) -> Job:
         largest_batch=max(batches(folder)),
         steps=tuple(steps.reached),
     )
+
+
+def listed(wrong: Mapping[Any, list[str]]) -> str:
+    """Return what is wrong, and where, one fault a line."""
+    return "\n".join(f"{where}: {what}" for where, faults in wrong.items() for what in faults)

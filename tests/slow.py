@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -40,7 +40,7 @@ class Slow:
         """Be what this process runs its batches with; called in a child."""
         proper, passes = scoring.capture, 0
 
-        def slow(model: object, batch: object, names: object) -> object:
+        def slow(model: Any, batch: Any, names: Any) -> Any:
             nonlocal passes
             passes += 1
             if passes == self.batch:

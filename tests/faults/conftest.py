@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny
+from jobs import OUT, Job, undisturbed
 from runs import write
 
 FIGURES = pytest.StashKey[list[tuple[str, str, str]]]()
@@ -44,10 +45,8 @@ def job_of(
     model_folder: Callable[[str], Path],
     sae_folder: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[..., "Job"]:
+) -> Callable[..., Job]:
     """A function from a number of questions and options to the job of a tiny GPT-2 over them."""
-    from jobs import OUT, Job, undisturbed  # noqa: PLC0415  (imports torch)
-
     made: dict[tuple[object, ...], Job] = {}
     sae = sae_folder("standard")
 
