@@ -53,7 +53,7 @@ EVENTS = {
     ),
     "lock.taken": Event(
         "warning",
-        "the process that held the folder before was killed",
+        "the process that held the folder before had no time to leave it",
         {"holder": "its pid, host and start time"},
     ),
     "model.loaded": Event(

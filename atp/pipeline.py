@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from atp.ahead import ahead
-from atp.analyses import failed, without_contrast
+from atp.analyses import without_contrast
 from atp.attribution.batches import plan
 from atp.dataset import reader
 from atp.dataset.pairs import BrokenPair, Pair, PairKey
@@ -114,10 +114,7 @@ class Pipeline:
     def _contrast(self, pair: Pair | BrokenPair) -> Contrasted | Analysis:
         if isinstance(pair, BrokenPair):
             return {"error": pair.error, "details": pair.details}
-        try:
-            found = self.contraster(pair.prompt, pair.target_response, pair.base_response)
-        except Exception as error:  # noqa: BLE001  (a pair's fault becomes that pair's error)
-            return failed(error)
+        found = self.contraster(pair.prompt, pair.target_response, pair.base_response)
         return found if isinstance(found, Contrasted) else without_contrast(found)
 
     def _do(self, batches: Sequence[Sequence[Keyed]], advance: Callable[[int], None]) -> None:
