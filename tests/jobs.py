@@ -13,7 +13,7 @@ from typing import Any
 import forked
 from forked import Ended, nothing
 from io_steps import Steps, as_it_is
-from runs import without_times
+from runs import analyses, read, without_times
 
 from atp import scoring
 from atp.errors import ExitCode
@@ -31,6 +31,8 @@ class Job:
     expected: bytes = b""
     """The result, times apart."""
     seconds: float = 0.0
+    analyses: tuple[dict[str, Any], ...] = ()
+    """Those of the result, in its order."""
     largest_batch: int = 0
     steps: tuple[str, ...] = ()
     """By which the files come about, as in io_steps.py."""
@@ -145,9 +147,11 @@ def undisturbed(arguments: list[str], pairs: int, folder: Path) -> Job:
     ended = job.run(folder, steps.install)
     assert ended.code == ExitCode.OK, ended.err
     assert computed(folder) == pairs
+    result = folder / ended.out.strip()
     return replace(
         job,
-        expected=without_times(folder / ended.out.strip()),
+        expected=without_times(result),
+        analyses=tuple(analyses(read(result))),
         seconds=ended.seconds,
         largest_batch=max(batches(folder)),
         steps=tuple(steps.reached),

@@ -46,15 +46,22 @@ def job_of(
     sae_folder: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., Job]:
-    """A function from a number of questions and options to the job of a tiny GPT-2 over them."""
+    """A function from a number of questions and options to the job of a tiny GPT-2 over them.
+
+    Each question has three pairs.
+    """
     made: dict[tuple[object, ...], Job] = {}
     sae = sae_folder("standard")
 
-    def get(questions: int, *options: str) -> Job:
-        key = (questions, *options)
+    def get(questions: int, *options: str, marked: tuple[int, str] | None = None) -> Job:
+        key = (questions, options, marked)
         if key not in made:
             folder = tmp_path_factory.mktemp("job")
-            path = write(folder / "questions.json", tiny.questions(questions))
+            asked = tiny.questions(questions)
+            if marked is not None:  # a text at the end of one pair's prompt
+                pair, text = marked
+                asked[pair // 3]["variations"][1 + pair % 3]["prompt"] += text
+            path = write(folder / "questions.json", asked)
             arguments = ["run", str(path), f"--model={model_folder('gpt2')}", f"--sae={sae}"]
             arguments += [f"--out={OUT}", "--device=cpu", "--batch-tokens=300", *options]
             made[key] = undisturbed(arguments, 3 * questions, folder / "undisturbed")
