@@ -25,7 +25,7 @@ class Steps:
     """Counts the steps below `folder`; from number `at` on, `fault` is what happens instead.
 
     The folder `told` takes what the parent is to know: in `steps` those that were reached, one a
-    line, and a copy of `folder` as it stood when the first of them came.
+    line (kind, bytes, file), and a copy of `folder` as it stood when the first of them came.
     """
 
     folder: Path
@@ -48,6 +48,7 @@ class Steps:
                 _path_of(number),
                 lambda: proper_write(number, data),
                 lambda: proper_write(number, data[:half]),
+                len(data),
             )
 
         def fsync(file: Any) -> None:
@@ -67,7 +68,7 @@ class Steps:
         """Say whether a path is below the folder."""
         return Path(os.path.realpath(path)).is_relative_to(self.folder)
 
-    def step(self, kind: str, path: Any, whole: Act, half: Act | None = None) -> Any:
+    def step(self, kind: str, path: Any, whole: Act, half: Act | None = None, size: int = 0) -> Any:
         """Do a step, or what is done instead of it."""
         if not self.watches(path):
             return whole()
@@ -77,7 +78,7 @@ class Steps:
         is_first = self.count == self.at
         if is_first and self.folder.is_dir():
             shutil.copytree(self.folder, self.told / self.folder.name)
-        self._write(self._told, f"{kind} {Path(os.fsdecode(path)).name}\n".encode())
+        self._write(self._told, f"{kind} {size} {Path(os.fsdecode(path)).name}\n".encode())
         return self.fault(is_first, whole, half)
 
     @property
@@ -90,7 +91,7 @@ def numbers(reached: list[str]) -> list[int]:
     """Return the number of the first step of each kind on each kind of file, and of the last."""
     first: dict[str, int] = {}
     for number, step in enumerate(reached, start=1):
-        kind, _, name = step.partition(" ")
+        kind, _, name = step.split(" ", 2)
         first.setdefault(f"{kind} {'.'.join(name.split('.')[2:])}", number)
     return sorted({*first.values(), len(reached)})
 
@@ -158,6 +159,7 @@ def _opener(steps: Steps, proper: Callable[..., Any]) -> Callable[..., Any]:
                 _path_of(self.fileno()),
                 lambda: proper_write(some),
                 lambda: proper_write(some[: len(some) // 2]),
+                len(some),
             )
 
         def truncate(self, size: int | None = None) -> int:

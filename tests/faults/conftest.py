@@ -16,6 +16,15 @@ FIGURES = pytest.StashKey[list[tuple[str, str, str]]]()
 Record = Callable[[str, str, str], None]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is run in the full counts only."""
+    if config.getoption("--full"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("full")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session")
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether the full counts are asked for."""
@@ -68,3 +77,13 @@ def job_of(
         return made[key]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def demo_arguments() -> list[str]:
+    """The demo's model and SAE, for a run over an input that is still to be named."""
+    root = Path(__file__).parents[2]
+    model = root / ".cache" / "models" / "SmolLM2-135M-Instruct"
+    assert model.is_dir(), "make model obtains it"
+    sae = root / "examples" / "smollm2" / "sae"
+    return [f"--model={model}", f"--sae={sae}", "--chat-template", "--device=cpu", f"--out={OUT}"]

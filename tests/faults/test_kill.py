@@ -34,7 +34,7 @@ def test_a_run_killed_at_random_moments_goes_on_to_the_same_bytes(
     figures: Callable[[str, str, str], None],
 ) -> None:
     job = job_of(40, f"--save-interval={interval}")
-    seeds = range(100 if full else 5)
+    seeds = range(100 if full else 3)
     wrong: dict[int, list[str]] = {}
     kills = again = 0
     for seed in seeds:

@@ -90,6 +90,44 @@ def test_a_signal_at_a_random_moment_ends_the_run_soon_and_loses_nothing(
     assert max(seconds) <= WORST
 
 
+@pytest.mark.full
+def test_a_signal_at_a_random_moment_ends_the_demo_soon(
+    demo_arguments: list[str], tmp_path: Path, figures: Callable[[str, str, str], None]
+) -> None:
+    """As a user starts it; what it imports and loads is part of it."""
+    source = Path(__file__).parents[2] / "examples" / "smollm2" / "feedback.json"
+    arguments = ["run", str(source), *demo_arguments]
+    with forked.started(arguments, tmp_path / "whole", new=True) as child:
+        whole = child.ended()
+    assert whole is not None
+    assert whole.code == ExitCode.OK
+    wrong: dict[int, list[str]] = {}
+    seconds = []
+    for seed in range(12):
+        moments = random.Random(seed)  # noqa: S311  (moments to stop at)
+        number = list(CODES)[seed % 2]
+        folder = tmp_path / str(seed)
+        with forked.started(arguments, folder, new=True) as child:
+            early = child.ended(within=moments.uniform(0, 0.95 * whole.seconds))
+            assert early is None, "a run ended before its time"
+            took, ended = stopped(child, number)
+        seconds.append(took)
+        complaints = damage([], folder) + wrong_with_the_partial_result(folder)
+        # Before a run listens, the signal itself ends it; a shell calls both by one number.
+        if ended.code not in {CODES[number], -number}:
+            complaints.append(f"exit code {ended.code}: {ended.err[-400:]}")
+        if complaints:
+            wrong[seed] = complaints
+    figures(
+        "a signal to the exit, demo",
+        f"median <= {MEDIAN} s, worst <= {WORST} s",
+        f"median {median(seconds):.2f} s, worst {max(seconds):.2f} s, of {len(seconds)}",
+    )
+    assert not wrong, listed(wrong)
+    assert median(seconds) <= MEDIAN
+    assert max(seconds) <= WORST
+
+
 @pytest.mark.parametrize("number", CODES)
 def test_a_batch_that_takes_minutes_is_given_up_after_seconds(
     job_of: Callable[..., Job], tmp_path: Path, number: int
