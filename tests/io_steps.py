@@ -12,7 +12,7 @@ import io
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,13 +87,13 @@ class Steps:
         return (self.told / "steps").read_text(encoding="utf-8").splitlines()
 
 
-def numbers(reached: list[str]) -> list[int]:
-    """Return the number of the first step of each kind on each kind of file, and of the last."""
-    first: dict[str, int] = {}
-    for number, step in enumerate(reached, start=1):
+def first_of_each(steps: Sequence[str]) -> list[int]:
+    """Return the number of the first step of each kind on each file, and of the last."""
+    first: dict[tuple[str, str], int] = {}
+    for number, step in enumerate(steps, start=1):
         kind, _, name = step.split(" ", 2)
-        first.setdefault(f"{kind} {'.'.join(name.split('.')[2:])}", number)
-    return sorted({*first.values(), len(reached)})
+        first.setdefault((kind, name), number)
+    return sorted({*first.values(), len(steps)})
 
 
 Fault = Callable[[bool, Act, Act | None], Any]

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import tiny
 from jobs import OUT, Job, undisturbed
+from report import Report
 from runs import write
 
 FIGURES = pytest.StashKey[list[tuple[str, str, str]]]()
 """What, target, found."""
-
-Record = Callable[[str, str, str], None]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -26,16 +25,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def full(request: pytest.FixtureRequest) -> bool:
-    """Whether the full counts are asked for."""
-    return bool(request.config.getoption("--full"))
-
-
-@pytest.fixture(scope="session")
-def figures(request: pytest.FixtureRequest) -> Record:
-    """A function that adds a line to the table at the end: what, target, found."""
+def report(request: pytest.FixtureRequest) -> Report:
+    """Whether the full counts are asked for, and the table at the end."""
     table = request.config.stash.setdefault(FIGURES, [])
-    return lambda what, target, found: table.append((what, target, found))
+    return Report(bool(request.config.getoption("--full")), table)
 
 
 def pytest_terminal_summary(

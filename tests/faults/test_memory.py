@@ -9,6 +9,7 @@ import forked
 import tiny
 from forked import Child, Ended
 from jobs import OUT
+from report import Report
 from runs import events, of, write
 
 from atp.errors import ExitCode
@@ -37,21 +38,20 @@ def test_memory_is_flat_over_the_pairs(
     model_folder: Callable[[str], Path],
     sae_folder: Callable[..., Path],
     tmp_path: Path,
-    full: bool,
-    figures: Callable[[str, str, str], None],
+    report: Report,
 ) -> None:
-    questions = 6667 if full else 400
+    questions = 6667 if report.full else 400
     path = write(tmp_path / "questions.json", tiny.questions(questions))
     arguments = ["run", str(path), f"--model={model_folder('gpt2')}", f"--out={OUT}"]
     arguments += [f"--sae={sae_folder('standard')}", "--device=cpu", "--batch-tokens=1000"]
-    with forked.started(arguments, tmp_path, new=full) as child:
+    with forked.started(arguments, tmp_path, new=report.full) as child:
         ended, seen = watched(child)
     assert ended.code == ExitCode.OK, ended.err
     settled = [size for done, size in seen if done >= SETTLED]
     assert len(settled) > 5
     first, most = settled[0], max(settled)
     growth = (most - first) / min(first, ALONE)
-    figures(
+    report.figure(
         f"memory over {3 * questions:,} pairs after the first {SETTLED}",
         f"grows by <= {GROWTH:.0%}",
         f"{growth:.1%}: {first / MIB:.0f} MiB, at most {most / MIB:.0f} MiB",

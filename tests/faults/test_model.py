@@ -15,6 +15,7 @@ import pytest
 import tiny
 import torch
 from jobs import OUT, Job, saved
+from report import Report
 from runs import analyses, events, of, read, without_times
 
 from atp.errors import ExitCode
@@ -96,10 +97,9 @@ def test_a_fault_at_a_random_pair_is_that_pairs_error_until_the_next_start(
     job_of: Callable[..., Job],
     tmp_path: Path,
     error: str,
-    full: bool,
-    figures: Callable[[str, str, str], None],
+    report: Report,
 ) -> None:
-    seeds = range(10 if full else 1)
+    seeds = range(10 if report.full else 1)
     for seed in seeds:
         chance = random.Random(f"{error} {seed}")  # noqa: S311  (which pair)
         marked = chance.randrange(36)
@@ -128,7 +128,7 @@ def test_a_fault_at_a_random_pair_is_that_pairs_error_until_the_next_start(
         assert again[marked] == job.analyses[marked]
         if error == "Not finite":  # the batch was not taken apart: the very same numbers
             assert without_times(path) == job.expected
-    figures(
+    report.figure(
         f"a fault in the model at a random pair: {error}",
         f"{len(seeds)} of {len(seeds)} cost no other pair, and are mended by the next start",
         f"{len(seeds)} of {len(seeds)}",

@@ -9,6 +9,7 @@ from pathlib import Path
 import forked
 import pytest
 from jobs import Job
+from report import Report
 from runs import events, of
 
 from atp.errors import ExitCode
@@ -41,7 +42,7 @@ def test_saving_takes_a_small_share_of_the_demos_time(
     demo_arguments: list[str],
     tmp_path: Path,
     copies: int,
-    figures: Callable[[str, str, str], None],
+    report: Report,
 ) -> None:
     source = tmp_path / "copies.json"
     write_copies(source, copies)
@@ -52,7 +53,7 @@ def test_saving_takes_a_small_share_of_the_demos_time(
     assert ended.code == ExitCode.OK
     (done,) = of("run.done", events(ended.err))
     share = done["saving_seconds"] / done["seconds"]
-    figures(
+    report.figure(
         f"saving, demo input x {copies}, save interval 10",
         f"< {SHARE:.0%} of the run's time",
         f"{share:.2%} of {done['seconds']:.0f} s",

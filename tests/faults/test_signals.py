@@ -12,6 +12,7 @@ import forked
 import pytest
 from forked import Child, Ended
 from jobs import OUT, Job, damage, listed, pairs_in, saved, shortfall
+from report import Report
 from runs import analyses, read
 from slow import Slow
 
@@ -52,13 +53,12 @@ def wrong_with_the_partial_result(folder: Path) -> list[str]:
 def test_a_signal_at_a_random_moment_ends_the_run_soon_and_loses_nothing(
     job_of: Callable[..., Job],
     tmp_path: Path,
-    full: bool,
-    figures: Callable[[str, str, str], None],
+    report: Report,
 ) -> None:
     job = job_of(40, "--save-interval=10")
     wrong: dict[int, list[str]] = {}
     seconds = []
-    seeds = range(30 if full else 6)
+    seeds = range(30 if report.full else 6)
     for seed in seeds:
         moments = random.Random(seed)  # noqa: S311  (moments to stop at)
         number = list(CODES)[seed % 2]
@@ -80,7 +80,7 @@ def test_a_signal_at_a_random_moment_ends_the_run_soon_and_loses_nothing(
             complaints += shortfall(job, job.run(folder), before, folder)
         if complaints:
             wrong[seed] = complaints
-    figures(
+    report.figure(
         "a signal to the exit, tiny model",
         f"median <= {MEDIAN} s, worst <= {WORST} s",
         f"median {median(seconds):.2f} s, worst {max(seconds):.2f} s, of {len(seconds)}",
@@ -92,7 +92,7 @@ def test_a_signal_at_a_random_moment_ends_the_run_soon_and_loses_nothing(
 
 @pytest.mark.full
 def test_a_signal_at_a_random_moment_ends_the_demo_soon(
-    demo_arguments: list[str], tmp_path: Path, figures: Callable[[str, str, str], None]
+    demo_arguments: list[str], tmp_path: Path, report: Report
 ) -> None:
     """As a user starts it; what it imports and loads is part of it."""
     source = Path(__file__).parents[2] / "examples" / "smollm2" / "feedback.json"
@@ -118,7 +118,7 @@ def test_a_signal_at_a_random_moment_ends_the_demo_soon(
             complaints.append(f"exit code {ended.code}: {ended.err[-400:]}")
         if complaints:
             wrong[seed] = complaints
-    figures(
+    report.figure(
         "a signal to the exit, demo",
         f"median <= {MEDIAN} s, worst <= {WORST} s",
         f"median {median(seconds):.2f} s, worst {max(seconds):.2f} s, of {len(seconds)}",
@@ -155,7 +155,7 @@ def test_a_second_signal_ends_the_run_at_once_in_the_middle_of_a_batch(
     tmp_path: Path,
     first: int,
     second: int,
-    figures: Callable[[str, str, str], None],
+    report: Report,
 ) -> None:
     job = job_of(8, "--save-interval=1")
     with (
@@ -167,7 +167,8 @@ def test_a_second_signal_ends_the_run_at_once_in_the_middle_of_a_batch(
         child.send(first)
         assert child.ended(within=0.3) is None
         took, ended = stopped(child, second)
-    figures("a second signal to the exit", f"<= {AT_ONCE} s", f"{took:.2f} s")
+    what = f"{signal.Signals(second).name} after {signal.Signals(first).name} to the exit"
+    report.figure(what, f"<= {AT_ONCE} s", f"{took:.2f} s")
     assert ended.code in {*CODES.values(), -second}
     assert took <= AT_ONCE
     assert damage(held, tmp_path) == []
