@@ -209,5 +209,3 @@ def test_every_hostile_file_is_refused_with_its_place_or_processed(
     if not one:  # both halves of what holds were tried
         assert fates["refused"] > count / 4
         assert min(fates["scored"], fates["skipped"], fates["error"]) > count / 20
-
-

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-CHUNK = 1 << 20
-"""Bytes that are read at once. The parser looks at a text from its start each time that more of it
-comes: with small chunks, a text of 100 MB would take minutes."""
+CHUNK = 1 << 16
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ESCAPE = len(rb"\u0000")
 SURROGATE = re.compile(
@@ -39,6 +37,9 @@ EVEN_RUN = re.compile(rb"\A(?:\\\\)+(?=\\\\)")
 DIGITS = b"0123456789"
 MAX_DIGITS = 10_000
 """Digits in a row that a number may have: Python's time to read one grows with their square."""
+END_OF_TEXT = re.compile(rb'(?<!\\)(?:\\\\)*"')
+OUTSIDE = b"0123456789+-.eE,:[]{} \t\r\nalfnrstu"
+"""What stands outside of texts: where there is no quote, anything else is the middle of one."""
 QUOTE = re.compile(rb'\\.|"', re.DOTALL)
 
 
@@ -50,6 +51,24 @@ def is_lines(path: Path) -> bool:
 def refuse(error: InputError) -> None:
     """Raise an error: what is done about one where nobody asks for all."""
     raise error
+
+
+class Growing:
+    """A file for ijson that gives twice as much at a time while one and the same text goes on.
+
+    The parser looks at a text from its start whenever more of it comes: in pieces of one size, a
+    text of 100 MB would take minutes.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.factor = file, 1
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next `size` bytes, or more."""
+        data = self.file.read(size * self.factor)
+        within = not END_OF_TEXT.search(data) and data.translate(None, OUTSIDE)
+        self.factor = 2 * self.factor if within else 1
+        return data
 
 
 class CheckedBytes:
@@ -64,7 +83,7 @@ class CheckedBytes:
     def __init__(
         self, file: IO[bytes], path: Path, fault: Callable[[InputError], None] = refuse
     ) -> None:
-        self.file, self.path, self.fault = file, path, fault
+        self.file, self.path, self.fault = Growing(file), path, fault
         self.digest = hashlib.sha256()
         self.undecided, self.offset = b"", file.tell()
         self.numbers = LongNumbers(path, file.tell())
