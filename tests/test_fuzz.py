@@ -42,8 +42,9 @@ SHARE = 25
 """Files that a process takes on at a time."""
 EXAMPLE = Path(__file__).parents[1] / "examples" / "smollm2" / "feedback.json"
 PLACE = re.compile(
-    r"line \d|byte \d|results\[\d+\]|top level|metadata is not|pipe or a device|\"results\" list"
+    r"line \d|byte \d|results\[\d+\]|top level|\"results\" list|metadata[^ ]* (is not|holds)"
 )
+"""A place in the file: one of these is in every refusal."""
 
 
 class Hang(BaseException):
@@ -154,7 +155,6 @@ def fuzzer(
         patch.setattr(prepare, "load", lambda *_: loaded)
         patch.setenv("TOKENIZERS_PARALLELISM", "false")  # this process will be forked
         bases = _bases(folder, options)
-        patch.setattr(signal, "SIGALRM", signal.SIGALRM)
         before = signal.signal(signal.SIGALRM, _hang)
         yield Fuzzer(folder, bases, options)
         signal.signal(signal.SIGALRM, before)
@@ -205,7 +205,7 @@ def test_every_hostile_file_is_refused_with_its_place_or_processed(
             faults.append(f"a process died or hung with one of {left}")
     print(dict(fates), f"longest {longest:.1f} s")  # noqa: T201  (figures, with -s)
     record_property("fates", dict(fates))
-    assert not faults, "\n".join([f"{len(faults)} faults:", *faults[:20]])
+    assert not faults, "\n".join([f"{len(faults)} faults:", *faults[:50]])
     if not one:  # both halves of what holds were tried
         assert fates["refused"] > count / 4
         assert min(fates["scored"], fates["skipped"], fates["error"]) > count / 20

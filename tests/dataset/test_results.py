@@ -112,6 +112,19 @@ def test_an_analysis_of_an_earlier_run_is_replaced(tmp_path: Path) -> None:
     assert variation == {"atp_analysis": ANALYSIS}
 
 
+def test_an_analysis_of_an_earlier_run_is_never_taken_for_one_of_this(tmp_path: Path) -> None:
+    earlier = {"prompt": "p", "atp_analysis": {"target_token": "of another model"}}
+    content = {"results": [question(earlier, earlier), question(earlier)]}
+
+    (path,) = results_of(tmp_path, json.dumps(content), {PairKey(0, 1): [ANALYSIS]})
+
+    plain = {"prompt": "p"}
+    assert json.loads(path.read_bytes())["results"] == [
+        question(plain, {**plain, "atp_analysis": ANALYSIS}),
+        question(plain),
+    ]
+
+
 def test_metadata_is_kept_and_gets_an_entry_of_atp(tmp_path: Path) -> None:
     content = {"results": [], "metadata": {"model_name": "m", "atp": "of an earlier run"}}
 
