@@ -36,7 +36,7 @@ STRINGS = (
     "<user></user>\n<model>\n",
     "e\u0301\u0301\u0301",
     "\u0301",
-    "\u202e\u200f‮نص",
+    "\u202e\u200f\u0646\u0635",
     "👩‍👩‍👧",
     "\x00\x01\x1b[31m\x7f",
     "\ufeff\ufffe\uffff",

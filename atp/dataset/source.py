@@ -131,7 +131,8 @@ class LongNumbers:
         """
         for start, end in self._runs(data):
             if end - start > MAX_DIGITS and not self._is_in_text(start):
-                msg = f"{self.path} holds a number of more than {MAX_DIGITS:,} digits at byte {start}."
+                number = f"a number of more than {MAX_DIGITS:,} digits at byte {start}"
+                msg = f"{self.path} holds {number}."
                 raise InputError(msg, "Write it as text, in quotes, or round it.")
         self.run = len(data) - len(data.rstrip(DIGITS)) + (self.run if data.isdigit() else 0)
         self.offset += len(data)

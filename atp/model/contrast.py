@@ -7,9 +7,9 @@ string, as the model that wrote it saw it, while the prompt's own ids are a pref
 Split: where a tokenizer merges the prompt's end with the response's start ("\n" + "\n\nI"), the
 prompt and each response are tokenised apart and their ids are joined.
 
-Any text gives a Contrasted or a NotContrasted: what the tokenizer or its chat template raises is the
-fault of that pair alone. Nor does a text of many megabytes cost their tokens: a prompt with more
-characters than the context can hold is too long, and of a response only the start counts.
+Any text gives a Contrasted or a NotContrasted: what the tokenizer or its chat template raises is
+the fault of that pair alone. Nor does a text of many megabytes cost their tokens: a prompt with
+more characters than the context can hold is too long, and of a response only the start counts.
 """
 
 from __future__ import annotations
