@@ -53,7 +53,7 @@ EVENTS = {
     ),
     "lock.taken": Event(
         "warning",
-        "the process that held the folder before was killed",
+        "the process that held the folder before had no time to leave it",
         {"holder": "its pid, host and start time"},
     ),
     "model.loaded": Event(
@@ -170,6 +170,16 @@ EVENTS = {
             "seconds": "from the first batch to the end",
             "saving_seconds": "how much of it journal and result files took",
             "results": "paths",
+        },
+    ),
+    "bench.round": Event(
+        "info",
+        "`atp bench` has timed a procedure once",
+        {
+            "what": "its name",
+            "round": "counted from 1",
+            "rounds": "count",
+            "seconds": "what it took",
         },
     ),
     "bench.oom": Event(

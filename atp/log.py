@@ -10,8 +10,8 @@ import os
 import re
 import sys
 import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
 
@@ -32,6 +32,29 @@ def without_secrets(text: str) -> str:
     return TOKEN.sub("***", text)
 
 
+class Stderr:
+    """Standard error, as far as logs go: one that cannot be written (a full disk) ends no run.
+
+    Looked up at each line: while a bar is drawn, rich stands in for it.
+    """
+
+    def write(self, text: str) -> int:
+        """Write a text, or leave it."""
+        try:
+            descriptor = None if sys.stderr.isatty() else sys.stderr.fileno()
+        except (OSError, ValueError):  # of a test, say
+            descriptor = None
+        with suppress(OSError):
+            if descriptor is None:
+                sys.stderr.write(text)
+            else:  # what a buffer had kept would be tried again at the exit, and spoil its code
+                os.write(descriptor, text.encode(errors="backslashreplace"))
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: nothing is kept back."""
+
+
 def _renderer(*, on_terminal: bool) -> structlog.typing.Processor:
     """Return what makes a line of an event."""
     render: structlog.typing.Processor = (
@@ -48,6 +71,7 @@ def _renderer(*, on_terminal: bool) -> structlog.typing.Processor:
 
 def configure(run_id: str) -> None:
     """Send structlog and the libraries' warnings to stderr, with `run_id` on every line."""
+    stream = cast("TextIO", Stderr())
     renderer = _renderer(on_terminal=sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -57,14 +81,13 @@ def configure(run_id: str) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        # Looked up at each line: while a bar is drawn, rich stands in for stderr.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(stream),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(run_id=run_id)
     # What libraries log goes through the same renderer, warnings and above only.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processor=renderer)
     )
