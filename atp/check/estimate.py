@@ -6,6 +6,7 @@ compares the estimates with a run there.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,8 @@ CPU_SHARES = (1.0, 0.3)
 """Of the rate of one large product of matrices, what a run reaches on a CPU: at best, at worst."""
 GPU_SHARES = (0.5, 0.1)
 """The same for a GPU, of the data sheet's rate. Assumed, not measured."""
-MEASURE_SECONDS = 0.2
-MATRIX = 768
+MEASURE_SECONDS = 0.25
+MATRIX = 512
 
 TERAFLOPS = {
     "B200": 2250,
@@ -157,16 +158,19 @@ def _cpu_rate(outline: Outline) -> tuple[float, str, tuple[float, float]]:
     """Measure how fast this CPU multiplies matrices, for a moment."""
     a = torch.ones(MATRIX, MATRIX, dtype=getattr(torch, outline.dtype))
     products = 0
-    a @ a  # the first one sets up threads
+    a @ a  # the first one starts threads
     began = time.perf_counter()
     while (passed := time.perf_counter() - began) < MEASURE_SECONDS:
         a @ a
         products += 1
     rate = products * 2 * MATRIX**3 / passed
     basis = (
-        f"a product of matrices runs at {rate / 1e9:.0f} GFLOP/s here just now; "
-        f"a run reaches {CPU_SHARES[1]:.0%} to {CPU_SHARES[0]:.0%} of that"
+        f"a product of matrices reaches {rate / 1e9:.0f} GFLOP/s here just now, "
+        f"a run {CPU_SHARES[1]:.0%} to {CPU_SHARES[0]:.0%} of that"
     )
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load > cores:
+        basis += f"; other work slows it: the load is {load:.1f} on {cores} cores"
     return rate, basis, CPU_SHARES
 
 
