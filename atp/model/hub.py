@@ -66,7 +66,7 @@ def _parts(index: Path) -> set[str]:
     try:
         content: dict[str, Any] = orjson.loads(index.read_bytes())
         return set(map(str, content["weight_map"].values()))
-    except (OSError, orjson.JSONDecodeError, KeyError, AttributeError):
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return set()
 
 

@@ -272,6 +272,20 @@ def load_plain(
     return model.to(device).eval()
 
 
+def load_tokenizer(name: str, revision: str | None) -> Any:  # noqa: ANN401  (transformers' own)
+    """Load a model's own tokenizer, as published.
+
+    Raises:
+        UnavailableError: there is none: transformers makes one that knows no word, without a word.
+    """
+    source, options = source_of(name, revision)
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    if not tokenizer("a", add_special_tokens=False).input_ids:
+        msg = f"the model {name} cannot be loaded: it has no tokenizer that knows any text."
+        raise UnavailableError(msg, "Put its tokenizer files beside config.json.")
+    return tokenizer
+
+
 def short_name(name: str) -> str:
     """Return what results call a model: its hub name, or the name of its folder or file."""
     return local_path(name).resolve().name.removesuffix(".gguf") if is_local(name) else name
@@ -289,7 +303,7 @@ def _load(
     name: str, revision: str | None, device: torch.device, dtype: torch.dtype
 ) -> tuple[TransformerBridge, Any]:
     source, options = source_of(name, revision)
-    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    tokenizer = load_tokenizer(name, revision)
     if "gguf_file" in options:
         bridge = TransformerBridge.boot_transformers(
             name,

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from transformer_lens.model_bridge.sources.transformers import map_default_transformer_lens_config
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from atp.model.loading import cannot_load, short_name, source_of
+from atp.errors import AtpError
+from atp.model.loading import cannot_load, load_tokenizer, short_name, source_of
 from atp.model.shape import Shape
 
 
@@ -65,11 +66,13 @@ def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
     """
     source, options = source_of(name, revision)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer = load_tokenizer(name, revision)
         config = AutoConfig.from_pretrained(source, **options)
         mapped = map_default_transformer_lens_config(config)
         with torch.device("meta"):
             plain = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    except AtpError:
+        raise
     except Exception as error:  # the libraries raise what they like
         raise cannot_load(name, error) from error
     ends = (plain.get_input_embeddings(), plain.get_output_embeddings())

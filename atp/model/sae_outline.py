@@ -147,5 +147,5 @@ def _numbers(weights: Path) -> int | None:
             header: dict[str, Any] = orjson.loads(file.read(min(length, 1 << 24)))
         shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
         return sum(map(prod, shapes))
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return None
