@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-ESCAPE = len(rb"\u0000")
+REPLACEMENT = rb"\ufffd"
+ESCAPE = len(REPLACEMENT)
 SURROGATE = re.compile(
     rb"(?<!\\)(?:\\\\)*(?P<half>\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
     rb"|[c-fC-F][0-9a-fA-F]{2}))"
@@ -77,7 +78,8 @@ class CheckedBytes:
     Args:
         file: open, behind a byte order mark.
         path: of the file, for messages.
-        fault: told of each half of a surrogate pair; refuses the file by default.
+        fault: told of each half of a surrogate pair, which reads as U+FFFD from then on; refuses
+            the file by default.
     """
 
     def __init__(
@@ -104,6 +106,9 @@ class CheckedBytes:
                 at = self.offset + match.start("half")
                 msg = f"{self.path} holds half of a surrogate pair at byte {at}."
                 self.fault(InputError(msg, "That is no Unicode text; write \\ufffd instead of it."))
+                start = match.start("half") - (len(window) - len(data))
+                if start >= 0:  # else a part of it is with the parser already
+                    data = data[:start] + REPLACEMENT + data[start + ESCAPE :]
         # Of a run of backslashes only its being odd or even counts: what is kept stays short.
         self.undecided = EVEN_RUN.sub(b"", tail.group()) if tail else b""
         self.offset += len(window) - len(self.undecided)
