@@ -100,6 +100,7 @@ class CheckedBytes:
         tail = UNDECIDED.search(window, start) if data else None
         known = window[: tail.start()] if tail else window
         # The plain search is fifty times as fast, and nearly always enough.
+        mended = None
         suspect = b"\\ud" in known or b"\\uD" in known
         for match in SURROGATE.finditer(known) if suspect else ():
             if len(match["half"]) == ESCAPE:
@@ -108,11 +109,12 @@ class CheckedBytes:
                 self.fault(InputError(msg, "That is no Unicode text; write \\ufffd instead of it."))
                 start = match.start("half") - (len(window) - len(data))
                 if start >= 0:  # else a part of it is with the parser already
-                    data = data[:start] + REPLACEMENT + data[start + ESCAPE :]
+                    mended = mended or bytearray(data)  # in place: there may be a million
+                    mended[start : start + ESCAPE] = REPLACEMENT
         # Of a run of backslashes only its being odd or even counts: what is kept stays short.
         self.undecided = EVEN_RUN.sub(b"", tail.group()) if tail else b""
         self.offset += len(window) - len(self.undecided)
-        return data
+        return data if mended is None else bytes(mended)
 
 
 class LongNumbers:

@@ -41,6 +41,7 @@ class Reader(Protocol):
     def bos_token_id(self) -> int | None:
         """The token that starts every sequence, if any."""
 
+
 RESPONSE_MARGIN = 100_000
 """Characters of a response that are read beyond those that the tokens to check can hold: how a text
 is cut into tokens may depend on what follows, but not on what follows that far away."""
