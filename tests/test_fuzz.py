@@ -43,7 +43,7 @@ SHARE = 25
 """Files that a process takes on at a time."""
 EXAMPLE = Path(__file__).parents[1] / "examples" / "smollm2" / "feedback.json"
 PLACE = re.compile(
-    r"line \d|byte \d|results\[\d+\]|top level|\"results\" list|metadata[^ ]* (is not|holds)"
+    r"line \d|byte \d|results\[\d+\]|top level|\"results\" list|metadata is not|: \S+ holds "
 )
 """A place in the file: one of these is in every refusal."""
 
