@@ -5,6 +5,7 @@ Nothing here imports torch, and --help not even what writes the log: it answers 
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import uuid
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from docopt import DocoptExit, docopt
 
 from atp import __version__
-from atp.errors import AtpError, ExitCode, SettingsError, UnavailableError, did_you_mean
+from atp.errors import AtpError, ExitCode, SaveError, SettingsError, UnavailableError, did_you_mean
 from atp.settings import from_sources
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
 
         with stop.unwinding():
             table, path = bench(settings)
-        print(table, path, sep="\n\n")  # noqa: T201  (the last line is the path, as of `run`)
+        _print(table, "", path)  # the last line is the path, as of `run`
         return ExitCode.OK
     if arguments["--rounds"]:
         msg = "--rounds is an option of atp bench."
@@ -155,15 +156,26 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
     from atp.run import run  # noqa: PLC0415  (after the arguments: start-up stays light)
 
     code, paths = run(settings, stop)
-    for path in paths:
-        print(path)  # noqa: T201  (stdout carries the result paths and nothing else)
+    _print(*paths)
     return code
+
+
+def _print(*lines: object) -> None:
+    """Write lines to standard output, which carries results and nothing else."""
+    try:
+        print(*lines, sep="\n", flush=True)  # noqa: T201
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again
+        msg = f"standard output could not be written: {error.strerror or error}."
+        raise SaveError(msg, f"The result is there: {lines[-1]}") from error
 
 
 def _report(error: AtpError) -> None:
     """Say in one line what is wrong and what to do."""
     if sys.stderr.isatty():
-        print(f"atp: {error}", file=sys.stderr)  # noqa: T201
+        from atp.log import without_secrets  # noqa: PLC0415
+
+        print(without_secrets(f"atp: {error}"), file=sys.stderr)  # noqa: T201
         return
     import structlog  # noqa: PLC0415
 

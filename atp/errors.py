@@ -90,6 +90,7 @@ class StoppedError(AtpError):
     def __init__(self, exit_code: ExitCode, message: str, hint: str) -> None:
         super().__init__(message, hint)
         self.exit_code = exit_code
+        self.signal = "SIGINT" if exit_code == ExitCode.INTERRUPTED else "SIGTERM"
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 5) -> str:

@@ -1,12 +1,17 @@
-"""Logs on stderr: JSON lines for machines, readable lines and a progress bar for a terminal."""
+"""Logs on stderr: JSON lines for machines, readable lines and a progress bar for a terminal.
+
+What is logged is in events.py. Prompts and answers never are, and no secret passes.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import re
 import sys
 import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
 
@@ -14,12 +19,60 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def configure(run_id: str) -> None:
-    """Send structlog and the libraries' warnings to stderr, with `run_id` on every line."""
-    on_terminal = sys.stderr.isatty()
-    renderer: structlog.typing.Processor = (
+TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
+"""How the hub's tokens look."""
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the hub's tokens, which a library's message may hold."""
+    for name in TOKEN_VARIABLES:
+        if secret := os.environ.get(name):
+            text = text.replace(secret, "***")
+    return TOKEN.sub("***", text)
+
+
+class Stderr:
+    """Standard error, as far as logs go: one that cannot be written (a full disk) ends no run.
+
+    Looked up at each line: while a bar is drawn, rich stands in for it.
+    """
+
+    def write(self, text: str) -> int:
+        """Write a text, or leave it."""
+        try:
+            descriptor = None if sys.stderr.isatty() else sys.stderr.fileno()
+        except (OSError, ValueError):  # of a test, say
+            descriptor = None
+        with suppress(OSError):
+            if descriptor is None:
+                sys.stderr.write(text)
+            else:  # what a buffer had kept would be tried again at the exit, and spoil its code
+                os.write(descriptor, text.encode(errors="backslashreplace"))
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: nothing is kept back."""
+
+
+def _renderer(*, on_terminal: bool) -> structlog.typing.Processor:
+    """Return what makes a line of an event."""
+    render: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
     )
+
+    def clean(
+        logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
+    ) -> str:
+        return without_secrets(str(render(logger, method, event)))
+
+    return clean
+
+
+def configure(run_id: str) -> None:
+    """Send structlog and the libraries' warnings to stderr, with `run_id` on every line."""
+    stream = cast("TextIO", Stderr())
+    renderer = _renderer(on_terminal=sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -28,14 +81,13 @@ def configure(run_id: str) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        # Looked up at each line: while a bar is drawn, rich stands in for stderr.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(stream),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(run_id=run_id)
     # What libraries log goes through the same renderer, warnings and above only.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processor=renderer)
     )

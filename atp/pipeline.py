@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from atp.ahead import ahead
-from atp.analyses import failed, without_contrast
+from atp.analyses import without_contrast
 from atp.attribution.batches import plan
 from atp.dataset import reader
 from atp.dataset.pairs import BrokenPair, Pair, PairKey
@@ -77,7 +77,7 @@ class Pipeline:
     def _score(self, advance: Callable[[int], None]) -> None:
         saver = self.saver
         budget = saver.journal.header["facts"]["settings"]["batch_tokens"]
-        pairs = reader.pairs(saver.survey.path, saver.settings.limit)
+        pairs = reader.pairs(saver.survey.path, saver.total)
         for window in ahead(self._windows(pairs)):
             self._stop_if_asked()  # also where no pair of a window needs a batch
             contrasted = [(key, found) for key, found in window if isinstance(found, Contrasted)]
@@ -114,10 +114,7 @@ class Pipeline:
     def _contrast(self, pair: Pair | BrokenPair) -> Contrasted | Analysis:
         if isinstance(pair, BrokenPair):
             return {"error": pair.error, "details": pair.details}
-        try:
-            found = self.contraster(pair.prompt, pair.target_response, pair.base_response)
-        except Exception as error:  # noqa: BLE001  (a pair's fault becomes that pair's error)
-            return failed(error)
+        found = self.contraster(pair.prompt, pair.target_response, pair.base_response)
         return found if isinstance(found, Contrasted) else without_contrast(found)
 
     def _do(self, batches: Sequence[Sequence[Keyed]], advance: Callable[[int], None]) -> None:
@@ -154,5 +151,5 @@ class Pipeline:
             return
         done, total = self.saver.handled, self.saver.total
         msg = f"stopped by a signal after {done} of {total} pairs; all are saved."
-        again = " without --fresh" if self.saver.settings.fresh else ""
-        raise StoppedError(self.stop.exit_code, msg, f"Start the same command{again} to go on.")
+        hint = "Start the same command, without --fresh, to go on."
+        raise StoppedError(self.stop.exit_code, msg, hint)

@@ -73,22 +73,15 @@ def fingerprint(known: Mapping[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(known, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def metadata(
-    settings: Settings,
-    survey: Survey,
-    journal: Journal,
-    total: int,
-    finished: str,
-) -> list[dict[str, Any]]:
+def metadata(survey: Survey, journal: Journal, finished: str) -> list[dict[str, Any]]:
     """Return `metadata.atp` of each result file.
 
     Args:
-        settings: of the run.
         survey: of the input.
-        journal: what is done so far; its header holds the facts.
-        total: number of pairs the run is to do.
+        journal: what is done so far; its header tells of the run what it was when it began.
         finished: ISO time of the end, or of this save.
     """
+    total = journal.header["pairs"]
     known = journal.header["facts"]
     saes = known["saes"]
     counts: list[dict[str, int]] = [{"scored": 0, "skipped": 0, "error": 0} for _ in saes]
@@ -115,7 +108,10 @@ def metadata(
             "model": known["model"],
             "sae": saes[which],
             "method": known["method"],
-            "settings": {**settings.as_json(), "batch_tokens": known["settings"]["batch_tokens"]},
+            "settings": {
+                **journal.header["settings"],
+                "batch_tokens": known["settings"]["batch_tokens"],
+            },
             "input": {"path": str(survey.path), **known["input"]},
             "versions": known["versions"],
             "source_sha256": known["source_sha256"],

@@ -11,6 +11,7 @@ from atp import prepare
 from atp.dataset import output
 from atp.dataset.journal import SUFFIX, Journal, journals
 from atp.dataset.survey import survey
+from atp.saving import catch_up
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,7 @@ def run(settings: Settings, stop: StopRequest) -> tuple[ExitCode, list[Path]]:
         )
         if killed is not None:
             log.warning("lock.taken", holder=str(killed))
+        catch_up(settings.out, found)
         return score(settings, found, prepare.load(settings, specs), stop)
 
 
@@ -65,7 +67,7 @@ def score(
 
     worker = Worker(loaded.model, loaded.dictionaries, settings.top_k)
     with _journal(settings, found, loaded) as journal:
-        saver = Saver(settings, found, journal, len(loaded.dictionaries))
+        saver = Saver(found, journal, len(loaded.dictionaries), settings.save_interval)
         return Pipeline(loaded.contraster, worker, saver, stop).finish()
 
 
@@ -95,6 +97,8 @@ def _journal(settings: Settings, found: Survey, loaded: Loaded) -> Journal:
         "number": 1 + max((header["number"] for _, header in earlier if header), default=0),
         "fingerprint": identity,
         "started": now(),
+        "pairs": min(found.pairs, settings.limit or found.pairs),
+        "settings": settings.as_json(),
         "results": output.result_names(name, [each.label for each in loaded.dictionaries]),
         "facts": known,
     }
@@ -116,6 +120,5 @@ def _reopened(path: Path) -> Journal:
             journal=str(path),
             line=damage.line,
             byte=damage.offset,
-            hint="What this line held is computed again.",
         )
     return journal

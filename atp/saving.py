@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from atp.dataset.journal import outcome
+from atp.dataset.journal import Journal, journals, outcome
 from atp.dataset.results import write_results
 from atp.dataset.survey import check_unchanged
 from atp.errors import AtpError, SaveError, StoppedError
@@ -21,25 +21,59 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from atp.dataset.journal import Analysis, Journal
+    from atp.dataset.journal import Analysis
     from atp.dataset.pairs import PairKey
     from atp.dataset.survey import Survey
-    from atp.settings import Settings
 
 REFRESH_SHARE = 0.005
 """The result files are refreshed during the run as often as this share of its time allows."""
 
+CATCH_UP_SECONDS = 30.0
+"""What a start may spend on result files that a killed run has left behind its journal."""
+
 log = structlog.get_logger()
+
+
+def result_paths(journal: Journal) -> list[Path]:
+    """Return the result files of a run, one for each SAE."""
+    return [journal.path.parent / name for name in journal.header["results"]]
+
+
+def catch_up(folder: Path, survey: Survey) -> None:
+    """Write the result files of unfinished runs over this input that a kill has left behind.
+
+    Before anything is loaded: should this start be stopped while it loads, they are there. Files
+    that would take long are left to the run itself.
+
+    Raises:
+        SaveError: they cannot be written.
+    """
+    if 2 * survey.seconds > CATCH_UP_SECONDS:
+        return
+    for path, header in journals(folder):
+        if header is None or header["facts"]["input"]["sha256"] != survey.sha256:
+            continue
+        with Journal.reopen(path) as journal:
+            saved = path.stat().st_mtime_ns
+            stale = [
+                file
+                for file in result_paths(journal)
+                if not file.exists() or file.stat().st_mtime_ns < saved
+            ]
+            if stale and len(journal) and journal.ended is None:
+                write_results(
+                    survey, journal, result_paths(journal), metadata(survey, journal, now())
+                )
 
 
 @dataclass
 class Saver:
     """The journal and the result files of one run."""
 
-    settings: Settings
     survey: Survey
     journal: Journal
     n_saes: int
+    save_interval: int
     done_before: int = field(init=False)
     """Pairs that needed nothing more when the run began."""
     handled: int = field(init=False)
@@ -62,12 +96,12 @@ class Saver:
     @property
     def paths(self) -> list[Path]:
         """The result files, one for each SAE."""
-        return [self.settings.out / name for name in self.journal.header["results"]]
+        return result_paths(self.journal)
 
     @property
     def total(self) -> int:
         """The number of pairs the run is to do."""
-        return min(self.survey.pairs, self.settings.limit or self.survey.pairs)
+        return int(self.journal.header["pairs"])
 
     @property
     def finished(self) -> bool:
@@ -117,16 +151,17 @@ class Saver:
         self._count(began)
         for key, analyses in new:
             for analysis in {id(analysis): analysis for analysis in analyses}.values():
-                if (kind := outcome(analysis)) != "scored":
-                    level = log.warning if kind == "error" else log.info
-                    level(f"pair.{kind}", pair=str(key), reason=analysis[kind])
+                if (kind := outcome(analysis)) == "error":
+                    log.warning("pair.error", pair=str(key), reason=analysis[kind])
+                elif kind == "skipped":
+                    log.info("pair.skipped", pair=str(key), reason=analysis[kind])
         self.unsaved += len(new)
         self.handled += len(new)
         return len(new)
 
     def save_if_due(self) -> None:
         """Make pairs durable every save_interval of them, and refresh the result files at times."""
-        if self.unsaved < self.settings.save_interval:
+        if self.unsaved < self.save_interval:
             return
         self._save()
         if self.refreshed_seconds + self.refresh_seconds <= REFRESH_SHARE * self.elapsed():
@@ -154,8 +189,11 @@ class Saver:
         except AtpError as another:
             if isinstance(error, StoppedError):
                 raise
-            log.error("save.failed", message=another.message, hint=another.hint)  # noqa: TRY400  (one line, no traceback)
-        log.info("run.stop", done=self.handled, total=self.total, reason=type(error).__name__)
+            log.error(  # noqa: TRY400  (one line, no traceback)
+                "save.failed", message=another.message, hint=another.hint
+            )
+        reason = error.signal if isinstance(error, StoppedError) else type(error).__name__
+        log.info("run.stop", reason=reason, at_once=False, done=self.handled, total=self.total)
 
     def _files_exist(self) -> bool:
         return all(path.exists() for path in self.paths)
@@ -171,8 +209,12 @@ class Saver:
 
     def _write(self, finished: str) -> None:
         began = time.monotonic()
-        entries = metadata(self.settings, self.survey, self.journal, self.total, finished)
-        write_results(self.survey, self.journal, self.paths, entries)
+        write_results(
+            self.survey,
+            self.journal,
+            self.paths,
+            metadata(self.survey, self.journal, finished),
+        )
         self.refresh_seconds = self._count(began)
         self.refreshed_seconds += self.refresh_seconds
         log.info(

@@ -86,7 +86,7 @@ class StopRequest:
         if first and self._unwinding:
             sys.exit(self.exit_code)
         with suppress(RuntimeError):  # this very log may be what the signal has interrupted
-            log.info("run.stop", signal=signal.Signals(number).name, at_once=True)
+            log.info("run.stop", reason=signal.Signals(number).name, at_once=True)
         os._exit(self.exit_code)
 
     def on_alarm(self, number: int, frame: FrameType | None) -> None:

@@ -25,6 +25,11 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests compare in float32, on a CP
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any hub library is imported: tests need no network
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make test-faults` ask for every moment at which a run can be disturbed."""
+    parser.addoption("--full", action="store_true", help="the fault tests in their full counts")
+
+
 @pytest.fixture(autouse=True)
 def _clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Undo what a run sets for its process: logging, and settings from the environment."""

@@ -333,3 +333,56 @@ def test_a_fault_is_one_line_and_exit_code_2_without_torch(arguments: list[str])
 def test_a_fault_is_told_in_under_a_second(arguments: list[str]) -> None:
     assert command(*arguments).returncode == ExitCode.USAGE
     assert best_seconds(1, 3, *arguments) < 1
+
+
+# --- where it writes
+
+PRETEND = """
+import sys
+from pathlib import Path
+import structlog
+import atp.run
+from atp.cli import main
+
+def run(settings, stop):
+    structlog.get_logger().info("run.start")
+    return 0, [Path("result.json")]
+
+atp.run.run = run
+sys.exit(main(["run", "answers.json"]))
+"""
+"""The command line around a run that is done."""
+
+
+def test_a_result_path_that_cannot_be_printed_is_told_on_stderr() -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123  (a device)
+        done = subprocess.run(
+            [sys.executable, "-c", PRETEND], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+
+    assert done.returncode == ExitCode.SAVE_FAILED
+    assert "result.json" in json.loads(done.stderr.splitlines()[-1])["hint"]
+
+
+def test_a_log_that_cannot_be_written_changes_nothing() -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123  (a device)
+        good = subprocess.run(
+            [sys.executable, "-c", PRETEND], stdout=subprocess.PIPE, stderr=full, check=False
+        )
+        bad = subprocess.run(
+            [sys.executable, "-m", "atp", "run", "none.json"], stderr=full, check=False
+        )
+
+    assert (good.returncode, good.stdout) == (ExitCode.OK, b"result.json\n")
+    assert bad.returncode == ExitCode.USAGE
+
+
+def test_a_reader_of_the_log_who_leaves_ends_no_run() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PRETEND], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+        assert process.stdout is not None
+        assert process.stdout.read() == b"result.json\n"
+    assert process.returncode == ExitCode.OK

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import tiny
+from runs import of, read, without_times, write
 
 from atp import scoring
 from atp.cli import main
 from atp.errors import ExitCode
 from atp.model import budget
 
-TIMES = ("started", "finished")
 BEGUN, OTHER = 1500, 400
 """Default budgets of the first start and of a later one, when other memory is free."""
 BATCHES = 2
@@ -28,9 +28,7 @@ def arguments(
     model_folder: Callable[[str], Path], sae_folder: Callable[..., Path], tmp_path: Path
 ) -> list[str]:
     """A run of the tiny GPT-2 over 60 pairs, without a budget."""
-    path = tmp_path / "many.json"
-    content = {"metadata": {"model_name": "tiny"}, "results": tiny.questions(20)}
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    path = write(tmp_path / "many.json", tiny.questions(20))
     return [
         "run",
         str(path),
@@ -80,11 +78,6 @@ def events(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [*lines, {"event": "stdout", "paths": out.splitlines()}]
 
 
-def of(event: str, log: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the lines of one event."""
-    return [line for line in log if line["event"] == event]
-
-
 def batches(log: list[dict[str, Any]]) -> list[tuple[int, int]]:
     """Return pairs and tokens of each batch."""
     return [(line["pairs"], line["tokens"]) for line in of("batch.done", log)]
@@ -98,16 +91,8 @@ def result(log: list[dict[str, Any]]) -> Path:
 
 def told(path: Path) -> dict[str, Any]:
     """Return `metadata.atp` of a result file."""
-    metadata: dict[str, Any] = json.loads(path.read_bytes())["metadata"]["atp"]
+    metadata: dict[str, Any] = read(path)["metadata"]["atp"]
     return metadata
-
-
-def without_times(path: Path) -> bytes:
-    """Return the bytes of a result file without the lines that hold times."""
-    lines = path.read_bytes().splitlines()
-    kept = [line for line in lines if not any(f'"{name}":'.encode() in line for name in TIMES)]
-    assert len(kept) == len(lines) - len(TIMES)
-    return b"\n".join(kept)
 
 
 def test_a_run_goes_on_with_its_own_budget_when_the_default_is_another_by_now(

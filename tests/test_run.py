@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,13 @@ import tiny
 import torch
 from disk import files_limited_to
 from oracle import Oracle
+from runs import analyses, events, read, without_times, write
 from schema import ANALYSIS_FIELDS, FEATURE_FIELDS
+from transformers import PreTrainedTokenizerFast
 
 from atp import scoring
 from atp.cli import main
 from atp.errors import ExitCode
-from atp.model.contrast import Contraster
-
-TIMES = ("started", "finished")
 
 
 @pytest.fixture
@@ -37,42 +36,6 @@ def options(
         f"--out={tmp_path / 'out'}",
         "--device=cpu",
     ]
-
-
-def write(path: Path, questions: list[dict[str, Any]]) -> Path:
-    """Write an input file."""
-    content = {"metadata": {"model_name": "tiny"}, "results": questions}
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    return path
-
-
-def read(path: str | Path) -> dict[str, Any]:
-    """Read a result file."""
-    content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return content
-
-
-def analyses(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the analyses of a result, in order."""
-    for question in result["results"]:
-        for variation in question["variations"]:
-            if "atp_analysis" in variation:
-                yield variation["atp_analysis"]
-
-
-def without_times(path: str | Path) -> bytes:
-    """Return the bytes of a result file without the lines that hold times."""
-    lines = Path(path).read_bytes().splitlines()
-    kept = [line for line in lines if not any(f'"{name}":'.encode() in line for name in TIMES)]
-    assert len(kept) == len(lines) - len(TIMES)
-    return b"\n".join(kept)
-
-
-def events(stderr: str) -> list[dict[str, Any]]:
-    """Return the log lines: each is a JSON object with an event and the run's id."""
-    lines = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
-    assert len({line["run_id"] for line in lines}) == 1
-    return lines
 
 
 def run_aside(arguments: list[str]) -> subprocess.Popen[str]:
@@ -406,20 +369,20 @@ def test_a_text_that_the_tokenizer_fails_on_costs_no_other_pair_its_result(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    proper = Contraster.__call__
+    proper = PreTrainedTokenizerFast.__call__
     secret = tiny.triples()[4][1]
 
-    def fails_on_one(self: Contraster, *texts: str) -> Any:
-        if texts == tiny.triples()[4]:
-            msg = f"cannot read {texts[1]}"
+    def fails_on_one(self: PreTrainedTokenizerFast, text: str, **settings: Any) -> Any:
+        if text.endswith(secret):
+            msg = f"cannot read {text}"
             raise ValueError(msg)
-        return proper(self, *texts)
+        return proper(self, text, **settings)
 
-    monkeypatch.setattr(Contraster, "__call__", fails_on_one)
+    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", fails_on_one)
     assert main(["run", str(input_file), *options]) == ExitCode.PAIRS_FAILED
     out, err = capfd.readouterr()
     kinds = [analysis.get("error", "scored") for analysis in analyses(read(out.strip()))]
-    assert kinds == ["scored"] * 4 + ["ValueError"] + ["scored"] * 10
+    assert kinds == ["scored"] * 4 + ["Tokenizer failed"] + ["scored"] * 10
     assert secret.strip() not in err
 
 

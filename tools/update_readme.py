@@ -47,7 +47,7 @@ def updated(readme: str, generated: dict[str, str]) -> str:
     for name, text in generated.items():
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if readme.count(start) != 1 or readme.count(end) != 1:
-            sys.exit(f"README.md needs one part named {name}.")
+            sys.exit(f"The document needs one part named {name}.")
         before, _, rest = readme.partition(start)
         readme = f"{before}{start}{text}\n{end}{rest.partition(end)[2]}"
     return readme

@@ -6,7 +6,6 @@ ijson (C backend) parses; one question is in memory at a time. Numbers keep thei
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
@@ -14,17 +13,25 @@ import ijson
 from ijson.backends import yajl2_c
 
 from atp.dataset.pairs import BrokenPair, Pair, pairs_of
-from atp.dataset.source import BYTE_ORDER_MARK, CHUNK, is_lines, opened, split_lines
+from atp.dataset.source import CHUNK, is_lines, opened, split_lines
 from atp.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LOCATABLE = 64 << 20
-"""Up to this size a broken file is parsed once more with `json`, which knows line and column."""
-
 PARSER_ERRORS = (ijson.JSONError, StopIteration, ValueError, ArithmeticError, RecursionError)
+
+LOCATABLE = 1 << 28
+"""Up to this byte the place of a fault is sought exactly, which takes six passes to it, not one."""
+
+COMPRESSED = ("\x1f\x8b", "PK\x03\x04", "BZh", "\xfd7zXZ", "(\xb5/\xfd")
+HINTS = (
+    (COMPRESSED, "It is a compressed file: unpack it first."),
+    (("\xff\xfe", "\xfe\xff"), "Save it as UTF-8."),
+    (("NaN", "Infinity", "-Infinity", "nan"), "JSON has no such number: write null."),
+)
+"""What a file that is no JSON begins with, where the parser gives up, and what to do about it."""
 
 # ijson's C code crashes at Python's limit of 4,300 digits, and integers must come out unchanged.
 sys.set_int_max_str_digits(0)
@@ -69,7 +76,7 @@ def parse_line(path: Path, number: int, line: bytes, map_type: type | None = Non
         InputError: it is not one value; a second one on the line is an error, too.
     """
     try:
-        (question,) = yajl2_c.items(line, "", map_type=map_type)
+        (question,) = yajl2_c.items(line, "", buf_size=len(line), map_type=map_type)
     except PARSER_ERRORS as error:
         raise broken_line(path, number, error) from error
     return question
@@ -106,20 +113,75 @@ def _reason(error: Exception) -> str:
 
 
 def broken(path: Path, error: Exception, after: int | None = None) -> InputError:
-    """Return an InputError that says where the JSON breaks."""
+    """Return an InputError that says where the JSON breaks.
+
+    Args:
+        path: the file.
+        error: what the parser says.
+        after: how many questions it gave before.
+    """
     reason = _reason(error)
-    place = f" after results[{after - 1}]" if after else ""
-    if not is_lines(path) and path.stat().st_size <= LOCATABLE:
-        try:
-            json.loads(path.read_bytes().removeprefix(BYTE_ORDER_MARK))
-        except json.JSONDecodeError as located:
-            place = f" at line {located.lineno}, column {located.colno}"
-        except (ValueError, RecursionError):
-            pass
-    hint = "Repair the file, or write it anew."
+    offset, exact = _accepted(path)
+    line, column, there = _place(path, offset)
+    hint = next((hint for starts, hint in HINTS if there.startswith(starts)), "")
     if "trailing garbage" in reason:
         hint = "If it holds one question a line, name it *.jsonl."
-    return InputError(f"{path} is not valid JSON{place}: {reason}.", hint)
+    place = f"{'at' if exact else 'soon after'} line {line}, column {column}"
+    if after:
+        place += f", after results[{after - 1}]"
+    msg = f"{path} is not valid JSON {place}: {reason}."
+    return InputError(msg, hint or "Repair the file, or write it anew.")
+
+
+class _Nothing:
+    """Takes what the parser finds, and keeps nothing of it."""
+
+    def send(self, event: object) -> None:
+        """Forget an event."""
+
+
+def _accepted(path: Path) -> tuple[int, bool]:
+    """Return how many bytes of a file that is not JSON the parser takes; say if to the byte.
+
+    Pieces get smaller around the fault. Single bytes from the start would take hours: the parser
+    looks at a text anew each time that more of it comes.
+    """
+    size, known, failed = CHUNK, 0, True
+    while failed:
+        known, failed = _taken(path, known, size)
+        if size == 1 or known > LOCATABLE:
+            return known, size == 1 or not failed
+        size = max(1, size // 16)
+    return known, True
+
+
+def _taken(path: Path, known: int, size: int) -> tuple[int, bool]:
+    """Return how many bytes the parser takes, in pieces of `size` after `known`; and if it fails."""
+    parser = yajl2_c.basic_parse_coro(_Nothing())
+    taken = 0
+    with opened(path) as file:
+        while data := file.read(min(CHUNK, known - taken) if taken < known else size):
+            try:
+                parser.send(data)
+            except PARSER_ERRORS:
+                return taken, True
+            taken += len(data)
+    return taken, False
+
+
+def _place(path: Path, offset: int) -> tuple[int, int, str]:
+    """Return line and column of a byte, both from 1, and what stands there."""
+    line = column = 1
+    with opened(path) as file:
+        while offset and (data := file.read(min(CHUNK, offset))):
+            offset -= len(data)
+            line += data.count(b"\n")
+            *ended, last = data.rsplit(b"\n", 1)
+            # Bytes that go on with a character are none of their own.
+            length = len(last.translate(None, bytes(range(0x80, 0xC0))))
+            column = length + (1 if ended else column)
+        there = file.read(9).decode("latin-1")
+    return line, column, there
 
 
 def broken_line(path: Path, number: int, error: Exception) -> InputError:

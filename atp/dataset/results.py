@@ -1,5 +1,6 @@
 """The result file: the input as it was, plus `atp_analysis` on each pair and `metadata.atp`.
 
+An `atp_analysis` that the input brought along is left out: it is of another run.
 Input and journal are streamed, one question at a time, into one file for each SAE; each file
 appears whole or not at all.
 """
@@ -123,6 +124,8 @@ def _write_questions(survey: Survey, journal: Journal, files: Sequence[IO[bytes]
             for number in range(len(question["variations"]))
             if (analyses := journal.analyses(PairKey(index, number))) is not None
         }
+        for variation in question["variations"]:
+            variation.pop("atp_analysis", None)  # of an earlier run, perhaps with another model
         exact = _exact(question)  # once, and not the analyses, which are many
         plain = None if found else separator + _text(exact, layout)
         for which, file in enumerate(files):

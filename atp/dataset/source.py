@@ -1,9 +1,14 @@
-"""The bytes of the input: opened behind a byte order mark, hashed, refused if not Unicode text."""
+"""The bytes of the input: opened behind a byte order mark, hashed, refused if not as they must be.
+
+What is checked here is what the JSON library would alter without a word, or would not survive:
+halves of surrogate pairs, and numbers so long that reading them takes hours.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import stat
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
@@ -13,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-CHUNK = 1 << 16
+CHUNK = 1 << 20
+"""Bytes that are read at once. The parser looks at a text from its start each time that more of it
+comes: with small chunks, a text of 100 MB would take minutes."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 REPLACEMENT = rb"\ufffd"
 ESCAPE = len(REPLACEMENT)
@@ -27,6 +34,13 @@ UNDECIDED = re.compile(
     rb"(?<!\\)\\+(?:u(?:[0-9a-fA-F]{0,3}|[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?))?\Z"
 )
 """An escape at the end of what was read, which the next bytes may go on."""
+EVEN_RUN = re.compile(rb"\A(?:\\\\)+(?=\\\\)")
+"""All but the last two or three of the backslashes that a text begins with."""
+
+DIGITS = b"0123456789"
+MAX_DIGITS = 10_000
+"""Digits in a row that a number may have: Python's time to read one grows with their square."""
+QUOTE = re.compile(rb'\\.|"', re.DOTALL)
 
 
 def is_lines(path: Path) -> bool:
@@ -55,18 +69,17 @@ class CheckedBytes:
         self.file, self.path, self.fault = file, path, fault
         self.digest = hashlib.sha256()
         self.undecided, self.offset = b"", file.tell()
+        self.numbers = LongNumbers(path, file.tell())
 
     def read(self, size: int = -1) -> bytes:
         """Return the next `size` bytes."""
         data = self.file.read(size)
         self.digest.update(data)
+        self.numbers.refuse(data)
         window = self.undecided + data
-        start = max(0, len(window) - 2 * ESCAPE)
-        while start and window[start - 1 : start] == b"\\":
-            start -= 1
+        start = len(window[: max(0, len(window) - 2 * ESCAPE)].rstrip(b"\\"))
         tail = UNDECIDED.search(window, start) if data else None
-        self.undecided = window[tail.start() :] if tail else b""
-        known = window[: len(window) - len(self.undecided)]
+        known = window[: tail.start()] if tail else window
         # The plain search is fifty times as fast, and nearly always enough.
         suspect = b"\\ud" in known or b"\\uD" in known
         for match in SURROGATE.finditer(known) if suspect else ():
@@ -77,14 +90,76 @@ class CheckedBytes:
                 start = match.start("half") - (len(window) - len(data))
                 if start >= 0:  # else a part of it is with the parser already
                     data = data[:start] + REPLACEMENT + data[start + ESCAPE :]
-        self.offset += len(known)
+        # Of a run of backslashes only its being odd or even counts: what is kept stays short.
+        self.undecided = EVEN_RUN.sub(b"", tail.group()) if tail else b""
+        self.offset += len(window) - len(self.undecided)
         return data
+
+
+class LongNumbers:
+    """Refuses a number of more than MAX_DIGITS digits in a row; in a text, they may stand.
+
+    Args:
+        path: the file that is read.
+        offset: where in it reading begins.
+    """
+
+    def __init__(self, path: Path, offset: int) -> None:
+        self.path, self.offset = path, offset
+        self.run = 0  # digits at the end of what was read
+        self.looked, self.in_text = offset, False  # up to where quotes were counted
+
+    def refuse(self, data: bytes) -> None:
+        """Look at the next bytes of the file.
+
+        Raises:
+            InputError: they hold too long a number, or go on with one; says where it begins.
+        """
+        for start, end in self._runs(data):
+            if end - start > MAX_DIGITS and not self._is_in_text(start):
+                msg = f"{self.path} holds a number of more than {MAX_DIGITS:,} digits at byte {start}."
+                raise InputError(msg, "Write it as text, in quotes, or round it.")
+        self.run = len(data) - len(data.rstrip(DIGITS)) + (self.run if data.isdigit() else 0)
+        self.offset += len(data)
+
+    def _runs(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """Yield where the first run of digits lies, then each other one that may be too long.
+
+        Such a run covers one of the blocks of half its length: few bytes are looked at.
+        """
+        end = len(data) - len(data.lstrip(DIGITS))
+        yield self.offset - self.run, self.offset + end
+        half = MAX_DIGITS // 2
+        for block in range(0, len(data), half):
+            if block >= end and data[block : block + half].isdigit():
+                end = len(data) - len(data[block:].lstrip(DIGITS))
+                yield self.offset + len(data[:block].rstrip(DIGITS)), self.offset + end
+
+    def _is_in_text(self, place: int) -> bool:
+        """Say whether a byte of the file lies between quotes."""
+        with self.path.open("rb") as file:
+            file.seek(self.looked)
+            rest = b""
+            while self.looked < place:
+                data = rest + file.read(min(CHUNK, place - self.looked - len(rest)))
+                # A backslash at the very end belongs to what follows.
+                odd = (len(data) - len(data.rstrip(b"\\"))) % 2
+                rest = data[len(data) - odd :]
+                self.in_text ^= QUOTE.findall(data).count(b'"') % 2 == 1
+                self.looked += len(data) - odd
+                if len(data) == odd:
+                    break
+        return self.in_text
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """Open the input behind a byte order mark, or say why not."""
     try:
+        # Asked before it is opened: opening a pipe waits for a writer.
+        if not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
+            msg = f"{path} is a pipe or a device, not a file."
+            raise InputError(msg, "The input is read more than once: write it to a file first.")
         with path.open("rb") as file:
             if file.read(3) != BYTE_ORDER_MARK:
                 file.seek(0)

@@ -6,6 +6,10 @@ Two rules guard the position p of the prompt's last token. Joint: each text is t
 string, as the model that wrote it saw it, while the prompt's own ids are a prefix of both results.
 Split: where a tokenizer merges the prompt's end with the response's start ("\n" + "\n\nI"), the
 prompt and each response are tokenised apart and their ids are joined.
+
+Any text gives a Contrasted or a NotContrasted: what the tokenizer or its chat template raises is the
+fault of that pair alone. Nor does a text of many megabytes cost their tokens: a prompt with more
+characters than the context can hold is too long, and of a response only the start counts.
 """
 
 from __future__ import annotations
@@ -13,8 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Protocol
-
-from jinja2 import TemplateError
 
 from atp.attribution.batches import Contrast
 from atp.errors import SettingsError
@@ -38,6 +40,11 @@ class Reader(Protocol):
     @property
     def bos_token_id(self) -> int | None:
         """The token that starts every sequence, if any."""
+
+
+RESPONSE_MARGIN = 100_000
+"""Characters of a response that are read beyond those that the tokens to check can hold: how a text
+is cut into tokens may depend on what follows, but not on what follows that far away."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class Contraster:
         self.max_tokens = max_tokens_to_check
         self.chat_template = chat_template
         self.bos = model.bos_token_id
+        self.longest_token = max(map(len, self.tokenizer.get_vocab()))
 
     def __call__(
         self, prompt: str, target_response: str, base_response: str
@@ -94,9 +102,21 @@ class Contraster:
                 return NotContrasted("Empty response", failed=False, details={"response": name})
         try:
             text = self._prompt_text(prompt)
-        except TemplateError as error:
-            return NotContrasted("Chat template failed", failed=True, details={"why": str(error)})
-        head, target, base, boundary = self._tokens(text, target_response, base_response)
+        except Exception as error:  # noqa: BLE001  (a template is a program of the model's author)
+            return _fault("Chat template failed", error)
+        if len(text) > self.n_ctx * self.longest_token:
+            details = {"characters": len(text), "context": self.n_ctx}
+            return NotContrasted("Sequence too long", failed=True, details=details)
+        end = self.max_tokens * self.longest_token + RESPONSE_MARGIN
+        try:
+            return self._contrast(*self._tokens(text, target_response[:end], base_response[:end]))
+        except Exception as error:  # noqa: BLE001  (the libraries raise what they like)
+            return _fault("Tokenizer failed", error)
+
+    def _contrast(
+        self, head: list[int], target: list[int], base: list[int], boundary: str
+    ) -> Contrasted | NotContrasted:
+        """Find the first differing token of two answers, from the ids of prompt and answers."""
         if not head:
             return NotContrasted("Empty prompt", failed=True, details={"field": "prompt"})
         ahead = zip_longest(target[: self.max_tokens], base[: self.max_tokens])
@@ -148,3 +168,9 @@ class Contraster:
         # Never truncated: a sequence that is too long is an error of its pair.
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, truncation=False).input_ids
         return ids
+
+
+def _fault(reason: str, error: Exception) -> NotContrasted:
+    """Return what is left of a pair whose texts a library could not take."""
+    why = " ".join(f"{type(error).__name__}: {error}".split())
+    return NotContrasted(reason, failed=True, details={"why": why[:200]})

@@ -78,7 +78,7 @@ def test_a_pair_that_is_too_long_is_a_problem_with_its_place() -> None:
     (problem,) = counted([pair(11)]).problems.kept
 
     assert problem.place == "results[11].variations[1].prompt"
-    assert "300 tokens, the model reads 256" in problem.message
+    assert "300 tokens, the model reads 256 tokens" in problem.message
     assert problem.hint
     assert not problem.refused
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from disk import files_limited_to
 from filelock import FileLock
 
-from atp.dataset.output import LOCK_NAME, held, result_names, run_name
-from atp.errors import BusyError, ExitCode, SettingsError
+from atp.dataset.output import HOLDER_NAME, LOCK_NAME, held, holder, result_names, run_name
+from atp.errors import BusyError, ExitCode, SaveError, SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,11 +186,71 @@ def test_the_names_of_a_run_are_taken_once_its_files_are_there(tmp_path: Path) -
     assert run_name(tmp_path, "owner/m", NOON) != run
 
 
-def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path: Path) -> None:
-    left_over = tmp_path / ".atp_results_tiny_20260101_000000.json.abc.tmp"
-    other = tmp_path / "notes.tmp"
-    left_over.write_text("{")
-    other.write_text("mine")
+# --- who holds it
+
+
+def test_a_second_run_is_told_who_holds_the_folder(tmp_path: Path) -> None:
     with held(tmp_path):
-        assert not left_over.exists()
-    assert other.read_text() == "mine"
+        code = (
+            "import sys; from pathlib import Path; from atp.dataset.output import held\n"
+            "with held(Path(sys.argv[1])): pass"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+        )
+        who = holder(tmp_path)
+
+    assert who is not None
+    assert who.pid == os.getpid()
+    assert f"process {os.getpid()} on {platform.node()}, since {who.started}" in done.stderr
+    assert datetime.fromisoformat(who.started).tzinfo == UTC
+
+
+def test_nobody_holds_a_folder_that_was_released(tmp_path: Path) -> None:
+    with held(tmp_path) as killed:
+        assert killed is None
+
+    assert holder(tmp_path) is None
+    with held(tmp_path) as killed:
+        assert killed is None
+
+
+def test_a_folder_whose_holder_was_killed_is_taken_and_says_so(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from atp.dataset.output import held\n"
+        "with held(Path(sys.argv[1])): print(os.getpid(), flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+
+    with held(tmp_path) as killed:
+        assert killed is not None
+        assert killed.pid == int(done.stdout)
+
+
+@pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff", b"3"])
+def test_a_broken_note_of_the_holder_stands_in_nobodys_way(tmp_path: Path, note: bytes) -> None:
+    (tmp_path / HOLDER_NAME).write_bytes(note)
+
+    with held(tmp_path) as killed:
+        assert killed is None
+
+
+def test_a_full_disk_is_told_when_the_folder_is_taken(tmp_path: Path) -> None:
+    with files_limited_to(1), pytest.raises(SaveError) as caught, held(tmp_path):
+        pass
+
+    assert str(tmp_path) in str(caught.value)
+    assert second_process(tmp_path) == "held"
+
+
+def test_what_killed_runs_were_writing_is_cleared_away(tmp_path: Path) -> None:
+    left_over = [tmp_path / ".atp_results_m.json.x1.tmp", tmp_path / f".{HOLDER_NAME}.x2.tmp"]
+    mine = tmp_path / ".mine.tmp"
+    for path in (*left_over, mine):
+        path.touch()
+
+    with held(tmp_path):
+        assert not any(path.exists() for path in left_over)
+        assert mine.exists()

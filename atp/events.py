@@ -1,0 +1,216 @@
+"""The events of the log: an interface. Each with its level, when it comes, its fields and units.
+
+Nothing here is used to write a log; tests hold every line of every run against it, and the table in
+docs/logs.md is made of it. Fields are only ever added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ON_EVERY_LINE = {
+    "event": "the name",
+    "level": "`info`, `warning` or `error`",
+    "timestamp": "UTC, ISO format",
+    "run_id": "12 hexadecimal digits, the same on every line of a process",
+}
+
+PAIRS = {
+    "done": "pairs that need nothing more from this run, those of earlier starts included",
+    "total": "pairs the run is to do",
+}
+MEMORY = {
+    "free_bytes": "free on the device",
+    "used_bytes": "in use by this process",
+    "peak_bytes": "its most so far",
+    "total_bytes": "of the device",
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """What is known of one event."""
+
+    level: str
+    when: str
+    fields: dict[str, str]
+    optional: frozenset[str] = frozenset()
+    """Fields that are not always there."""
+
+
+EVENTS = {
+    "run.start": Event(
+        "info",
+        "the input is read through once",
+        {
+            "input": "path",
+            "out": "folder",
+            "questions": "count",
+            "pairs": "count",
+            "unpaired": "how many of them get an error, for want of a base answer or a text",
+            "pid": "of this process",
+        },
+    ),
+    "lock.taken": Event(
+        "warning",
+        "the process that held the folder before had no time to leave it",
+        {"holder": "its pid, host and start time"},
+    ),
+    "model.loaded": Event(
+        "info",
+        "model and SAEs are loaded and tried",
+        {
+            "model": "name",
+            "device": "`cpu` or `cuda:N`",
+            "dtype": "of the model",
+            "saes": "their names",
+            "lent": "whether SAEs are copied to the device one at a time",
+            "seconds": "what loading took",
+        },
+    ),
+    "run.resume": Event(
+        "info",
+        "the journal of an earlier start was found",
+        {
+            "journal": "path",
+            "done": "pairs that are not computed again",
+            "retried": "pairs that ended in an error and are tried again",
+            "torn_bytes": "of a last line that a crash had cut off; it was dropped",
+        },
+    ),
+    "journal.damaged": Event(
+        "warning",
+        "a line of that journal is not what was written; what it held is computed again",
+        {"journal": "path", "line": "counted from 1", "byte": "where it starts"},
+    ),
+    "journal.unreadable": Event(
+        "warning",
+        "a journal in the folder cannot be assigned to a run; it is left alone",
+        {"journal": "path", "reason": "text"},
+    ),
+    "batch.done": Event(
+        "info",
+        "a batch is scored and in the journal",
+        {
+            **PAIRS,
+            "pairs_per_second": "of this process, on average",
+            "seconds_left": "to the end, at that rate; null while it is unknown",
+            "pairs": "in this batch",
+            "new": "how many of them were not done before",
+            "tokens": "in this batch, without padding",
+            "seconds": "what it took, saving included",
+        },
+    ),
+    "batch.given_up": Event(
+        "info",
+        "a batch was not done soon after a signal; the next start computes it",
+        {"seconds": "since it began"},
+    ),
+    "save.done": Event(
+        "info",
+        "the journal is on the disk",
+        {**PAIRS, "bytes": "new in it since the last save", "seconds": "what saving took"},
+    ),
+    "results.written": Event(
+        "info",
+        "the result files are as the journal",
+        {**PAIRS, "seconds": "what writing took"},
+    ),
+    "save.failed": Event(
+        "error",
+        "a run that ends for another reason cannot write its result files",
+        {"message": "what is wrong, and where", "hint": "how to mend it"},
+    ),
+    "pair.skipped": Event(
+        "info",
+        "there is nothing to attribute",
+        {"pair": "its place in the input", "reason": "as in the result"},
+    ),
+    "pair.error": Event(
+        "warning",
+        "a pair has an error as its result",
+        {"pair": "its place in the input", "reason": "as in the result; details are there"},
+    ),
+    "oom.retry": Event(
+        "warning",
+        "a batch did not fit into memory and is halved",
+        {
+            "pairs": "in the batch",
+            "error": "`OOM`",
+            "tokens": "in the batch, without padding",
+            **MEMORY,
+        },
+    ),
+    "batch.retry": Event(
+        "warning",
+        "a batch failed for another reason and is halved, to find the pair at fault",
+        {"pairs": "in the batch", "error": "kind of exception"},
+    ),
+    "model.probed": Event(
+        "warning",
+        "pair after pair failed, but a probe shows that the model works: the run goes on",
+        {"pairs": "that failed in a row", "error": "kind of the last exception"},
+    ),
+    "run.stop": Event(
+        "info",
+        "the run ends before its time; all that was computed is saved",
+        {
+            "reason": "`SIGTERM`, `SIGINT`, or the kind of error that the last line explains",
+            "at_once": "true: before the first batch, or at a second signal",
+            **PAIRS,
+        },
+        optional=frozenset(PAIRS),
+    ),
+    "run.done": Event(
+        "info",
+        "every pair has its result",
+        {
+            "pairs": "count",
+            "errors": "how many of them have an error",
+            "seconds": "from the first batch to the end",
+            "saving_seconds": "how much of it journal and result files took",
+            "results": "paths",
+        },
+    ),
+    "bench.round": Event(
+        "info",
+        "`atp bench` has timed a procedure once",
+        {
+            "what": "its name",
+            "round": "counted from 1",
+            "rounds": "count",
+            "seconds": "what it took",
+        },
+    ),
+    "bench.oom": Event(
+        "warning",
+        "a procedure that `atp bench` compares does not fit into memory",
+        {"what": "its name", **MEMORY},
+    ),
+    "atp.failed": Event(
+        "error",
+        "the last line of a command that failed",
+        {
+            "message": "what is wrong, and where",
+            "hint": "how to mend it",
+            "exit_code": "of the process",
+        },
+    ),
+    "atp.bug": Event(
+        "error",
+        "the same, where atp itself is at fault",
+        {"error": "kind and message", "where": "file and line of atp", "hint": "text"},
+    ),
+}
+
+
+def table() -> str:
+    """Return the events as a table in Markdown."""
+    lines = ["| event | level | when | fields |", "| --- | --- | --- | --- |"]
+    for name, event in EVENTS.items():
+        fields = "; ".join(
+            f"`{field}`{' (not always)' if field in event.optional else ''}: {meaning}"
+            for field, meaning in event.fields.items()
+        )
+        lines.append(f"| `{name}` | {event.level} | {event.when} | {fields} |")
+    return "\n".join(lines) + "\n"

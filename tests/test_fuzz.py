@@ -1,0 +1,211 @@
+"""No file gives a traceback, a hang or a wrong result without a word: thousands of hostile ones.
+
+Each goes through the whole command, with a tiny model that is loaded once. `rules.py` says which
+of them must be refused, and holds the results of the others against their input.
+
+FUZZ_SEED=N makes the one file of that seed.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import multiprocessing
+import os
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from mutants import Base, mutant
+from rules import RefusedError, check_result, questions_of
+
+from atp import prepare
+from atp.cli import main
+from atp.errors import ExitCode
+from atp.settings import Settings
+
+REDUCED, FULL = 300, 10_000
+SECONDS = 20
+"""What one file may take; most take a hundredth of one."""
+SHARE = 25
+"""Files that a process takes on at a time."""
+EXAMPLE = Path(__file__).parents[1] / "examples" / "smollm2" / "feedback.json"
+PLACE = re.compile(
+    r"line \d|byte \d|results\[\d+\]|top level|metadata is not|pipe or a device|\"results\" list"
+)
+
+
+class Hang(BaseException):
+    """A file takes too long; no part of atp catches it."""
+
+
+@dataclass(frozen=True)
+class Fuzzer:
+    """Runs the command on hostile files."""
+
+    folder: Path
+    bases: tuple[Base, ...]
+    options: tuple[str, ...]
+
+    def share(self, seeds: range) -> tuple[Counter[str], list[str], float]:
+        """Run some files; return what became of them, the faults, and the longest time."""
+        fates: Counter[str] = Counter()
+        faults, longest = [], 0.0
+        for seed in seeds:
+            began = time.monotonic()
+            ending, data = mutant(seed, self.bases)
+            path = self.folder / f"seed-{seed}{ending}"
+            path.write_bytes(data)
+            # The second alarm is for C code that never comes back to Python.
+            faulthandler.dump_traceback_later(3 * SECONDS, exit=True)
+            signal.setitimer(signal.ITIMER_REAL, SECONDS)
+            try:
+                fates += self.fate(path, data)
+            except (AssertionError, Hang) as fault:
+                faults.append(f"{path}\n  FUZZ_SEED={seed} {str(fault)[:2000] or repr(fault)}")
+            else:
+                path.unlink()
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                faulthandler.cancel_dump_traceback_later()
+            longest = max(longest, time.monotonic() - began)
+        return fates, faults, longest
+
+    def fate(self, path: Path, data: bytes) -> Counter[str]:
+        """Run the command on a file and check all that it leaves; return what became of it."""
+        lines = path.suffix == ".jsonl"
+        out = path.with_suffix(".out")
+        stdout, stderr = StringIO(), StringIO()
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            code = main(["run", str(path), f"--out={out}", *self.options])
+        log = [json.loads(line) for line in stderr.getvalue().splitlines()]  # no traceback
+        told = log[-1]
+        why = ""
+        try:
+            _, questions = questions_of(data, lines=lines)
+        except RefusedError as error:
+            why = str(error) or "refused"
+        if code == ExitCode.USAGE:
+            assert why, f"refused without reason: {told['message'][:300]}"
+            assert stdout.getvalue() == ""
+            assert told["event"] == "atp.failed"
+            line = told["message"]
+            assert str(path) in line
+            assert PLACE.search(line), line[:300]
+            assert "\n" not in line
+            assert len(line) < 500 + len(str(path)), "a long message"
+            return Counter({"refused": 1})
+        assert code in {ExitCode.OK, ExitCode.PAIRS_FAILED}, told
+        assert not why, f"not refused: {why[:300]}"
+        assert told["event"] == "run.done"
+        (result,) = stdout.getvalue().splitlines()
+        counts = check_result(
+            data,
+            Path(result).read_bytes(),
+            lines=lines,
+            failed=code == ExitCode.PAIRS_FAILED,
+        )
+        for prompt in _prompts(questions):
+            assert prompt not in stderr.getvalue()
+        for left in out.iterdir():
+            left.unlink()
+        out.rmdir()
+        return Counter({"processed": 1, **counts})
+
+
+def _prompts(questions: list[Any]) -> Iterator[str]:
+    """Yield the prompts and answers, as a log line would write them, that are long enough."""
+    for question in questions:
+        for variation in question.get("variations"):
+            for name in ("prompt", "response"):
+                text = variation.get(name)
+                if isinstance(text, str) and len(text) > 30:
+                    yield json.dumps(text[:30])[1:-1]
+
+
+def _hang(*_: object) -> None:
+    raise Hang
+
+
+@pytest.fixture(scope="module")
+def fuzzer(
+    model_folder: Callable[[str], Path],
+    sae_folder: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Fuzzer]:
+    """A fuzzer with a model that is loaded once for all files."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    model, sae = str(model_folder("gpt2")), str(sae_folder("standard"))
+    options = (f"--model={model}", f"--sae={sae}", "--device=cpu", "--top-k=3")
+    settings = Settings(input=EXAMPLE, out=folder, model=model, sae=(sae,), device="cpu")
+    loaded = prepare.load(settings, [sae])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "load", lambda *_: loaded)
+        patch.setenv("TOKENIZERS_PARALLELISM", "false")  # this process will be forked
+        bases = _bases(folder, options)
+        patch.setattr(signal, "SIGALRM", signal.SIGALRM)
+        before = signal.signal(signal.SIGALRM, _hang)
+        yield Fuzzer(folder, bases, options)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _bases(folder: Path, options: tuple[str, ...]) -> tuple[Base, ...]:
+    """Return the files to change: two inputs, one of them also as lines, and a result."""
+    content = json.loads(EXAMPLE.read_bytes())
+    del content["results"][3:]
+    example = json.dumps(content, indent=2, ensure_ascii=False).encode()
+    lines = "\n".join(json.dumps(each) for each in content["results"]).encode()
+    small = {"metadata": {"model_name": "tiny"}, "results": tiny.questions(2)}
+    path = folder / "base.json"
+    path.write_text(json.dumps(small, ensure_ascii=False), encoding="utf-8")
+    stdout = StringIO()
+    with redirect_stdout(stdout), redirect_stderr(StringIO()):
+        assert main(["run", str(path), f"--out={folder / 'base'}", *options]) == ExitCode.OK
+    result = Path(stdout.getvalue().strip()).read_bytes()
+    return (
+        (".json", example),
+        (".jsonl", lines),
+        (".json", path.read_bytes()),
+        (".json", result),
+        (".jsonl", "\n".join(json.dumps(each) for each in small["results"]).encode()),
+    )
+
+
+def test_every_hostile_file_is_refused_with_its_place_or_processed(
+    fuzzer: Fuzzer, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
+) -> None:
+    one = os.environ.get("FUZZ_SEED")
+    count = FULL if pytestconfig.getoption("--full", default=False) else REDUCED
+    seeds = range(int(one), int(one) + 1) if one else range(count)
+    shares = [seeds[start : start + SHARE] for start in range(0, len(seeds), SHARE)]
+    fates: Counter[str] = Counter()
+    faults: list[str] = []
+    longest = 0.0
+    # In processes of their own: a crash of C code costs one file, and both cores are used.
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(min(2, os.cpu_count() or 1), context) as pool:
+        try:
+            for found in pool.map(fuzzer.share, shares):
+                fates += found[0]
+                faults += found[1]
+                longest = max(longest, found[2])
+        except BrokenProcessPool:
+            left = sorted(str(path) for path in fuzzer.folder.glob("seed-*.json*"))
+            faults.append(f"a process died or hung with one of {left}")
+    print(dict(fates), f"longest {longest:.1f} s")  # noqa: T201  (figures, with -s)
+    record_property("fates", dict(fates))
+    assert not faults, "\n".join([f"{len(faults)} faults:", *faults[:20]])
+    if not one:  # both halves of what holds were tried
+        assert fates["refused"] > count / 4
+        assert min(fates["scored"], fates["skipped"], fates["error"]) > count / 20
