@@ -178,11 +178,12 @@ def _median(counts: Counter[int]) -> int | None:
 
 def _failed(pair: Pair, found: NotContrasted) -> Problem:
     """Return the problem of a pair that would end in an error."""
-    reason = found.reason
-    if "tokens" in found.details:
-        reason += f": {found.details['tokens']} tokens, the model reads {found.details['context']}"
-    elif "why" in found.details:
-        reason += f": {found.details['why']}"
+    reason, details = found.reason, found.details
+    for unit in ("tokens", "characters"):
+        if unit in details:
+            reason += f": {details[unit]:,} {unit}, the model reads {details['context']:,} tokens"
+    if "why" in details:
+        reason += f": {details['why']}"
     hint = HINTS.get(found.reason, "Mend it, or take the flag away.")
     problem = Problem(f"{pair.key}: {reason}.", hint, refused=False, field="prompt")
     return replace(problem, **pair.key._asdict())

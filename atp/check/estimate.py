@@ -54,7 +54,7 @@ TERAFLOPS = {
     "L40": 181,
     "L4": 121,
 }
-"""Dense bfloat16 with tensor cores, of NVIDIA's data sheets; a longer name stands before a shorter
+"""Dense bfloat16 with tensor cores, of NVIDIA's data sheets. A longer name stands before a shorter
 one that it starts with."""
 
 
@@ -175,7 +175,8 @@ def _cpu_rate(outline: Outline) -> tuple[float, str, tuple[float, float]]:
 
 
 def _gpu_rate(outline: Outline, gpu: str) -> tuple[float | None, str, tuple[float, float]]:
-    known = next((name for name in TERAFLOPS if f" {name}" in gpu.replace("-", " ")), None)
+    words = f" {gpu.replace('-', ' ')} "
+    known = next((name for name in TERAFLOPS if f" {name} " in words), None)
     if outline.dtype != "bfloat16":
         return None, "no estimate: for bfloat16 only", GPU_SHARES
     if known is None:

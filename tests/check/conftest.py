@@ -75,7 +75,7 @@ def report(
     from atp.cli import main  # noqa: PLC0415  (after the environment is clean)
 
     def get(path: Path, *more: str) -> dict[str, Any]:
-        code = main(["check", *options(path), "--json", *more])
+        code = main(["check", *options(path, "--json", *more)])
         found: dict[str, Any] = json.loads(capsys.readouterr().out)
         assert found["exit_code"] == code
         return found

@@ -117,7 +117,7 @@ def test_each_pair_that_would_fail_is_a_problem_and_no_skip_is(mixed: Path, repo
     ]
     assert {problem["run"] for problem in problems} == {"gives an error"}
     assert "Sequence too long" in problems[1]["message"]
-    assert "the model reads 256" in problems[1]["message"]
+    assert "the model reads 256 tokens" in problems[1]["message"]
 
 
 def test_a_check_of_a_good_input_finds_nothing_wrong(input_file: Path, report: Report) -> None:

@@ -287,8 +287,8 @@ def test_any_json_in_any_place_comes_out_unchanged(
     def text(atp: str = "", analysis: str = "") -> str:
         return (
             f'{{"metadata": {{"note": {outside}{atp}}}, "before": {outside}, "results": [{space}'
-            f'{{"a": {inside}, "variations": [{{"b": {deep}{analysis}}}, {{"c": {deep}}}], "d": {inside}}}'
-            f'], "after": {outside}}}'
+            f'{{"a": {inside}, "variations": [{{"b": {deep}{analysis}}}, {{"c": {deep}}}], '
+            f'"d": {inside}}}], "after": {outside}}}'
         )
 
     atp = f', "atp": {json.dumps({**ATP, "sae": 0})}'
