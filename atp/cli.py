@@ -26,6 +26,7 @@ USAGE = """atp - which features of a language model make it sycophantic
 
 Usage:
   atp run [INPUT] [options] [--sae=SPEC]...
+  atp check [INPUT] [options] [--sae=SPEC]...
   atp bench [INPUT] [options] [--sae=SPEC]...
   atp --help
   atp --version
@@ -34,6 +35,9 @@ Commands:
   run  Score every pair of INPUT (JSON or JSON Lines) by attribution patching and write the
        result file. INPUT defaults to the newest *.json or *.jsonl under /data/input.
        Started again with the same input and settings, it goes on where it stopped.
+  check  Look at INPUT, names, caches, disk and device before that run, and say all that is wrong,
+       what the run would find, and about how much memory, disk and time it takes. Computes
+       nothing on a GPU.
   bench  Time that run on INPUT, side by side with the notebook's procedure and with a bare forward
        pass over the same tokens, and print a table. Takes several minutes.
 
@@ -65,6 +69,7 @@ How to run:
                              surely holds, at most 2048 on a cpu, 16384 on cuda).
   --save-interval=N          Save results every N pairs, once their batch is done (default 10).
   --fresh                    Do not go on with an earlier run, start anew.
+  --json                     Of check: print one JSON object instead of text.
   --rounds=N                 Of bench: how often to time each procedure (default 3).
 
   -h --help                  Show this text.
@@ -76,7 +81,7 @@ Result paths go to stdout, logs to stderr.
 Exit codes: 0 every pair has a result (skipped pairs included); 1 some pairs carry an error;
 2 usage, settings or input at fault; 3 model, SAE or device cannot be had; 74 results cannot be
 written; 75 another run holds the output folder; 130, 143 stopped by a signal; 70 a fault of
-atp itself.
+atp itself. Of check: 0 nothing is wrong; 2 as above; 3 as above, or too little memory or disk.
 """
 
 OUT_OF_MEMORY = "Give it more, or lower --batch-tokens; what was computed is saved."
@@ -127,6 +132,16 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
     except DocoptExit as error:
         raise _usage_error(argv) from error
     settings = from_sources(arguments)
+    if arguments["check"]:
+        from atp.check.command import check  # noqa: PLC0415
+        from atp.check.report import as_json, as_text  # noqa: PLC0415
+
+        report = check(settings)
+        print(as_json(report) if settings.json else as_text(report))  # noqa: T201  (its product)
+        return ExitCode(report["exit_code"])
+    if arguments["--json"]:
+        msg = "--json is an option of atp check."
+        raise SettingsError(msg)
     if arguments["bench"]:
         from atp.bench.command import bench  # noqa: PLC0415
 
@@ -173,7 +188,7 @@ def _usage_error(argv: list[str]) -> SettingsError:
     """Say what about the command line is wrong, as far as can be told."""
     options = set(re.findall(r"--[a-z][a-z-]*", USAGE))
     takes_value = set(re.findall(r"(--[a-z][a-z-]*)=", USAGE))
-    if not argv or argv[0] not in {"run", "bench"}:
+    if not argv or argv[0] not in {"run", "check", "bench"}:
         msg = f"{argv[0]!r} is not a command." if argv else "no command is given."
         return SettingsError(msg, "Write atp run INPUT; atp --help tells the rest.")
     for argument in argv[1:]:

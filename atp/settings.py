@@ -65,6 +65,7 @@ class Settings:
     limit: int | None = None
     fresh: bool = False
     rounds: int = 3
+    json: bool = False
 
     @property
     def sae_specs(self) -> tuple[str, ...]:
@@ -86,7 +87,7 @@ class Settings:
     def as_json(self) -> dict[str, Any]:
         """Return every setting of a run as JSON values, for `metadata.atp`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        del values["rounds"]  # of `atp bench`
+        del values["rounds"], values["json"]  # of other commands
         return {
             name: str(value) if isinstance(value, Path) else value for name, value in values.items()
         }
@@ -190,6 +191,7 @@ PARSERS: dict[str, Callable[[str, str], Any]] = {
     "limit": whole_number(1),
     "fresh": switch,
     "rounds": whole_number(1),
+    "json": switch,
 }
 
 

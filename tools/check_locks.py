@@ -24,7 +24,7 @@ Lock = dict[str, Version]
 
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==([^ ]+)( \\)?")
 _HASH = re.compile(r" +--hash=sha256:[0-9a-f]{64}( \\)?")
-_CUDA = re.compile(r"(nvidia|cuda|triton)\b")
+_CUDA = re.compile(r"(nvidia|cuda|triton)\b(?!-ml-py)")  # which names GPUs, and needs no CUDA
 
 
 def read_lock(name: str, text: str) -> tuple[Lock, list[str]]:

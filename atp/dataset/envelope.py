@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 200
 """Levels of nesting; orjson writes 254."""
+AMBIGUOUS = "results.item"
+"""What ijson calls an element of `results`, and a top-level field of this very name, too."""
 STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
 
 
@@ -51,6 +53,7 @@ class Envelope:
         self.path, self.file, self.fault = path, file, fault
         self.fields: list[tuple[str, Any]] = []
         """In order; `results` stands there with None as its value."""
+        self._names: set[str] = set()
         self._broken: Exception | None = None
         self._found: Any = ijson.sendable_list()
         self._parser = yajl2_c.basic_parse_coro(self._found)
@@ -79,7 +82,7 @@ class Envelope:
         """
         if self._broken is not None:
             raise self._broken
-        if "results" not in dict(self.fields):
+        if "results" not in self._names:
             raise _wrong_shape(self.path)
 
     def _top_level(self) -> Machine:
@@ -98,9 +101,13 @@ class Envelope:
             self._events = yield
 
     def _field(self, key: str) -> Machine:
-        if key in dict(self.fields):
-            msg = f'{self.path} holds "{key}" twice at its top level.'
+        if key in self._names:
+            msg = f"{self.path} holds {key[:40]!r} twice at its top level."
             self.fault(InputError(msg, "Keep one of them."))
+        self._names.add(key)
+        if key == AMBIGUOUS:
+            msg = f'{self.path} holds "{key}" at its top level, which reads like the questions.'
+            raise UnreadableError(msg, "Give it another name.")
         if key == "results":
             yield from self._skip_list()
             self.fields.append((key, None))
@@ -120,7 +127,7 @@ class Envelope:
         while True:
             event, value = yield from self._next()
             depth += STEPS.get(event, 0)
-            check_depth(depth, str(self.path))
+            check_depth(depth, f"{self.path}: {key[:40]!r} at its top level")
             builder.event(event, value)
             if depth == 0:
                 break
@@ -132,14 +139,16 @@ class Envelope:
 
     def _skip_list(self) -> Machine:
         """Read over `results`, which must be a list; gigabytes pass here, so it does little."""
-        depth = 1
+        depth, index = 1, -1
         if (yield from self._next())[0] != "start_array":
             raise _wrong_shape(self.path)
         while True:
             for event, _ in self._events:
                 if event in STEPS:
                     depth += STEPS[event]
-                    check_depth(depth, str(self.path))
+                    index += depth == 2 and STEPS[event] > 0  # noqa: PLR2004  (a question begins)
+                    if depth > MAX_DEPTH:
+                        check_depth(depth, f"{self.path}: results[{index}]")
                     if depth == 0:
                         return
             self._events = yield

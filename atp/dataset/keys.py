@@ -41,16 +41,18 @@ def keys_twice(value: Any, place: str, twice: list[Note]) -> list[tuple[str, str
     """
     found: dict[tuple[str, str], None] = {}
     last = -1
+    notes: dict[int, list[tuple[int, str]]] = {}  # of each object, by its identity
+    for number, (noted, key) in enumerate(twice):
+        notes.setdefault(id(noted), []).append((number, key))
 
     def walk(value: Any, place: str) -> None:  # noqa: ANN401
         nonlocal last
         members: Iterable[tuple[str, Any]] = ()
         if isinstance(value, dict):
             members = ((f"{place}.{key}", member) for key, member in value.items())
-            for number, (noted, key) in enumerate(twice):
-                if noted is value:
-                    found[place[:LONGEST_PLACE], key[:LONGEST_KEY]] = None
-                    last = max(last, number)
+            for number, key in notes.get(id(value), ()):
+                found[place[:LONGEST_PLACE], key[:LONGEST_KEY]] = None
+                last = max(last, number)
         elif isinstance(value, list):
             members = ((f"{place}[{number}]", member) for number, member in enumerate(value))
         for where, member in members:

@@ -13,7 +13,7 @@ import ijson
 from ijson.backends import yajl2_c
 
 from atp.dataset.pairs import BrokenPair, Pair, pairs_of
-from atp.dataset.source import CHUNK, is_lines, opened, split_lines
+from atp.dataset.source import CHUNK, Growing, is_lines, opened, split_lines
 from atp.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 PARSER_ERRORS = (ijson.JSONError, StopIteration, ValueError, ArithmeticError, RecursionError)
 
 LOCATABLE = 1 << 28
-"""Up to this byte the place of a fault is sought exactly, which takes six passes to it, not one."""
+"""Up to this byte the place of a fault is sought exactly, which takes several passes to it."""
+
+LARGE = 1 << 24
+"""Bytes of a piece that is known to be right."""
 
 COMPRESSED = ("\x1f\x8b", "PK\x03\x04", "BZh", "\xfd7zXZ", "(\xb5/\xfd")
 HINTS = (
     (COMPRESSED, "It is a compressed file: unpack it first."),
     (("\xff\xfe", "\xfe\xff"), "Save it as UTF-8."),
+    (("'",), "JSON has its texts in double quotes."),
     (("NaN", "Infinity", "-Infinity", "nan"), "JSON has no such number: write null."),
 )
 """What a file that is no JSON begins with, where the parser gives up, and what to do about it."""
@@ -49,7 +53,7 @@ def questions(path: Path) -> Iterator[Any]:
             return
         count = 0
         try:
-            for question in yajl2_c.items(file, "results.item", buf_size=CHUNK):
+            for question in yajl2_c.items(Growing(file), "results.item", buf_size=CHUNK):
                 yield question
                 count += 1
         except PARSER_ERRORS as error:
@@ -146,27 +150,37 @@ def _accepted(path: Path) -> tuple[int, bool]:
     Pieces get smaller around the fault. Single bytes from the start would take hours: the parser
     looks at a text anew each time that more of it comes.
     """
-    size, known, failed = CHUNK, 0, True
-    while failed:
-        known, failed = _taken(path, known, size)
-        if size == 1 or known > LOCATABLE:
-            return known, size == 1 or not failed
-        size = max(1, size // 16)
-    return known, True
+    known, size = _taken(path, 0, None)
+    while size > 1 and known <= LOCATABLE:
+        known, size = _taken(path, known, max(1, size // 16))
+    return known, size <= 1
 
 
-def _taken(path: Path, known: int, size: int) -> tuple[int, bool]:
-    """Return how many bytes the parser takes, in pieces of `size` after `known`; and if it fails."""
+def _taken(path: Path, known: int, size: int | None) -> tuple[int, int]:
+    """Return how many bytes the parser takes, and the size of the piece in which it fails.
+
+    Args:
+        path: the file.
+        known: bytes that the parser takes for sure.
+        size: of the pieces after these; None for what is quickest.
+    """
     parser = yajl2_c.basic_parse_coro(_Nothing())
     taken = 0
     with opened(path) as file:
-        while data := file.read(min(CHUNK, known - taken) if taken < known else size):
+        growing = Growing(file)
+        while data := (
+            file.read(min(LARGE, known - taken))
+            if taken < known
+            else growing.read(CHUNK)
+            if size is None
+            else file.read(size)
+        ):
             try:
                 parser.send(data)
             except PARSER_ERRORS:
-                return taken, True
+                return taken, len(data)
             taken += len(data)
-    return taken, False
+    return taken, 0
 
 
 def _place(path: Path, offset: int) -> tuple[int, int, str]:

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-CHUNK = 1 << 20
-"""Bytes that are read at once. The parser looks at a text from its start each time that more of it
-comes: with small chunks, a text of 100 MB would take minutes."""
+CHUNK = 1 << 16
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-ESCAPE = len(rb"\u0000")
+REPLACEMENT = rb"\ufffd"
+ESCAPE = len(REPLACEMENT)
 SURROGATE = re.compile(
     rb"(?<!\\)(?:\\\\)*(?P<half>\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
     rb"|[c-fC-F][0-9a-fA-F]{2}))"
@@ -39,6 +38,9 @@ EVEN_RUN = re.compile(rb"\A(?:\\\\)+(?=\\\\)")
 DIGITS = b"0123456789"
 MAX_DIGITS = 10_000
 """Digits in a row that a number may have: Python's time to read one grows with their square."""
+END_OF_TEXT = re.compile(rb'(?<!\\)(?:\\\\)*"')
+OUTSIDE = b"0123456789+-.eE,:[]{} \t\r\nalfnrstu"
+"""What stands outside of texts: where there is no quote, anything else is the middle of one."""
 QUOTE = re.compile(rb'\\.|"', re.DOTALL)
 
 
@@ -52,19 +54,38 @@ def refuse(error: InputError) -> None:
     raise error
 
 
+class Growing:
+    """A file for ijson that gives twice as much at a time while one and the same text goes on.
+
+    The parser looks at a text from its start whenever more of it comes: in pieces of one size, a
+    text of 100 MB would take minutes.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.factor = file, 1
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next `size` bytes, or more."""
+        data = self.file.read(size * self.factor)
+        within = not END_OF_TEXT.search(data) and data.translate(None, OUTSIDE)
+        self.factor = 2 * self.factor if within else 1
+        return data
+
+
 class CheckedBytes:
     """A file for ijson that hashes what it reads and finds what ijson would alter.
 
     Args:
         file: open, behind a byte order mark.
         path: of the file, for messages.
-        fault: told of each half of a surrogate pair; refuses the file by default.
+        fault: told of each half of a surrogate pair, which reads as U+FFFD from then on; refuses
+            the file by default.
     """
 
     def __init__(
         self, file: IO[bytes], path: Path, fault: Callable[[InputError], None] = refuse
     ) -> None:
-        self.file, self.path, self.fault = file, path, fault
+        self.file, self.path, self.fault = Growing(file), path, fault
         self.digest = hashlib.sha256()
         self.undecided, self.offset = b"", file.tell()
         self.numbers = LongNumbers(path, file.tell())
@@ -79,16 +100,21 @@ class CheckedBytes:
         tail = UNDECIDED.search(window, start) if data else None
         known = window[: tail.start()] if tail else window
         # The plain search is fifty times as fast, and nearly always enough.
+        mended = None
         suspect = b"\\ud" in known or b"\\uD" in known
         for match in SURROGATE.finditer(known) if suspect else ():
             if len(match["half"]) == ESCAPE:
                 at = self.offset + match.start("half")
                 msg = f"{self.path} holds half of a surrogate pair at byte {at}."
                 self.fault(InputError(msg, "That is no Unicode text; write \\ufffd instead of it."))
+                start = match.start("half") - (len(window) - len(data))
+                if start >= 0:  # else a part of it is with the parser already
+                    mended = mended or bytearray(data)  # in place: there may be a million
+                    mended[start : start + ESCAPE] = REPLACEMENT
         # Of a run of backslashes only its being odd or even counts: what is kept stays short.
         self.undecided = EVEN_RUN.sub(b"", tail.group()) if tail else b""
         self.offset += len(window) - len(self.undecided)
-        return data
+        return data if mended is None else bytes(mended)
 
 
 class LongNumbers:
@@ -112,7 +138,8 @@ class LongNumbers:
         """
         for start, end in self._runs(data):
             if end - start > MAX_DIGITS and not self._is_in_text(start):
-                msg = f"{self.path} holds a number of more than {MAX_DIGITS:,} digits at byte {start}."
+                number = f"a number of more than {MAX_DIGITS:,} digits at byte {start}"
+                msg = f"{self.path} holds {number}."
                 raise InputError(msg, "Write it as text, in quotes, or round it.")
         self.run = len(data) - len(data.rstrip(DIGITS)) + (self.run if data.isdigit() else 0)
         self.offset += len(data)

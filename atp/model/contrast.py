@@ -7,22 +7,40 @@ string, as the model that wrote it saw it, while the prompt's own ids are a pref
 Split: where a tokenizer merges the prompt's end with the response's start ("\n" + "\n\nI"), the
 prompt and each response are tokenised apart and their ids are joined.
 
-Any text gives a Contrasted or a NotContrasted: what the tokenizer or its chat template raises is the
-fault of that pair alone. Nor does a text of many megabytes cost their tokens: a prompt with more
-characters than the context can hold is too long, and of a response only the start counts.
+Any text gives a Contrasted or a NotContrasted: what the tokenizer or its chat template raises is
+the fault of that pair alone. Nor does a text of many megabytes cost their tokens: a prompt with
+more characters than the context can hold is too long, and of a response only the start counts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from atp.attribution.batches import Contrast
 from atp.errors import SettingsError
 
-if TYPE_CHECKING:
-    from atp.model.loading import Model
+
+class Reader(Protocol):
+    """What of a model decides its tokens: a Model has it, and so has what is known without one."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the model."""
+
+    @property
+    def tokenizer(self) -> Any:  # noqa: ANN401  (transformers has no types)
+        """The model's own tokenizer."""
+
+    @property
+    def n_ctx(self) -> int:
+        """The longest sequence it can read, in tokens."""
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The token that starts every sequence, if any."""
+
 
 RESPONSE_MARGIN = 100_000
 """Characters of a response that are read beyond those that the tokens to check can hold: how a text
@@ -56,7 +74,7 @@ class Contraster:
     """Turns texts into contrasts, with one model's tokenizer and rules.
 
     Args:
-        model: whose tokenizer and context length to use.
+        model: whose tokenizer and context length to use; its weights are not needed.
         max_tokens_to_check: how many tokens of the answers to compare.
         chat_template: put prompts through the tokenizer's own chat template.
 
@@ -64,7 +82,7 @@ class Contraster:
         SettingsError: a chat template is wanted and the tokenizer has none.
     """
 
-    def __init__(self, model: Model, *, max_tokens_to_check: int, chat_template: bool) -> None:
+    def __init__(self, model: Reader, *, max_tokens_to_check: int, chat_template: bool) -> None:
         if chat_template and not model.tokenizer.chat_template:
             msg = f"--chat-template: the tokenizer of {model.name} has no chat template."
             raise SettingsError(msg, "Leave the option out, or use an instruction-tuned model.")

@@ -224,12 +224,11 @@ def load_model(
             origin = pool.submit(local_origin, local_path(name)) if local else None
             bridge, tokenizer = _load(name, revision, place, kind)
             pinned = origin.result() if origin else {"revision": hub_commit(name, revision)}
-        short = local_path(name).resolve().name if local else name
-        return wrap(short.removesuffix(".gguf"), bridge, tokenizer, pinned)
+        return wrap(short_name(name), bridge, tokenizer, pinned)
     except AtpError:
         raise
     except Exception as error:  # the libraries raise what they like
-        raise _cannot_load(name, error) from error
+        raise cannot_load(name, error) from error
 
 
 def wrap(name: str, bridge: TransformerBridge, tokenizer: Any, origin: dict[str, str]) -> Model:  # noqa: ANN401
@@ -266,14 +265,33 @@ def load_plain(
         device: where to put it.
         dtype: of its weights.
     """
-    source, options = _source(name, revision)
+    source, options = source_of(name, revision)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         source, **options, dtype=dtype, attn_implementation="eager"
     )
     return model.to(device).eval()
 
 
-def _source(name: str, revision: str | None) -> tuple[str | Path, dict[str, Any]]:
+def load_tokenizer(name: str, revision: str | None) -> Any:  # noqa: ANN401  (transformers' own)
+    """Load a model's own tokenizer, as published.
+
+    Raises:
+        UnavailableError: there is none: transformers makes one that knows no word, without a word.
+    """
+    source, options = source_of(name, revision)
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    if not tokenizer("a", add_special_tokens=False).input_ids:
+        msg = f"the model {name} cannot be loaded: it has no tokenizer that knows any text."
+        raise UnavailableError(msg, "Put its tokenizer files beside config.json.")
+    return tokenizer
+
+
+def short_name(name: str) -> str:
+    """Return what results call a model: its hub name, or the name of its folder or file."""
+    return local_path(name).resolve().name.removesuffix(".gguf") if is_local(name) else name
+
+
+def source_of(name: str, revision: str | None) -> tuple[str | Path, dict[str, Any]]:
     """Return what transformers calls a model, and what it needs to know to load it."""
     if not is_local(name):
         return name, {"revision": revision}
@@ -284,8 +302,8 @@ def _source(name: str, revision: str | None) -> tuple[str | Path, dict[str, Any]
 def _load(
     name: str, revision: str | None, device: torch.device, dtype: torch.dtype
 ) -> tuple[TransformerBridge, Any]:
-    source, options = _source(name, revision)
-    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    source, options = source_of(name, revision)
+    tokenizer = load_tokenizer(name, revision)
     if "gguf_file" in options:
         bridge = TransformerBridge.boot_transformers(
             name,
@@ -301,7 +319,8 @@ def _load(
     return bridge, tokenizer
 
 
-def _cannot_load(name: str, error: Exception) -> UnavailableError:
+def cannot_load(name: str, error: Exception) -> UnavailableError:
+    """Return the error that says why a model cannot be had, and what may mend it."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
     hint = "Check the name."
     if "gated" in str(error).lower() or "401" in reason or "403" in reason:

@@ -10,7 +10,7 @@ import os
 import re
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 import yaml
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EXAMPLE = "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical"
+
+
+class Release(NamedTuple):
+    """What SAELens lists of a release."""
+
+    model: str
+    """The model its SAEs were trained on."""
+    repository: str
+    paths: dict[str, str]
+    """Where in the repository each SAE is, by its id."""
 
 
 def expand_sae_specs(specs: Sequence[str]) -> tuple[str, ...]:
@@ -75,11 +85,24 @@ def check_sae_spec(spec: str) -> str | None:
     listed = _listed(spec, release)
     if listed is None:
         return None
-    model, ids = listed
-    if sae_id not in ids:
+    if sae_id not in listed.paths:
         msg = f"--sae={spec}: the release has no SAE {sae_id!r}."
-        raise SettingsError(msg, _near_ids(sae_id, ids))
-    return model
+        raise SettingsError(msg, _near_ids(sae_id, tuple(listed.paths)))
+    return listed.model
+
+
+def published_at(spec: str) -> tuple[str, str] | None:
+    """Return the hub repository of an SAE and its path there; None for a folder here.
+
+    Raises:
+        SettingsError: as `check_sae_spec` does.
+    """
+    check_sae_spec(spec)
+    named = split_spec(spec)
+    if named is None:
+        return None
+    listed = _listed(spec, named[0])
+    return named if listed is None else (listed.repository, listed.paths[named[1]])
 
 
 def _check_sae_folder(spec: str, folder: Path) -> str | None:
@@ -119,16 +142,15 @@ def _matching_ids(spec: str, release: str, pattern: str) -> list[str]:
     if listed is None:
         msg = f"--sae={spec}: SAELens does not list the SAEs of {release}, so none can match."
         raise SettingsError(msg, f"Name each one: --sae={release}:SAE_ID.")
-    _, ids = listed
     wanted = pattern.split("/")
     found = [
         f"{release}:{sae_id}"
-        for sae_id in ids
+        for sae_id in listed.paths
         if len(parts := sae_id.split("/")) == len(wanted) and all(map(fnmatchcase, parts, wanted))
     ]
     if not found:
         msg = f"--sae={spec}: the release has no SAE that matches {pattern!r}."
-        raise SettingsError(msg, _near_ids(pattern, ids))
+        raise SettingsError(msg, _near_ids(pattern, tuple(listed.paths)))
     return found
 
 
@@ -155,8 +177,8 @@ def _near_ids(sae_id: str, ids: Sequence[str]) -> str:
     return did_you_mean(sae_id, ids) or f"It has {', '.join(ids[:5])} ..."
 
 
-def _listed(spec: str, release: str) -> tuple[str, tuple[str, ...]] | None:
-    """Return (model, SAE ids) of a release; None for a hub repository that SAELens does not list.
+def _listed(spec: str, release: str) -> Release | None:
+    """Return what SAELens lists of a release; None for a hub repository that it does not list.
 
     Raises:
         SettingsError: no such release; lists near ones.
@@ -179,6 +201,7 @@ def _releases() -> dict[str, str]:
 
 
 @cache
-def _entry(release: str) -> tuple[str, tuple[str, ...]]:
+def _entry(release: str) -> Release:
     entry = yaml.safe_load(_releases()[release])
-    return str(entry["model"]), tuple(str(sae["id"]) for sae in entry["saes"])
+    paths = {str(sae["id"]): str(sae["path"]) for sae in entry["saes"]}
+    return Release(str(entry["model"]), str(entry["repo_id"]), paths)

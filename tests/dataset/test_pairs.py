@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutants import FLAGS, TEMPLATES
+from rules import Object, RefusedError, expected, questions_of, tree
 
 from atp.dataset.pairs import BrokenPair, Pair, PairKey, is_base, is_flagged, pairs_of
 from atp.errors import InputError
@@ -249,3 +251,53 @@ def test_every_flagged_variation_but_the_base_gives_one_outcome_in_order(
             assert outcome == Pair(outcome.key, *needed)
         else:
             assert isinstance(outcome, BrokenPair)
+
+
+def as_given(value: Any) -> Any:
+    """Return a value of `rules.tree` as the reader gives it: objects as dicts."""
+    if isinstance(value, Object):
+        return {key: as_given(item) for key, item in value}
+    return [as_given(item) for item in value] if isinstance(value, list) else value
+
+
+anything = st.sampled_from(["null", '"text"', '""', "[]", "{}", "7", "1.5", "false"])
+members = st.fixed_dictionaries(
+    {},
+    optional={
+        "template_type": st.one_of(st.sampled_from(TEMPLATES), anything),
+        "prompt": anything,
+        "response": anything,
+        "sycophancy_flag": st.one_of(st.sampled_from(("1", "0", "true")), st.sampled_from(FLAGS)),
+        "note": anything,
+    },
+).map(lambda fields: "{" + ", ".join(f'"{key}": {text}' for key, text in fields.items()) + "}")
+odd_questions = st.one_of(
+    st.lists(st.one_of(members, members, members, anything), max_size=6).map(
+        lambda items: '{"variations": [' + ", ".join(items) + "]}"
+    ),
+    anything,
+)
+
+
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(odd_questions)
+def test_any_question_is_paired_or_refused_as_the_plain_rule_says(text: str) -> None:
+    question = tree(text)
+    try:
+        questions_of(text.encode(), lines=True)
+    except RefusedError:
+        with pytest.raises(InputError, match=r"results\[5\]") as caught:
+            list(pairs_of(as_given(question), 5))
+        assert "\n" not in str(caught.value)
+        return
+
+    found = list(pairs_of(as_given(question), 5))
+
+    assert [pair.key for pair in found] == [PairKey(5, number) for number in expected(question)]
+    for pair in found:
+        reasons = expected(question)[pair.key.variation]
+        assert isinstance(pair, BrokenPair) == (
+            len(reasons) == 1 and "Empty response" not in reasons
+        )
+        if isinstance(pair, BrokenPair):
+            assert reasons == {pair.error}

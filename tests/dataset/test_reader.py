@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from json_texts import json_texts, strings
 from refusal import in_string, quick, refused
 
+from atp.dataset import reader
 from atp.dataset.pairs import BrokenPair, Pair, PairKey
 from atp.dataset.reader import pairs, questions
 from atp.dataset.source import BYTE_ORDER_MARK, CHUNK
@@ -219,6 +220,59 @@ def test_what_is_not_json_is_refused_with_line_and_column(
     assert place in line
 
 
+NOTE = b'{"results": [\n{"variations": [], "x": '
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "hint"),
+    [
+        (NOTE + b"NaN}]}", "line 2, column 25", "write null"),
+        (NOTE + b"-Infinity}]}", "line 2, column 26", ""),
+        (NOTE + b'"caf\xe9"}]}', "line 2, column 30", ""),
+        (NOTE + '"詩", "y": NaN}]}'.encode(), "line 2, column 35", "write null"),
+        (NOTE + b"1e1000000000000000000}]}", "line 2, column 46", ""),
+        (b"{'results': []}", "line 1, column 2", "double quotes"),
+        (b"\x1f\x8b\x08\x00", "line 1, column 1", "unpack it"),
+        ('{"results": []}'.encode("utf-16"), "line 1, column 1", "UTF-8"),
+        (BYTE_ORDER_MARK + b"\n\n\x00", "line 3, column 1", ""),
+    ],
+)
+def test_whatever_breaks_a_file_its_place_is_told_and_how_to_mend_it(
+    write: Callable[..., Path], content: bytes, place: str, hint: str
+) -> None:
+    line = refused(write(content))
+
+    assert f"not valid JSON at {place}" in line
+    assert hint in line
+
+
+@quick
+@given(
+    st.integers(0, 3 * CHUNK), st.integers(0, 200), st.sampled_from([b"NaN", b"\x00", b"]", b"//"])
+)
+def test_the_place_of_a_fault_is_its_very_byte(
+    scratch: Path, length: int, lines: int, fault: bytes
+) -> None:
+    before = in_string(b"x" * length).removesuffix(b"}]}") + b"\n" * lines + b', "y": '
+    path = scratch / "broken.json"
+    path.write_bytes(before + fault + b'1, "z": "' + b"y" * length + b'"}]}')
+
+    last = before.rpartition(b"\n")[2]
+    # The parser knows of a comment at its second slash.
+    columns = {len(last) + 1, len(last) + len(fault)}
+    line = refused(path)
+    assert any(f"at line {lines + 1}, column {column}:" in line for column in columns)
+
+
+def test_the_place_of_a_fault_far_into_a_file_is_told_as_near_as_is_known(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "LOCATABLE", CHUNK)
+    path = write(b'{"results": [' + b"\n" * 3 * CHUNK + b"x]}")
+
+    assert f"soon after line {3 * CHUNK - 12}, column 1" in refused(path)
+
+
 def test_json_lines_under_the_name_of_json_is_told_to_be_renamed(
     write: Callable[..., Path],
 ) -> None:
@@ -258,6 +312,31 @@ def test_results_given_twice_are_refused(write: Callable[..., Path]) -> None:
 
 def test_metadata_given_twice_is_refused(write: Callable[..., Path]) -> None:
     assert "twice" in refused(write(b'{"metadata": 3, "results": [], "metadata": {}}'))
+
+
+def test_a_field_that_the_parser_takes_for_a_question_is_refused(
+    write: Callable[..., Path],
+) -> None:
+    assert '"results.item"' in refused(write({"results.item": QUESTION, "results": []}))
+    deeper = {"": {"results": [QUESTION], "results.item": 1}, "a": {"results.item": QUESTION}}
+    assert survey(write({**deeper, "results": []})).questions == 0
+
+
+@pytest.mark.parametrize("place", ["metadata", "after", "results[1]"])
+def test_deep_nesting_is_named_by_its_place(write: Callable[..., Path], place: str) -> None:
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    content = {"results": [QUESTION, {"x": {}, "variations": []}], "after": 1, "metadata": {}}
+    content.update({"results": [QUESTION, {"x": deep}]} if "[" in place else {place: {"x": deep}})
+
+    assert place in refused(write(content))
+
+
+def test_very_many_top_level_fields_are_read(write: Callable[..., Path]) -> None:
+    content = {f"k{number}": number for number in range(50_000)}
+
+    assert len(survey(write({**content, "results": []})).envelope) == 50_001
 
 
 @pytest.mark.parametrize("metadata", [None, [], "text", 3])

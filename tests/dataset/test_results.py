@@ -112,6 +112,19 @@ def test_an_analysis_of_an_earlier_run_is_replaced(tmp_path: Path) -> None:
     assert variation == {"atp_analysis": ANALYSIS}
 
 
+def test_an_analysis_of_an_earlier_run_is_never_taken_for_one_of_this(tmp_path: Path) -> None:
+    earlier = {"prompt": "p", "atp_analysis": {"target_token": "of another model"}}
+    content = {"results": [question(earlier, earlier), question(earlier)]}
+
+    (path,) = results_of(tmp_path, json.dumps(content), {PairKey(0, 1): [ANALYSIS]})
+
+    plain = {"prompt": "p"}
+    assert json.loads(path.read_bytes())["results"] == [
+        question(plain, {**plain, "atp_analysis": ANALYSIS}),
+        question(plain),
+    ]
+
+
 def test_metadata_is_kept_and_gets_an_entry_of_atp(tmp_path: Path) -> None:
     content = {"results": [], "metadata": {"model_name": "m", "atp": "of an earlier run"}}
 
@@ -254,24 +267,35 @@ def test_a_folder_that_is_gone_is_a_save_error(tmp_path: Path) -> None:
 # --- any JSON
 
 
+forms = st.tuples(
+    st.booleans(),
+    st.sampled_from(["", "\ufeff"]),
+    st.sampled_from(["", " ", "\r\n", "\n\n\t"]),
+)
+"""Whether a pair is analysed, a byte order mark, and what stands between tokens."""
+
+
 @quick
-@given(outside=json_texts, inside=json_texts, deep=json_texts, analysed=st.booleans())
-@example(outside="1e400", inside="-0.0", deep="1" * 4000, analysed=True)
-@example(outside="1e0", inside="-0E0", deep="0e-0", analysed=False)
+@given(outside=json_texts, inside=json_texts, deep=json_texts, form=forms)
+@example(outside="1e400", inside="-0.0", deep="1" * 4000, form=(True, "", ""))
+@example(outside="1e0", inside="-0E0", deep="0e-0", form=(False, "\ufeff", "\n"))
 def test_any_json_in_any_place_comes_out_unchanged(
-    scratch: Path, outside: str, inside: str, deep: str, *, analysed: bool
+    scratch: Path, outside: str, inside: str, deep: str, form: tuple[bool, str, str]
 ) -> None:
+    analysed, mark, space = form
+
     def text(atp: str = "", analysis: str = "") -> str:
         return (
-            f'{{"metadata": {{"note": {outside}{atp}}}, "before": {outside}, "results": [{{"a": '
-            f'{inside}, "variations": [{{"b": {deep}{analysis}}}, {{"c": {deep}}}], "d": {inside}}}'
-            f'], "after": {outside}}}'
+            f'{{"metadata": {{"note": {outside}{atp}}}, "before": {outside}, "results": [{space}'
+            f'{{"a": {inside}, "variations": [{{"b": {deep}{analysis}}}, {{"c": {deep}}}], '
+            f'"d": {inside}}}], "after": {outside}}}'
         )
 
     atp = f', "atp": {json.dumps({**ATP, "sae": 0})}'
     analysis = f', "atp_analysis": {json.dumps(ANALYSIS)}' if analysed else ""
 
-    (path,) = results_of(scratch, text(), {PairKey(0, 0): [ANALYSIS]} if analysed else None)
+    found = {PairKey(0, 0): [ANALYSIS]} if analysed else None
+    (path,) = results_of(scratch, mark + text() + space, found)
 
     assert exact(path.read_bytes()) == exact(text(atp, analysis))
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import tiny
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from atp.attribution.batches import Contrast
@@ -174,3 +174,201 @@ def test_a_contrast_holds_for_any_text(model: Model, prompt: str, target: str, b
         return
     ids, p, o, t, b = expected
     assert contrasted(found).contrast == Contrast(tuple(ids[: p + o]), p + 1, t, b)
+
+
+# --- texts and libraries that nobody expects
+
+
+def merging(*, bos: bool) -> PreTrainedTokenizerFast:
+    r"""Return a tokenizer of bytes that merges whatever it can across any seam: "a" * 8 is one."""
+    letters = [f"<0x{byte:02X}>" for byte in range(256)] + ["a", "b", "\n", " "]
+    vocabulary = {letter: number for number, letter in enumerate(["<bos>", "<unk>", *letters])}
+    merges = []
+    for letter in ("a", "b", "\n", " "):
+        for length in (1, 2, 4):
+            merges.append((letter * length, letter * length))
+            vocabulary[letter * 2 * length] = len(vocabulary)
+    for pair in (("a", "b"), ("b", "\n"), (" ", "a")):
+        merges.append(pair)
+        vocabulary["".join(pair)] = len(vocabulary)
+    bpe = Tokenizer(models.BPE(vocabulary, merges, byte_fallback=True, unk_token="<unk>"))
+    bpe.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token="<bos>" if bos else None, unk_token="<unk>"
+    )
+
+
+def composing() -> PreTrainedTokenizerFast:
+    """Return a tokenizer that alters the text: NFKC, and several blanks are one."""
+    changed = tiny.tokenizer()
+    changed.backend_tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace("  ", " ")]
+    )
+    return changed
+
+
+TOKENIZERS = {
+    "byte level": tiny.tokenizer(),
+    "byte level, no BOS": tiny.tokenizer(bos=False),
+    "merging": merging(bos=True),
+    "merging, no BOS": merging(bos=False),
+    "composing": composing(),
+}
+texts = st.one_of(
+    st.text(max_size=20),
+    st.text("ab\n ", max_size=20),
+    st.lists(
+        st.sampled_from(
+            ["<bos>", "<pad>", "<eos>", "<user>", "</user>", "a", " ", "e\u0301", "👩‍👧"]
+        ),
+        max_size=6,
+    ).map("".join),
+)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@settings(deadline=None)
+@given(prompt=texts, target=texts, base=texts, most=st.integers(1, 6))
+def test_any_text_gives_a_contrast_by_the_rules_or_says_why_not(
+    name: str, prompt: str, target: str, base: str, most: int
+) -> None:
+    tokenizer = TOKENIZERS[name]
+    bos = tokenizer.bos_token_id
+    fake = SimpleNamespace(tokenizer=tokenizer, n_ctx=16, bos_token_id=bos, name=name)
+
+    def ids(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+    head = ids(prompt)
+    joint = [ids(prompt + response) for response in (target, base)]
+    apart = [head + ids(response) for response in (target, base)]
+    is_joint = all(text[: len(head)] == head for text in joint)
+    whole = joint if is_joint else apart
+    of_bos = next((i for i, token in enumerate(head) if token != bos), len(head))
+    start = [] if bos is None else [bos]
+    of_prompt = start + head[0 if bos is None else of_bos :]
+    answers = [text[len(head) :][:most] for text in whole]
+    differing = [i for i, (t, b) in enumerate(zip(*answers, strict=False)) if t != b]
+
+    found = contraster(fake, max_tokens=most)(prompt, target, base)
+
+    if not target or not base:
+        assert found == NotContrasted(
+            "Empty response", failed=False, details={"response": "base" if target else "flagged"}
+        )
+    elif not of_prompt:
+        assert isinstance(found, NotContrasted)
+        assert found.reason == "Empty prompt"
+    elif not differing:
+        assert isinstance(found, NotContrasted)
+        assert not found.failed
+    else:
+        expected = (*of_prompt, *answers[0][: differing[0]])
+        if len(expected) > fake.n_ctx:
+            assert isinstance(found, NotContrasted)
+            assert found.reason == "Sequence too long"
+            return
+        tokens = [answer[differing[0]] for answer in answers]
+        assert contrasted(found).contrast == Contrast(expected, len(of_prompt), *tokens)
+        assert contrasted(found).boundary == ("joint" if is_joint else "split")
+        assert contrasted(found).target_text == tokenizer.decode([tokens[0]])
+        if bos is not None:
+            assert expected[0] == bos
+            assert expected[1:2] != (bos,)
+        if name in {"byte level", "merging"}:
+            # The texts come out again: the prompt but for the BOS tokens it began with.
+            plain = prompt
+            while plain.startswith("<bos>"):
+                plain = plain.removeprefix("<bos>")
+            assert tokenizer.decode(head[of_bos:]) == plain
+
+
+def test_the_merging_tokenizer_does_merge_across_the_seam() -> None:
+    fake = SimpleNamespace(tokenizer=merging(bos=True), n_ctx=64, bos_token_id=0, name="merging")
+    boundaries = [
+        contrasted(contraster(fake)("a" * count, "b", "a" * 4)).boundary for count in range(1, 9)
+    ]
+    assert boundaries == ["split"] * 7 + ["joint"]
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("no\nsuch token"), IndexError(), MemoryError()])
+def test_what_a_tokenizer_raises_is_the_fault_of_that_pair(fault: Exception) -> None:
+    class Broken:
+        chat_template = None
+
+        def get_vocab(self) -> dict[str, int]:
+            return {"a": 0}
+
+        def __call__(self, *_: object, **__: object) -> Any:
+            raise fault
+
+    fake = SimpleNamespace(tokenizer=Broken(), n_ctx=64, bos_token_id=None, name="broken")
+    found = contraster(fake)(PROMPT, " yes", " no")
+    assert isinstance(found, NotContrasted)
+    assert (found.reason, found.failed) == ("Tokenizer failed", True)
+    assert type(fault).__name__ in found.details["why"]
+    assert "\n" not in found.details["why"]
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ raise_exception('x' * 900) }}", "{{ 1 / 0 }}", "{{ messages[7].role }}", "{%"]
+)
+def test_whatever_a_chat_template_raises_is_the_fault_of_that_pair(template: str) -> None:
+    strict = tiny.tokenizer()
+    strict.chat_template = template
+    fake = SimpleNamespace(tokenizer=strict, name="strict", n_ctx=64, bos_token_id=1)
+    found = contraster(fake, chat=True)(PROMPT, " yes", " no")
+    assert isinstance(found, NotContrasted)
+    assert (found.reason, found.failed) == ("Chat template failed", True)
+    assert 0 < len(found.details["why"]) <= 200
+
+
+class Counting:
+    """A tokenizer that notes how many characters it was given."""
+
+    def __init__(self) -> None:
+        self.proper, self.characters = tiny.tokenizer(), 0
+        self.chat_template = self.proper.chat_template
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the proper one in all else."""
+        return getattr(self.proper, name)
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        """Tokenise."""
+        self.characters += len(text)
+        return self.proper(text, **options)
+
+
+def test_a_prompt_of_megabytes_is_too_long_without_being_tokenised() -> None:
+    counting = Counting()
+    fake = SimpleNamespace(tokenizer=counting, name="tiny", n_ctx=tiny.N_CTX, bos_token_id=1)
+    found = contraster(fake)("詩" * 20_000_000, " yes", " no")
+    assert found == NotContrasted(
+        "Sequence too long",
+        failed=True,
+        details={"characters": 20_000_000, "context": tiny.N_CTX},
+    )
+    assert counting.characters == 0
+
+
+def test_of_a_response_of_megabytes_only_the_start_is_tokenised() -> None:
+    counting = Counting()
+    fake = SimpleNamespace(tokenizer=counting, name="tiny", n_ctx=tiny.N_CTX, bos_token_id=1)
+    long = " The argument is strong" * 1_000_000
+    found = contrasted(contraster(fake)(PROMPT, long, " The argument is weak"))
+    short = contrasted(contraster(fake)(PROMPT, long[:200], " The argument is weak"))
+    assert found == short
+    assert counting.characters < 500_000
+
+
+def test_the_longest_prompt_that_may_fit_is_tokenised() -> None:
+    """A prompt of nothing but the longest token fills the context to its last place."""
+    tokenizer = tiny.tokenizer()
+    fake = SimpleNamespace(tokenizer=tokenizer, name="tiny", n_ctx=9, bos_token_id=1)
+    longest = max(tokenizer.get_vocab(), key=lambda token: (len(token), token))
+    prompt = tokenizer.decode([tokenizer.get_vocab()[longest]]) * 8
+    found = contraster(fake)(prompt, " yes", " no")
+    count = len(tokenizer(prompt, add_special_tokens=False).input_ids)
+    assert isinstance(found, Contrasted) == (count + 1 <= fake.n_ctx)
+    assert len(prompt) <= fake.n_ctx * len(longest)

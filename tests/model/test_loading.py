@@ -21,6 +21,7 @@ from atp.errors import AtpError, SettingsError, UnavailableError
 from atp.model.contrast import Contraster
 from atp.model.loading import choose_device, choose_dtype
 from atp.model.memory import is_out_of_memory
+from atp.model.outline import outline
 from atp.scoring import check_dictionaries
 
 ModelFolder = Callable[[str], Path]
@@ -206,6 +207,32 @@ def test_a_folder_without_weights_is_unavailable(model_folder: ModelFolder, tmp_
         (tmp_path / name).write_bytes((model_folder("gpt2") / name).read_bytes())
     with pytest.raises(UnavailableError, match="cannot be loaded"):
         load_model(str(tmp_path))
+
+
+def test_a_folder_without_a_tokenizer_is_unavailable(
+    model_folder: ModelFolder, tmp_path: Path
+) -> None:
+    """Transformers makes a tokenizer that turns every text into nothing."""
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((model_folder("gpt2") / name).read_bytes())
+    with pytest.raises(UnavailableError, match="no tokenizer"):
+        load_model(str(tmp_path))
+
+
+def test_the_outline_of_a_gguf_file_is_that_of_the_model(
+    model_folder: ModelFolder, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiny-f32.gguf"
+    write_gguf(model_folder("llama"), path)
+    found = outline(str(path), None, torch.float32)
+    model = load_model(str(path), device="cpu")
+    assert (found.name, found.n_ctx, found.bos_token_id) == (
+        model.name,
+        model.n_ctx,
+        model.bos_token_id,
+    )
+    assert found.parameters == sum(weight.numel() for weight in model.bridge.parameters())
+    assert found.tokenizer("a tiny text").input_ids == model.tokenizer("a tiny text").input_ids
 
 
 def test_an_unknown_hook_point_lists_near_ones(model_folder: ModelFolder) -> None:

@@ -1,0 +1,1 @@
+"""`atp check`: all that can be known before a run, without running it."""

@@ -1,0 +1,104 @@
+"""The work is counted window by window as a run does it, and problems are kept up to a bound."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from atp.attribution.batches import Contrast, computed_tokens, plan
+from atp.check.answers import MOST_KEPT, Problems, Work
+from atp.dataset.pairs import BrokenPair, Pair, PairKey, Problem
+from atp.model.contrast import Contrasted, NotContrasted
+
+
+def pair(number: int) -> Pair:
+    """Return a pair whose prompt says its number."""
+    return Pair(PairKey(number, 1), str(number), "yes", "no")
+
+
+def contrast(number: int) -> Contrast:
+    """Return a contrast of its own length for each number."""
+    return Contrast(tuple(range(number, 2 * number + 5)), number + 3, 1, 2)
+
+
+def contraster(prompt: str, target: str, base: str) -> Contrasted | NotContrasted:
+    """Stand in for a model's; every seventh pair has no difference, every eleventh is too long."""
+    number = int(prompt)
+    if number % 7 == 0:
+        return NotContrasted("No difference", failed=False)
+    if number % 11 == 0:
+        details = {"tokens": 300, "context": 256}
+        return NotContrasted("Sequence too long", failed=True, details=details)
+    return Contrasted(contrast(number), "a", "b", "joint")
+
+
+def counted(pairs: list[Pair | BrokenPair], limit: int | None = None, window: int = 16) -> Work:
+    """Return the work that pairs are."""
+    stand_in: Any = contraster
+    work = Work(stand_in, 200, limit, Problems(), window)
+    for each in pairs:
+        work.use(each)
+    work.finish()
+    return work
+
+
+def test_batches_are_those_of_each_window() -> None:
+    work = counted([pair(number) for number in range(1, 41)])
+
+    batches = []
+    for start in (1, 17, 33):
+        window = [contrast(n) for n in range(start, min(start + 16, 41)) if n % 7 and n % 11]
+        batches += [[window[i] for i in indices] for indices in plan(window, 200)]
+    assert work.batches == len(batches)
+    assert work.computed_tokens == sum(map(computed_tokens, batches))
+    assert work.longest_tokens == 45
+    assert work.gradient_tokens == sum(
+        len(batch) * max(item.offset for item in batch) for batch in batches
+    )
+
+
+def test_every_pair_has_its_fate_and_a_limit_ends_them() -> None:
+    broken = BrokenPair(PairKey(0, 1), "Prompt missing", {})
+    pairs = [broken, *(pair(number) for number in range(1, 13))]
+
+    assert counted(pairs).fates() == {
+        "total": 13,
+        "scored": 10,
+        "skipped": 1,
+        "error": 2,
+        "skips": {"No difference": 1},
+        "errors": {"Prompt missing": 1, "Sequence too long": 1},
+    }
+    assert counted(pairs, limit=3).fates()["total"] == 3
+
+
+def test_a_pair_that_is_too_long_is_a_problem_with_its_place() -> None:
+    (problem,) = counted([pair(11)]).problems.kept
+
+    assert problem.place == "results[11].variations[1].prompt"
+    assert "300 tokens, the model reads 256 tokens" in problem.message
+    assert problem.hint
+    assert not problem.refused
+
+
+@pytest.mark.parametrize(("numbers", "median"), [([], None), ([1], 4), ([1, 2], 4), ([1, 2, 9], 5)])
+def test_prompts_have_a_median_length(numbers: list[int], median: int | None) -> None:
+    work = counted([pair(number) for number in numbers])
+    work.contraster = SimpleNamespace(n_ctx=256)  # type: ignore[assignment]  (tells its context)
+
+    assert work.tokens()["prompt"]["median"] == median
+
+
+@pytest.mark.parametrize("count", [0, MOST_KEPT, MOST_KEPT + 1])
+def test_problems_beyond_the_bound_are_counted_and_not_kept(count: int) -> None:
+    problems = Problems()
+    for number in range(count):
+        problems.tell(Problem("wrong", "mend it", refused=True, question=number))
+
+    found = problems.as_json()
+
+    assert found["problem_count"] == count
+    assert len(found["problems"]) == min(count, MOST_KEPT)
+    assert found["truncated"] == (count > MOST_KEPT)

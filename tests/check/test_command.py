@@ -1,0 +1,395 @@
+"""The report of a check: exact where a run can be compared with it, whole whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atp.check import command, machine
+from atp.check.machine import Gpu, Nvidia
+from atp.cli import main
+from atp.dataset import output
+from atp.errors import ExitCode
+from atp.model import hub
+
+Report = Callable[..., dict[str, Any]]
+Options = Callable[..., list[str]]
+
+KEYS = {
+    "": [
+        "version",
+        "exit_code",
+        "findings",
+        "input",
+        "pairs",
+        "tokens",
+        "model",
+        "saes",
+        "estimate",
+        "machine",
+        "output",
+        "earlier_runs",
+    ],
+    "input": [
+        "path",
+        "format",
+        "bytes",
+        "sha256",
+        "questions",
+        "pairs",
+        "problem_count",
+        "truncated",
+        "problems",
+    ],
+    "pairs": ["total", "scored", "skipped", "error", "skips", "errors"],
+    "tokens": ["context", "prompt", "computed", "gradient", "batches", "batch_tokens"],
+    "model": ["name", "where", "parameters", "dtype", "bytes", "download_bytes"],
+    "estimate": ["memory", "disk", "time"],
+    "machine": ["device", "device_note", "gpus", "driver", "cuda_of_torch", "memory", "hub"],
+    "output": ["path", "writable", "free_bytes", "held_by"],
+}
+PROBLEM = ["place", "question", "variation", "field", "line", "message", "hint", "run"]
+
+ALONE = """
+import sys
+from atp.cli import main
+code = main(sys.argv[1:])
+torch = sys.modules.get("torch")
+print("CUDA" if torch and torch.cuda.is_initialized() else "", file=sys.stderr)
+print("SAELens" if "sae_lens" in sys.modules else "", file=sys.stderr)
+print("torch" if torch else "", file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def alone(arguments: list[str]) -> tuple[int, str, list[str]]:
+    """Check in a process of its own; return its exit code, output, and what it imported."""
+    ended = subprocess.run(
+        [sys.executable, "-c", ALONE, *arguments], capture_output=True, text=True, check=False
+    )
+    return ended.returncode, ended.stdout, list(filter(None, ended.stderr.splitlines()[-3:]))
+
+
+@pytest.mark.parametrize("limit", [(), ("--limit=4",)], ids=["all", "limited"])
+def test_the_fates_are_those_a_run_then_finds(
+    mixed: Path,
+    options: Options,
+    report: Report,
+    capsys: pytest.CaptureFixture[str],
+    limit: tuple[str, ...],
+) -> None:
+    found = report(mixed, *limit)
+
+    assert main(["run", *options(mixed, *limit, weights=True)]) == ExitCode.PAIRS_FAILED
+    result = json.loads(Path(capsys.readouterr().out.strip()).read_text())
+    analyses = [
+        variation["atp_analysis"]
+        for question in result["results"]
+        for variation in question["variations"]
+        if "atp_analysis" in variation
+    ]
+    counts = result["metadata"]["atp"]["counts"]
+    expected = {name: counts[name] for name in ("scored", "skipped", "error")}
+    assert {name: found["pairs"][name] for name in expected} == expected
+    for kind, plural in (("skipped", "skips"), ("error", "errors")):
+        reasons = [analysis[kind] for analysis in analyses if kind in analysis]
+        assert found["pairs"][plural] == {reason: reasons.count(reason) for reason in reasons}
+    assert found["tokens"]["batch_tokens"] == result["metadata"]["atp"]["settings"]["batch_tokens"]
+
+
+def test_each_pair_that_would_fail_is_a_problem_and_no_skip_is(mixed: Path, report: Report) -> None:
+    found = report(mixed)
+
+    assert found["exit_code"] == ExitCode.USAGE
+    assert found["findings"] == []
+    problems = found["input"]["problems"]
+    assert [problem["place"] for problem in problems] == [
+        "results[0].variations[4].response",
+        "results[0].variations[5].prompt",
+        "results[1].variations",
+    ]
+    assert {problem["run"] for problem in problems} == {"gives an error"}
+    assert "Sequence too long" in problems[1]["message"]
+    assert "the model reads 256 tokens" in problems[1]["message"]
+
+
+def test_a_check_of_a_good_input_finds_nothing_wrong(input_file: Path, report: Report) -> None:
+    found = report(input_file)
+
+    assert found["exit_code"] == ExitCode.OK
+    assert (found["findings"], found["input"]["problems"]) == ([], [])
+    assert not (input_file.parent / "out").exists()
+
+
+def test_the_object_has_the_keys_that_the_readme_names(mixed: Path, report: Report) -> None:
+    found = report(mixed)
+
+    for name, keys in KEYS.items():
+        assert list(found[name] if name else found) == keys
+    assert list(found["input"]["problems"][0]) == PROBLEM
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for name in KEYS[""]:
+        assert f"`{name}`" in readme
+
+
+def test_the_budget_of_a_pass_is_the_users(input_file: Path, report: Report) -> None:
+    small, large = (report(input_file, f"--batch-tokens={n}")["tokens"] for n in (64, 4096))
+
+    assert small["batches"] > large["batches"]
+    assert (small["batch_tokens"], large["batch_tokens"]) == (64, 4096)
+
+
+def test_neither_cuda_is_started_nor_weights_are_read(input_file: Path, options: Options) -> None:
+    """The weights that the check could read are none (the fixture sees to it)."""
+    code, text, imported = alone(["check", *options(input_file)])
+
+    assert (code, imported) == (ExitCode.OK, ["torch"])
+    assert "nothing is wrong" in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["none.json"],
+        [None, "--model=./nowhere"],
+    ],
+    ids=["input", "model"],
+)
+def test_what_needs_no_torch_is_told_without_it(
+    input_file: Path, options: Options, changes: list[str | None]
+) -> None:
+    arguments = options(input_file)
+    arguments[0] = changes[0] or arguments[0]
+    arguments[1:2] = changes[1:] or arguments[1:2]
+
+    code, text, imported = alone(["check", *arguments])
+
+    assert (code, imported) == (ExitCode.USAGE, [])
+    for part in ("input", "pairs", "SAE", "hub", "disk", "time", "output", "result"):
+        assert f"\n{part}" in f"\n{text}"
+    assert "does not exist" in text
+
+
+def test_the_report_is_whole_whatever_is_wrong(tmp_path: Path, options: Options) -> None:
+    """Input, model, SAE and output folder are all at fault, and all are told."""
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"results": [3, ')
+    arguments = ["check", str(broken), "--model=./nowhere", "--sae=./none", f"--out={broken}/x"]
+
+    code, text, _ = alone([*arguments, "--json"])
+
+    found = json.loads(text)
+    assert code == found["exit_code"] == ExitCode.USAGE
+    assert [finding["part"] for finding in found["findings"]] == ["model", "saes", "output"]
+    assert found["input"]["problem_count"] == 2
+    assert all(finding["message"] and finding["hint"] for finding in found["findings"])
+
+
+def test_an_output_folder_that_cannot_be_is_told(input_file: Path, report: Report) -> None:
+    found = report(input_file, f"--out={input_file}/below")
+
+    (finding,) = found["findings"]
+    assert (finding["part"], finding["exit_code"]) == ("output", ExitCode.USAGE)
+    assert "cannot be written to" in finding["message"]
+    assert not found["output"]["writable"]
+
+
+def test_a_model_that_is_not_cached_offline_cannot_be_had(input_file: Path, report: Report) -> None:
+    found = report(input_file, "--model=owner/none", "--allow-other-model")
+
+    assert found["exit_code"] == ExitCode.UNAVAILABLE
+    assert {finding["part"] for finding in found["findings"]} == {"model"}
+    assert found["input"]["pairs"] == 15
+    assert found["pairs"] == {"unknown": "the model cannot be had"}
+
+
+def test_a_fault_of_the_user_goes_before_what_cannot_be_had(mixed: Path, report: Report) -> None:
+    assert report(mixed, "--device=cuda")["exit_code"] == ExitCode.USAGE
+
+
+def test_a_gpu_that_is_not_there_cannot_be_had(input_file: Path, report: Report) -> None:
+    found = report(input_file, "--device=cuda")
+
+    assert found["exit_code"] == ExitCode.UNAVAILABLE
+    (finding,) = found["findings"]
+    assert "--device=cuda" in finding["message"]
+    assert found["pairs"]["scored"] > 0
+    assert found["estimate"]["memory"] == {"unknown": "the device cannot be had"}
+
+
+def test_a_gpu_is_named_with_its_memory_and_speed(
+    input_file: Path, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Gpu("NVIDIA H100 80GB HBM3", 80 << 30, 79 << 30)
+    monkeypatch.setattr(command, "nvidia", lambda: Nvidia("580.95.05", (card,)))
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+
+    found = report(input_file)
+
+    assert found["exit_code"] == ExitCode.OK
+    assert found["machine"]["gpus"][0]["name"] == card.name
+    assert (found["machine"]["device"], found["model"]["dtype"]) == ("cuda", "bfloat16")
+    assert found["tokens"]["batch_tokens"] == 16384
+    assert found["estimate"]["memory"]["free_bytes"] == 79 << 30
+    assert found["estimate"]["time"]["rate_flops"] == 989e12
+
+
+@pytest.mark.parametrize(
+    ("room", "part"),
+    [({"memory": 1000}, "memory"), ({"disk": 1000}, "disk")],
+    ids=["memory", "disk"],
+)
+def test_too_little_room_cannot_be_had(
+    input_file: Path,
+    report: Report,
+    monkeypatch: pytest.MonkeyPatch,
+    room: dict[str, int],
+    part: str,
+) -> None:
+    if "memory" in room:
+        monkeypatch.setattr("atp.check.readiness.free_bytes", lambda device: room["memory"])
+    else:
+        monkeypatch.setattr(machine, "free_bytes", lambda folder: room["disk"])
+
+    found = report(input_file)
+
+    assert found["exit_code"] == ExitCode.UNAVAILABLE
+    (finding,) = found["findings"]
+    assert finding["part"] == part
+    assert "free" in finding["message"]
+
+
+def test_a_setting_that_does_not_fit_is_told(
+    input_file: Path,
+    report: Report,
+    monkeypatch: pytest.MonkeyPatch,
+    sae_folder: Callable[..., Path],
+) -> None:
+    deep = sae_folder("topk", layer=9)
+
+    found = report(input_file, f"--sae={deep}")
+
+    assert found["exit_code"] == ExitCode.USAGE
+    assert "4 layers" in found["findings"][0]["message"]
+
+
+def test_earlier_runs_of_the_input_are_listed_and_left_as_they_are(
+    input_file: Path, options: Options, report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *options(input_file, "--limit=2", weights=True)]) == ExitCode.OK
+    capsys.readouterr()
+    out = input_file.parent / "out"
+    (journal,) = out.glob("*.journal.jsonl")
+    other = input_file.parent / "other.json"
+    other.write_text(json.dumps({"results": []}))
+    before = {path: path.read_bytes() for path in out.iterdir()}
+
+    (run,) = report(input_file)["earlier_runs"]
+
+    assert run["journal"] == str(journal)
+    assert (run["pairs"], run["failed"], run["damaged_lines"]) == (2, 0, [])
+    assert run["ended"]
+    assert report(other)["earlier_runs"] == []
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_damaged_journal_says_so(
+    input_file: Path, options: Options, report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *options(input_file, weights=True)]) == ExitCode.OK
+    capsys.readouterr()
+    (journal,) = (input_file.parent / "out").glob("*.journal.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b"0", b"1")
+    journal.write_bytes(b"".join(lines)[:-5])
+
+    (run,) = report(input_file)["earlier_runs"]
+
+    assert run["damaged_lines"] == [3]
+    assert run["torn_bytes"] > 0
+    assert run["ended"] is None
+    journal.write_bytes(b"x" + journal.read_bytes())
+    assert report(input_file)["earlier_runs"][0]["header_damaged"]
+
+
+def test_a_run_that_holds_the_folder_is_named(input_file: Path, report: Report) -> None:
+    out = input_file.parent / "out"
+    with output.held(out):
+        found = report(input_file)
+        assert str(os.getpid()) in found["output"]["held_by"]
+        assert found["exit_code"] == ExitCode.OK
+
+    assert report(input_file)["output"]["held_by"] is None
+
+
+def test_the_token_of_the_hub_is_not_in_the_report(
+    input_file: Path,
+    options: Options,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    for more in ([], ["--json"]):
+        main(["check", *options(input_file, *more)])
+        written = capsys.readouterr()
+        assert "secret" not in written.out + written.err
+    assert hub.hub().token
+
+
+@pytest.mark.parametrize("command_name", ["run", "bench"])
+def test_json_is_an_option_of_check_alone(
+    input_file: Path, options: Options, capsys: pytest.CaptureFixture[str], command_name: str
+) -> None:
+    assert main([command_name, *options(input_file, "--json")]) == ExitCode.USAGE
+    assert "--json is an option of atp check" in capsys.readouterr().err
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from types import SimpleNamespace
+from atp.attribution.batches import Contrast
+from atp.check.answers import Problems, Work
+from atp.dataset.survey import survey
+
+def contraster(prompt, target, base):
+    return SimpleNamespace(contrast=Contrast((1, 2, 3), 2, 4, 5))
+
+problems = Problems()
+work = Work(contraster, 2048, None, problems, 256)
+found = survey(Path(sys.argv[1]), problems.tell, work.use)
+assert found.pairs == work.scored == problems.count == int(sys.argv[2])
+assert len(problems.kept) == min(10_000, problems.count)
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+LINE = json.dumps(
+    {
+        "variations": [
+            {"prompt": "Q", "response": "no"},
+            {"prompt": "Q", "response": "yes", "sycophancy_flag": 1, "template_type": "like"},
+            {"sycophancy_flag": "maybe", "template_type": "like"},
+        ]
+    }
+)
+
+
+def test_memory_does_not_grow_with_the_file_or_with_its_problems(tmp_path: Path) -> None:
+    peaks = []
+    for count in (11_000, 60_000):
+        path = tmp_path / f"{count}.jsonl"
+        path.write_text(f"{LINE}\n" * count)
+        ended = subprocess.run(
+            [sys.executable, "-c", MEMORY, str(path), str(count)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        peaks.append(int(ended.stdout) >> 10)
+    assert peaks[1] - peaks[0] <= 8

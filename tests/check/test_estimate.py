@@ -1,0 +1,149 @@
+"""The estimates count what they say; tests/check/test_demo.py holds them against a real run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from atp.check import estimate
+from atp.check.answers import Problems, Work
+from atp.cli import main
+from atp.errors import ExitCode
+from atp.model.outline import Outline
+from atp.model.sae_outline import SaeOutline
+from atp.model.shape import Shape
+
+SHAPE = Shape(4, 4, 2, 8, 32, 64, 2)
+MODEL = Outline("m", None, 256, SHAPE, 10_000, 6_000, 20_000)
+
+
+def sae(layer: int, weights: int | None = 1_000) -> SaeOutline:
+    """Return the outline of an SAE after a layer."""
+    return SaeOutline("s", "folder", f"blocks.{layer}.hook_resid_post", 32, 16, "topk", weights)
+
+
+def work(**counts: Any) -> Work:
+    """Return work that has been counted."""
+    contraster: Any = SimpleNamespace(n_ctx=256)
+    return Work(contraster, 2048, None, Problems(), 256, **counts)
+
+
+def test_the_operations_are_those_of_forward_tail_and_saes() -> None:
+    counted = work(scored=5, computed_tokens=100, gradient_tokens=20)
+
+    found = estimate.floating_point_operations(MODEL, [sae(1), sae(3)], counted)
+
+    forward, tail = 2 * 6_000 * 100, 2 * 6_000 * 20 * 3 // 4
+    assert found == forward + tail + 2 * (2 * 1_500 * 5)
+
+
+def test_memory_is_weights_saes_and_the_widest_batch() -> None:
+    counted = work(widest_tokens=1_000, longest_tokens=100)
+    each = SHAPE.bytes_per_token(["blocks.1.hook_resid_post"])
+
+    found = estimate.memory(MODEL, [sae(1)], counted, "cuda", 1 << 40)
+
+    assert found["peak_bytes"] == round(20_000 + 4_000 + 1_000 * each)
+    assert found["least_bytes"] == round(20_000 + 4_000 + 100 * each)
+    on_cpu = estimate.memory(MODEL, [sae(1)], counted, "cpu", 1 << 40)
+    assert on_cpu["peak_bytes"] == found["peak_bytes"] + estimate.HOST_BYTES
+
+
+def test_saes_that_are_lent_count_one_at_a_time() -> None:
+    counted = work()
+
+    found = estimate.memory(MODEL, [sae(1), sae(2), sae(3, 3_000)], counted, "cuda", 60_000)
+
+    assert found["peak_bytes"] == 20_000 + 12_000
+    assert found["sae_bytes"] == 20_000
+
+
+def test_an_sae_of_unknown_size_is_not_counted_and_told() -> None:
+    assert estimate.memory(MODEL, [sae(1, None)], work(), "cuda", 1)["sae_bytes"] is None
+
+
+@pytest.mark.parametrize(
+    ("card", "teraflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 NVL", 835),
+        ("NVIDIA H200", 989),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A10", 125),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA L4", 121),
+        ("Tesla T4", None),
+        ("NVIDIA A1000", None),
+        ("", None),
+    ],
+)
+def test_a_card_has_the_rate_of_its_data_sheet_or_none(card: str, teraflops: int | None) -> None:
+    found = estimate.time_needed(MODEL, [sae(1)], work(computed_tokens=10**12), "cuda", card)
+
+    if teraflops is None:
+        assert found["seconds"] is None
+        assert "no estimate" in found["basis"]
+        return
+    assert found["rate_flops"] == teraflops * 1e12
+    assert f"{teraflops} TFLOP/s" in found["basis"]
+    low, high = found["computing_seconds"]
+    shares = estimate.GPU_SHARES
+    assert high / low == pytest.approx(shares[0] / shares[1], rel=0.1)
+    assert found["seconds"][0] == pytest.approx(low + found["loading_seconds"][0], abs=0.2)
+
+
+def test_a_gpu_has_no_estimate_in_float32() -> None:
+    model = Outline("m", None, 256, Shape(4, 4, 2, 8, 32, 64, 4), 1, 1, 1)
+
+    assert estimate.time_needed(model, [], work(), "cuda", "NVIDIA H100")["seconds"] is None
+
+
+def test_a_cpu_is_measured() -> None:
+    model = Outline("m", None, 256, Shape(4, 4, 2, 8, 32, 64, 4), 1, 1, 1)
+
+    found = estimate.time_needed(model, [sae(1)], work(), "cpu", None)
+
+    assert 1e7 < found["rate_flops"] < 1e14
+    assert "just now" in found["basis"]
+
+
+@pytest.mark.parametrize("layout", [None, 2], ids=["one line", "indented"])
+@pytest.mark.parametrize("saes", [1, 2])
+def test_the_disk_is_within_a_fifth_of_what_a_run_writes(  # noqa: PLR0913, PLR0917  (fixtures)
+    tmp_path: Path,
+    model_folder: Callable[[str], Path],
+    sae_folder: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    layout: int | None,
+    saes: int,
+) -> None:
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps({"metadata": {}, "results": tiny.questions(40)}, indent=layout))
+    options = [
+        str(path),
+        f"--model={model_folder('llama')}",
+        *(f"--sae={sae_folder('standard', layer=layer)}" for layer in range(saes)),
+        f"--out={tmp_path / 'out'}",
+    ]
+    main(["check", *options, "--json"])
+    found = json.loads(capsys.readouterr().out)["estimate"]["disk"]
+
+    assert main(["run", *options]) == ExitCode.OK
+    written = Counter[str]()
+    for file in (tmp_path / "out").iterdir():
+        written["journal" if file.suffix == ".jsonl" else "result"] += file.stat().st_size
+    for kind in ("journal", "result"):
+        assert found[f"{kind}_bytes"] == pytest.approx(written[kind], rel=0.2), kind
+
+
+def test_float32_is_named_by_its_width() -> None:
+    assert torch.float32.itemsize == 2 * SHAPE.element
