@@ -27,7 +27,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before any hub library is imported: tests 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `make test-faults` ask for every moment at which a run can be disturbed."""
-    parser.addoption("--full", action="store_true", help="the fault tests in their full counts")
+    parser.addoption("--full", action="store_true", help="tests of chance in their full counts")
 
 
 @pytest.fixture(autouse=True)

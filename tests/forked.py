@@ -5,6 +5,7 @@ Importing torch, TransformerLens and SAELens takes ten seconds of a processor; a
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import select
@@ -30,6 +31,8 @@ from atp.cli import main
 
 LONGEST = 120.0
 """Seconds after which a child that was to end by itself hangs."""
+DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 NO_EXIT_CODE = 99
 """How a child ends from which an exception escaped that `main` should have told."""
 
@@ -165,6 +168,7 @@ def _be_the_command(
     code = NO_EXIT_CODE
     try:
         os.setsid()  # Ctrl-C of whoever runs the tests is no signal to this run
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)  # however the tests end
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         gc.freeze()  # a collection does not copy what the parent has made

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import re
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,35 @@ def test_at_whatever_step_the_disk_refuses_the_saved_pairs_stand_and_the_next_st
     )
     assert not wrong, listed(wrong)
     assert tried > 0
+
+
+def test_a_run_whose_files_may_not_grow_says_so_and_goes_on_when_they_may(
+    job_of: Callable[..., Job], tmp_path: Path, report: Report
+) -> None:
+    """As the system itself refuses (RLIMIT_FSIZE)."""
+    job = job_of(8, "--save-interval=1")
+    log = 20_000  # has room, so that the run can say what is wrong
+    largest = len(job.expected)
+    sizes = range(log, largest, (largest - log) // 12) if report.full else [log, largest - 1000]
+    wrong: dict[int, list[str]] = {}
+    held = set()
+    for size in sizes:
+        folder = tmp_path / str(size)
+        limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+        complaints = wrong_with_the_message(job.run(folder, limit), no_room=True)
+        complaints += damage([], folder)
+        before = saved(folder)
+        held.add(len(pairs_in(before)))
+        complaints += shortfall(job, job.run(folder), before, folder, again=job.largest_batch)
+        if complaints:
+            wrong[size] = complaints
+    report.figure(
+        "files that may not grow (RLIMIT_FSIZE)",
+        f"{len(sizes)} of {len(sizes)} told, kept and resumed",
+        f"{len(sizes) - len(wrong)} of {len(sizes)}",
+    )
+    assert not wrong, listed(wrong)
+    assert max(held) > min(held)
 
 
 @contextmanager

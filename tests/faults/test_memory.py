@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import tiny
 from forked import Child, Ended
 from jobs import OUT
 from report import Report
-from runs import events, of, write
+from runs import write
 
 from atp.errors import ExitCode
 
@@ -22,15 +23,18 @@ ALONE = 600 * MIB
 """What a process of its own takes at least; a fork has the memory of the tests on top."""
 PERIOD = 0.2
 """Seconds between two looks."""
+LONGEST = 3600
+"""Seconds after which a run hangs."""
 
 
 def watched(child: Child) -> tuple[Ended, list[tuple[int, int]]]:
     """Return how a run ended, and pairs done and memory at many moments."""
     seen = []
     while (ended := child.ended(within=PERIOD)) is None:
-        batches = of("batch.done", events(child.log)) if child.log else []
+        batches = [line for line in child.log.splitlines() if '"batch.done"' in line]
         if batches:
-            seen.append((int(batches[-1]["done"]), child.resident_bytes))
+            seen.append((int(json.loads(batches[-1])["done"]), child.resident_bytes))
+        assert child.seconds < LONGEST
     return ended, seen
 
 
