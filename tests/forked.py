@@ -157,7 +157,6 @@ def _anew(arguments: Sequence[str]) -> Callable[[], None]:
     """Return what makes a child the command as a user starts it."""
     python = [sys.executable, "-m", "atp", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(atp.__file__).parent.parent)}
-    environment.pop("OMP_NUM_THREADS", None)  # of the tests
     return lambda: os.execve(python[0], python, environment)  # noqa: S606  (no shell is needed)
 
 

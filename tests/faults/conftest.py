@@ -72,9 +72,10 @@ def job_of(
     return get
 
 
-@pytest.fixture(scope="session")
-def demo_arguments() -> list[str]:
+@pytest.fixture
+def demo_arguments(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The demo's model and SAE, for a run over an input that is still to be named."""
+    monkeypatch.delenv("OMP_NUM_THREADS")  # set for the tiny models
     root = Path(__file__).parents[2]
     model = root / ".cache" / "models" / "SmolLM2-135M-Instruct"
     assert model.is_dir(), "make model obtains it"
