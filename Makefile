@@ -10,7 +10,7 @@ SMOLLM2 = .cache/models/SmolLM2-135M-Instruct
 MODEL ?= $(SMOLLM2)
 
 .DEFAULT_GOAL := help
-.PHONY: help install model demo test test-demo bench check lock clean
+.PHONY: help install model demo test test-demo test-faults bench check lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +30,9 @@ test: $(VENV)/.installed-dev ## run the tests
 
 test-demo: $(VENV)/.installed-dev model ## compare the demo with the notebook's procedure, pair by pair
 	$(BIN)/python -m pytest -m demo -s
+
+test-faults: $(VENV)/.installed-dev model ## kill, fill the disk, signal, break the model, at every moment (45 minutes)
+	$(BIN)/python -m pytest tests/faults --full
 
 bench: $(VENV)/.installed model ## measure speed and memory on the demo's model, on a CPU (25 minutes)
 	$(BIN)/atp bench examples/smollm2/feedback.json --chat-template --device=cpu --rounds=5 \

@@ -1,4 +1,4 @@
-"""The command `atp` in a forked child: a process of its own that need not import the libraries.
+"""The command `atp` in a child: a fork that need not import the libraries, or a new process.
 
 Importing torch, TransformerLens and SAELens takes ten seconds of a processor; a fork takes none.
 """
@@ -21,10 +21,11 @@ from typing import NoReturn
 import pytest
 
 # All that a run imports late, so that no child has to.
+import atp
 import atp.pipeline
 import atp.run
 import atp.scoring
-import atp.worker  # noqa: F401
+import atp.worker
 from atp.cli import main
 
 LONGEST = 120.0
@@ -59,6 +60,18 @@ class Child:
         """How long ago it began."""
         return time.monotonic() - self.began
 
+    @property
+    def log(self) -> str:
+        """Its whole log lines so far."""
+        text = (self.folder / "stderr").read_text(encoding="utf-8")
+        return text[: text.rfind("\n") + 1]
+
+    @property
+    def resident_bytes(self) -> int:
+        """The memory it holds, shared pages included; 0 when it has ended."""
+        pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="utf-8").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def send(self, number: int) -> None:
         """Send it a signal."""
         os.kill(self.pid, number)
@@ -86,20 +99,25 @@ def nothing() -> None:
 
 @contextmanager
 def started(
-    arguments: Sequence[str], folder: Path, prepare: Callable[[], None] = nothing
+    arguments: Sequence[str],
+    folder: Path,
+    prepare: Callable[[], None] = nothing,
+    *,
+    new: bool = False,
 ) -> Iterator[Child]:
     """Start `atp` with `folder` as its working directory; it is gone when the context ends.
 
     Args:
         arguments: of the command.
         folder: also takes what it writes to stdout and stderr.
-        prepare: called in the child first; what it patches is patched in the child alone.
+        prepare: called in a fork first; what it patches is patched in the child alone.
+        new: start the interpreter anew, as a user does.
     """
     folder.mkdir(exist_ok=True)
     ready, begins = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _be_the_command(arguments, folder, prepare, begins)
+        _be_the_command(arguments, folder, _anew(arguments) if new else prepare, begins)
     os.close(begins)
     os.read(ready, 1)
     os.close(ready)
@@ -130,6 +148,14 @@ def run(
             ended = child.ended()
     assert ended is not None
     return ended
+
+
+def _anew(arguments: Sequence[str]) -> Callable[[], None]:
+    """Return what makes a child the command as a user starts it."""
+    python = [sys.executable, "-m", "atp", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(Path(atp.__file__).parent.parent)}
+    environment.pop("OMP_NUM_THREADS", None)  # of the tests
+    return lambda: os.execve(python[0], python, environment)  # noqa: S606  (no shell is needed)
 
 
 def _be_the_command(

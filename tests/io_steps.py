@@ -7,11 +7,12 @@ Python for it. What stands here is installed in a forked child and never taken b
 from __future__ import annotations
 
 import builtins
+import inspect
 import io
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Steps:
     """Counts the steps below `folder`; from number `at` on, `fault` is what happens instead.
 
     The folder `told` takes what the parent is to know: in `steps` those that were reached, one a
-    line, and a copy of `folder` as it stood when the first of them came.
+    line (kind, bytes, file), and a copy of `folder` as it stood when the first of them came.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Steps:
                 _path_of(number),
                 lambda: proper_write(number, data),
                 lambda: proper_write(number, data[:half]),
+                len(data),
             )
 
         def fsync(file: Any) -> None:
@@ -66,7 +68,7 @@ class Steps:
         """Say whether a path is below the folder."""
         return Path(os.path.realpath(path)).is_relative_to(self.folder)
 
-    def step(self, kind: str, path: Any, whole: Act, half: Act | None = None) -> Any:
+    def step(self, kind: str, path: Any, whole: Act, half: Act | None = None, size: int = 0) -> Any:
         """Do a step, or what is done instead of it."""
         if not self.watches(path):
             return whole()
@@ -76,7 +78,7 @@ class Steps:
         is_first = self.count == self.at
         if is_first and self.folder.is_dir():
             shutil.copytree(self.folder, self.told / self.folder.name)
-        self._write(self._told, f"{kind} {Path(os.fsdecode(path)).name}\n".encode())
+        self._write(self._told, f"{kind} {size} {Path(os.fsdecode(path)).name}\n".encode())
         return self.fault(is_first, whole, half)
 
     @property
@@ -85,17 +87,17 @@ class Steps:
         return (self.told / "steps").read_text(encoding="utf-8").splitlines()
 
 
-def numbers(reached: list[str]) -> list[int]:
-    """Return the number of the first step of each kind on each kind of file, and of the last."""
-    first: dict[str, int] = {}
-    for number, step in enumerate(reached, start=1):
-        kind, _, name = step.partition(" ")
-        first.setdefault(f"{kind} {'.'.join(name.split('.')[2:])}", number)
-    return sorted({*first.values(), len(reached)})
+def first_of_each(steps: Sequence[str]) -> list[int]:
+    """Return the number of the first step of each kind on each file, and of the last."""
+    first: dict[tuple[str, str], int] = {}
+    for number, step in enumerate(steps, start=1):
+        kind, _, name = step.split(" ", 2)
+        first.setdefault((kind, name), number)
+    return sorted({*first.values(), len(steps)})
 
 
 Fault = Callable[[bool, Act, Act | None], Any]
-"""What happens at a step: (whether it is the first that fails, do it, do half of it) -> its value."""
+"""What happens at a step: (is it the first that fails, do it, do half of it) -> its value."""
 
 
 def as_it_is(_first: bool, whole: Act, _half: Act | None) -> Any:
@@ -140,7 +142,7 @@ def failing(number: int, *, once: bool = False, midway: bool = False) -> Fault:
 
 
 def _path_of(number: int) -> str:
-    return os.readlink(f"/proc/self/fd/{number}")
+    return str(Path(f"/proc/self/fd/{number}").readlink())
 
 
 def _opener(steps: Steps, proper: Callable[..., Any]) -> Callable[..., Any]:
@@ -157,37 +159,34 @@ def _opener(steps: Steps, proper: Callable[..., Any]) -> Callable[..., Any]:
                 _path_of(self.fileno()),
                 lambda: proper_write(some),
                 lambda: proper_write(some[: len(some) // 2]),
+                len(some),
             )
 
         def truncate(self, size: int | None = None) -> int:
             proper_truncate = super().truncate
             return steps.step("truncation", _path_of(self.fileno()), lambda: proper_truncate(size))
 
-    def opened(
-        file: Any,
-        mode: str = "r",
-        buffering: int = -1,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-        closefd: bool = True,
-        opener: Any = None,
-    ) -> Any:
+    signature = inspect.signature(proper)
+
+    def opened(*arguments: Any, **named: Any) -> Any:
+        asked = signature.bind(*arguments, **named)
+        asked.apply_defaults()
+        file, mode = asked.arguments["file"], asked.arguments["mode"]
         changes = set(mode) & set("wxa+")
         if isinstance(file, int) or not changes or not steps.watches(file):
-            return proper(file, mode, buffering, encoding, errors, newline, closefd, opener)
-        plain = "".join(letter for letter in mode if letter in "rwxa+")
+            return proper(*arguments, **named)
 
         def make() -> Counted:
-            return Counted(file, plain, closefd, opener)
+            return Counted(file, mode.replace("b", ""), opener=asked.arguments["opener"])
 
         is_new = not Path(file).is_file()
         raw = steps.step("creation", file, make) if is_new else make()
-        if buffering == 0:
+        if asked.arguments["buffering"] == 0:
             return raw
         buffer = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
         if "b" in mode:
             return buffer
-        return io.TextIOWrapper(buffer, encoding, errors, newline)
+        text = ("encoding", "errors", "newline")
+        return io.TextIOWrapper(buffer, **{name: asked.arguments[name] for name in text})
 
     return opened

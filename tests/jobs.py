@@ -1,18 +1,21 @@
-"""A run that tests disturb: what it gives undisturbed, and what must hold however it was disturbed."""
+"""A run that tests disturb: what it gives undisturbed, and what must hold after a fault."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import forked
 from forked import Ended, nothing
-from io_steps import Steps, as_it_is
-from runs import without_times
+from io_steps import Fault, Steps, as_it_is, killed_midway
+from runs import analyses, read, without_times
 
 from atp import scoring
 from atp.errors import ExitCode
@@ -30,6 +33,8 @@ class Job:
     expected: bytes = b""
     """The result, times apart."""
     seconds: float = 0.0
+    analyses: tuple[dict[str, Any], ...] = ()
+    """Those of the result, in its order."""
     largest_batch: int = 0
     steps: tuple[str, ...] = ()
     """By which the files come about, as in io_steps.py."""
@@ -46,18 +51,18 @@ class Job:
     def counted(self, folder: Path, prepare: Callable[[], None] = nothing) -> Callable[[], None]:
         """Return what prepares a child in which the pairs of every pass are counted."""
 
-        def count() -> None:
+        def count_pairs() -> None:
             prepare()
             proper = scoring.capture
             told = os.open(folder / "computed", os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
 
-            def counting(model: object, batch: object, names: object) -> object:
+            def counting(model: Any, batch: Any, names: Any) -> Any:
                 os.write(told, f"{len(batch)}\n".encode())
                 return proper(model, batch, names)
 
             scoring.capture = counting
 
-        return count
+        return count_pairs
 
 
 def computed(folder: Path) -> int:
@@ -86,7 +91,7 @@ def pairs_in(lines: list[bytes]) -> set[tuple[int, int]]:
 
 
 def damage(before: list[bytes], folder: Path) -> list[str]:
-    """Say what is wrong with the files that a disturbed run leaves, `before` being saved earlier."""
+    """Say what is wrong with the files that a run left, `before` being the lines saved earlier."""
     wrong = []
     if saved(folder)[: len(before)] != before:
         wrong.append("the journal has lost or changed lines that were saved before")
@@ -137,6 +142,58 @@ def was_killed(ended: Ended) -> bool:
     return ended.code == -signal.SIGKILL
 
 
+def begin(job: Job, folder: Path) -> None:
+    """Leave what a run leaves that was killed in the middle of writing a batch to its journal."""
+    writes = [
+        number
+        for number, step in enumerate(job.steps, start=1)
+        if step.startswith("write ") and step.endswith(".journal.jsonl")
+    ]
+    steps = Steps(folder / OUT, writes[len(writes) // 2], killed_midway, folder / "begun")
+    assert was_killed(job.run(folder, steps.install))
+    assert saved(folder)
+
+
+def at_each_step(
+    job: Job,
+    begun: bool,
+    fault: Fault,
+    folder: Path,
+    chosen: Callable[[Sequence[str]], Sequence[int]] | None,
+) -> Iterator[tuple[str, Path, Steps, Ended]]:
+    """Run a job again and again, a fault happening at another step of its files each time.
+
+    Args:
+        job: what to run.
+        begun: whether it goes on with what `begin` leaves.
+        fault: what happens.
+        folder: takes a folder for each run.
+        chosen: from the steps of a run without a fault to the numbers to try; None: all, until a
+            run comes to its end before the fault.
+
+    Yields:
+        The number and the step; the run's folder; what was reached; how the run ended.
+    """
+    start = folder / "start"
+    start.mkdir()
+    steps: Sequence[str] = job.steps
+    if begun:
+        begin(job, start)
+        shutil.copytree(start, folder / "whole")
+        trace = Steps(folder / "whole" / OUT, 1, as_it_is, folder / "whole" / "told")
+        job.run(folder / "whole", trace.install)
+        steps = trace.reached
+    for number in chosen(steps) if chosen else count(1):
+        place = folder / str(number)
+        shutil.copytree(start, place)
+        faulty = Steps(place / OUT, number, fault, place / "told")
+        ended = job.run(place, faulty.install)
+        if not faulty.reached:
+            assert ended.code == ExitCode.OK
+            return
+        yield f"{number}: {faulty.reached[0]}", place, faulty, ended
+
+
 def undisturbed(arguments: list[str], pairs: int, folder: Path) -> Job:
     """Return the job of a command, which is run here as it will be when nothing disturbs it."""
     job = Job(tuple(arguments), pairs)
@@ -144,10 +201,17 @@ def undisturbed(arguments: list[str], pairs: int, folder: Path) -> Job:
     ended = job.run(folder, steps.install)
     assert ended.code == ExitCode.OK, ended.err
     assert computed(folder) == pairs
+    result = folder / ended.out.strip()
     return replace(
         job,
-        expected=without_times(folder / ended.out.strip()),
+        expected=without_times(result),
+        analyses=tuple(analyses(read(result))),
         seconds=ended.seconds,
         largest_batch=max(batches(folder)),
         steps=tuple(steps.reached),
     )
+
+
+def listed(wrong: Mapping[Any, list[str]]) -> str:
+    """Return what is wrong, and where, one fault a line."""
+    return "\n".join(f"{where}: {what}" for where, faults in wrong.items() for what in faults)

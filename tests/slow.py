@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from types import TracebackType
+from typing import Any, Self
 
 import pytest
 
@@ -27,16 +27,11 @@ class Slow:
         self.batch, self.seconds = batch, seconds
         self._read, self._write = os.pipe()
 
-    def __enter__(self) -> Slow:
+    def __enter__(self) -> Self:
         """Return the model itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close what the child told the test through."""
         os.close(self._read)
         os.close(self._write)
@@ -45,7 +40,7 @@ class Slow:
         """Be what this process runs its batches with; called in a child."""
         proper, passes = scoring.capture, 0
 
-        def slow(model: object, batch: object, names: object) -> object:
+        def slow(model: Any, batch: Any, names: Any) -> Any:
             nonlocal passes
             passes += 1
             if passes == self.batch:

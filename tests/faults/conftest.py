@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny
+from jobs import OUT, Job, undisturbed
+from report import Report
 from runs import write
 
 FIGURES = pytest.StashKey[list[tuple[str, str, str]]]()
 """What, target, found."""
 
-Record = Callable[[str, str, str], None]
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is run in the full counts only."""
+    if config.getoption("--full"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("full")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")
-def full(request: pytest.FixtureRequest) -> bool:
-    """Whether the full counts are asked for."""
-    return bool(request.config.getoption("--full"))
-
-
-@pytest.fixture(scope="session")
-def figures(request: pytest.FixtureRequest) -> Record:
-    """A function that adds a line to the table at the end: what, target, found."""
+def report(request: pytest.FixtureRequest) -> Report:
+    """Whether the full counts are asked for, and the table at the end."""
     table = request.config.stash.setdefault(FIGURES, [])
-    return lambda what, target, found: table.append((what, target, found))
+    return Report(bool(request.config.getoption("--full")), table)
 
 
 def pytest_terminal_summary(
@@ -44,21 +47,36 @@ def job_of(
     model_folder: Callable[[str], Path],
     sae_folder: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[..., "Job"]:
-    """A function from a number of questions and options to the job of a tiny GPT-2 over them."""
-    from jobs import OUT, Job, undisturbed  # noqa: PLC0415  (imports torch)
+) -> Callable[..., Job]:
+    """A function from a number of questions and options to the job of a tiny GPT-2 over them.
 
+    Each question has three pairs.
+    """
     made: dict[tuple[object, ...], Job] = {}
     sae = sae_folder("standard")
 
-    def get(questions: int, *options: str) -> Job:
-        key = (questions, *options)
+    def get(questions: int, *options: str, marked: tuple[int, str] | None = None) -> Job:
+        key = (questions, options, marked)
         if key not in made:
             folder = tmp_path_factory.mktemp("job")
-            path = write(folder / "questions.json", tiny.questions(questions))
+            asked = tiny.questions(questions)
+            if marked is not None:  # a text at the end of one pair's prompt
+                pair, text = marked
+                asked[pair // 3]["variations"][1 + pair % 3]["prompt"] += text
+            path = write(folder / "questions.json", asked)
             arguments = ["run", str(path), f"--model={model_folder('gpt2')}", f"--sae={sae}"]
             arguments += [f"--out={OUT}", "--device=cpu", "--batch-tokens=300", *options]
             made[key] = undisturbed(arguments, 3 * questions, folder / "undisturbed")
         return made[key]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def demo_arguments() -> list[str]:
+    """The demo's model and SAE, for a run over an input that is still to be named."""
+    root = Path(__file__).parents[2]
+    model = root / ".cache" / "models" / "SmolLM2-135M-Instruct"
+    assert model.is_dir(), "make model obtains it"
+    sae = root / "examples" / "smollm2" / "sae"
+    return [f"--model={model}", f"--sae={sae}", "--chat-template", "--device=cpu", f"--out={OUT}"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import forked
-from jobs import Job, saved, shortfall
+from jobs import OUT, Job, saved, shortfall
 from slow import Slow
 
 from atp.errors import ExitCode
@@ -20,24 +19,22 @@ def test_a_second_run_on_a_folder_is_refused_and_told_which_run_holds_it(
     job_of: Callable[..., Job], tmp_path: Path
 ) -> None:
     job = job_of(8, "--save-interval=1")
-    with Slow(batch=3) as slow:
-        prepare = job.counted(tmp_path, slow.install)
-        with forked.started(job.arguments, tmp_path, prepare) as first:
-            slow.wait()
-            before = saved(tmp_path)
-            with forked.started(job.arguments, tmp_path, lambda: None) as other:
-                second = other.ended()
-            assert second is not None
-            assert second.code == ExitCode.BUSY
-            (line,) = map(json.loads, second.err.splitlines())
-            told = f"{line['message']} {line['hint']}"
-            assert re.search(rf"\b{first.pid}\b", told)
-            (start,) = re.findall(r"\d{4}-\d\d-\d\d[T ][\d:.+Z]+", told)
-            assert abs(datetime.fromisoformat(start).timestamp() - first.began_at) < 5
-            assert saved(tmp_path) == before
-
-            first.send(signal.SIGKILL)
-            killed = first.ended()
-    assert killed is not None
-    before = saved(tmp_path)
-    assert shortfall(job, job.run(tmp_path), before, tmp_path) == []
+    one, other = tmp_path / "one", tmp_path / "other"
+    other.mkdir()
+    (other / OUT).symlink_to(one / OUT)
+    with (
+        Slow(batch=3) as slow,
+        forked.started(job.arguments, one, job.counted(one, slow.install)) as first,
+    ):
+        slow.wait()
+        before = saved(one)
+        second = forked.run(job.arguments, other)
+        assert second.code == ExitCode.BUSY
+        (line,) = map(json.loads, second.err.splitlines())
+        told = f"{line['message']} {line['hint']}"
+        assert re.search(rf"\b{first.pid}\b", told)
+        (start,) = re.findall(r"\d{4}-\d\d-\d\d[T ][\d:.+Z]+\d", told)
+        assert abs(datetime.fromisoformat(start).timestamp() - first.began_at) < 5
+        assert saved(one) == before
+    # The first has been killed by now; its lock keeps no other from the folder.
+    assert shortfall(job, job.run(one), before, one) == []
