@@ -14,6 +14,7 @@ from ijson.backends import yajl2_c
 
 from atp.dataset.keys import KEEP_ONE, keys_twice, once
 from atp.dataset.reader import PARSER_ERRORS
+from atp.dataset.source import UnreadableError
 from atp.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 MAX_DEPTH = 200
 """Levels of nesting; orjson writes 254."""
 STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
-
-
-class UnreadableError(InputError):
-    """What follows in the file cannot be read."""
 
 
 class Envelope:
