@@ -73,6 +73,7 @@ def test_the_defaults_are_those_that_the_readme_promises() -> None:
         limit=None,
         fresh=False,
         rounds=3,
+        json=False,
     )
 
 
@@ -102,7 +103,7 @@ EXAMPLES = {
     "limit": ("3", 3),
     "rounds": ("5", 5),
 }
-SWITCHES = ("chat_template", "allow_other_model", "fresh")
+SWITCHES = ("chat_template", "allow_other_model", "fresh", "json")
 
 
 def test_every_setting_has_its_example() -> None:
@@ -362,7 +363,7 @@ def test_the_usage_tells_the_default(name: str) -> None:
 def test_settings_are_json_values() -> None:
     values = made({"--sae": ["a:b"], "--out": "o"}).as_json()
 
-    assert set(values) == {"input", *PARSERS} - {"rounds"}  # of `atp bench`
+    assert set(values) == {"input", *PARSERS} - {"rounds", "json"}  # of other commands
     assert values["out"] == "o"
     assert json.loads(json.dumps(values))["sae"] == ["a:b"]
 

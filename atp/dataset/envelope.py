@@ -14,6 +14,7 @@ from ijson.backends import yajl2_c
 
 from atp.dataset.keys import KEEP_ONE, keys_twice, once
 from atp.dataset.reader import PARSER_ERRORS
+from atp.dataset.source import UnreadableError
 from atp.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ MAX_DEPTH = 200
 AMBIGUOUS = "results.item"
 """What ijson calls an element of `results`, and a top-level field of this very name, too."""
 STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
-
-
-class UnreadableError(InputError):
-    """What follows in the file cannot be read."""
 
 
 class Envelope:

@@ -49,6 +49,10 @@ def is_lines(path: Path) -> bool:
     return path.suffix.lower() in {".jsonl", ".ndjson"}
 
 
+class UnreadableError(InputError):
+    """What follows in the file cannot be read."""
+
+
 def refuse(error: InputError) -> None:
     """Raise an error: what is done about one where nobody asks for all."""
     raise error
@@ -67,7 +71,9 @@ class Growing:
     def read(self, size: int = -1) -> bytes:
         """Return the next `size` bytes, or more."""
         data = self.file.read(size * self.factor)
-        within = not END_OF_TEXT.search(data) and data.translate(None, OUTSIDE)
+        # The regular expression is slow, and needed only where a text holds quotes itself.
+        ends = b'"' in data and (b'\\"' not in data or END_OF_TEXT.search(data))
+        within = not ends and data.translate(None, OUTSIDE)
         self.factor = 2 * self.factor if within else 1
         return data
 
@@ -116,6 +122,11 @@ class CheckedBytes:
         self.offset += len(window) - len(self.undecided)
         return data if mended is None else bytes(mended)
 
+    def hash_rest(self) -> None:
+        """Hash what is left, and look at nothing of it: it follows what cannot be read."""
+        while data := self.file.read(CHUNK):
+            self.digest.update(data)
+
 
 class LongNumbers:
     """Refuses a number of more than MAX_DIGITS digits in a row; in a text, they may stand.
@@ -134,13 +145,13 @@ class LongNumbers:
         """Look at the next bytes of the file.
 
         Raises:
-            InputError: they hold too long a number, or go on with one; says where it begins.
+            UnreadableError: they hold too long a number, or go on with one; says where it begins.
         """
         for start, end in self._runs(data):
             if end - start > MAX_DIGITS and not self._is_in_text(start):
                 number = f"a number of more than {MAX_DIGITS:,} digits at byte {start}"
                 msg = f"{self.path} holds {number}."
-                raise InputError(msg, "Write it as text, in quotes, or round it.")
+                raise UnreadableError(msg, "Write it as text, in quotes, or round it.")
         self.run = len(data) - len(data.rstrip(DIGITS)) + (self.run if data.isdigit() else 0)
         self.offset += len(data)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ijson.backends import yajl2_c
 
-from atp.dataset.envelope import MAX_DEPTH, Envelope, UnreadableError, check_depth_of
+from atp.dataset.envelope import MAX_DEPTH, Envelope, check_depth_of
 from atp.dataset.keys import KEEP_ONE, keys_twice, once
 from atp.dataset.pairs import BrokenPair, Problem, outcomes_of
 from atp.dataset.reader import PARSER_ERRORS, broken, broken_line, parse_line
@@ -19,6 +19,7 @@ from atp.dataset.source import (
     BYTE_ORDER_MARK,
     CHUNK,
     CheckedBytes,
+    UnreadableError,
     is_lines,
     opened,
     split_lines,
@@ -83,12 +84,14 @@ def survey(
         if start:
             hashed.digest.update(BYTE_ORDER_MARK)
         envelope: tuple[tuple[str, Any], ...] = (("results", None),)
-        if is_lines(path):
-            _read_lines(path, hashed, found)
-        else:
-            envelope = _read_json(path, hashed, found)
-        while hashed.read(CHUNK):  # behind what cannot be parsed
-            pass
+        try:
+            if is_lines(path):
+                _read_lines(path, hashed, found)
+            else:
+                envelope = _read_json(path, hashed, found)
+        except UnreadableError as error:
+            found.fault(error)
+        hashed.hash_rest()
     return Survey(
         path,
         hashed.digest.hexdigest(),
@@ -193,8 +196,6 @@ def _questions(path: Path, envelope: Envelope, found: _Questions) -> Iterator[An
     try:
         yield from yajl2_c.items(envelope, "results.item", buf_size=CHUNK, map_type=found.map_type)
         envelope.finish()
-    except UnreadableError as error:
-        found.fault(error)
     except PARSER_ERRORS as error:
         found.fault(broken(path, error, found.count))
 

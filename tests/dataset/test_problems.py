@@ -13,6 +13,7 @@ from refusal import quick
 
 from atp.dataset.pairs import BrokenPair, Pair, Problem
 from atp.dataset.reader import pairs
+from atp.dataset.source import MAX_DIGITS
 from atp.dataset.survey import Survey, survey
 from atp.errors import InputError
 
@@ -161,6 +162,21 @@ def test_every_half_of_a_surrogate_pair_is_told_by_its_byte(write: Callable[...,
     for half, problem in zip((rb"\ud83d", rb"\udc00"), problems, strict=True):
         assert f"at byte {text.index(half)}." in problem.message
     assert found.questions == 1
+
+
+@pytest.mark.parametrize("name", ["input.json", "input.jsonl"])
+def test_a_number_that_is_too_long_ends_the_reading_and_is_told(
+    write: Callable[..., Path], name: str
+) -> None:
+    long = b'{"variations": [], "n": ' + b"7" * (MAX_DIGITS + 1) + b"}"
+    data = long if name.endswith("l") else b'{"results": [' + long + b"]}"
+    path = write(data, name)
+
+    found, (problem,) = told(path)
+
+    assert problem.refused
+    assert "digits" in problem.message
+    assert found.sha256 == hashlib.sha256(data).hexdigest()
 
 
 def test_top_level_fields_given_twice_are_told_and_the_rest_is_read(
