@@ -26,11 +26,12 @@ FAULTS = {
     "a disk with room for half a write": failing(errno.ENOSPC, midway=True),
     "an I/O error": failing(errno.EIO, once=True),
 }
-BYTES = re.compile(r"\b[\d,.]+ ?(bytes|[KMGT]i?B)\b")
+FREE = r"\b[\d,]+ bytes are free"
+NEEDED = r"it needs about [\d,]+ bytes, " + FREE
 
 
-def wrong_with_the_message(ended: Ended, *, no_room: bool) -> list[str]:
-    """Say what is wrong with how a run told that its disk refuses, for want of room or not."""
+def wrong_with_the_message(ended: Ended, pattern: str = "") -> list[str]:
+    """Say what is wrong with how a run told that its disk refuses; it is to match a pattern."""
     if ended.code != ExitCode.SAVE_FAILED:
         return [f"exit code {ended.code}: {ended.err[-400:]}"]
     wrong = [] if ended.out == "" else [f"stdout: {ended.out}"]
@@ -48,8 +49,8 @@ def wrong_with_the_message(ended: Ended, *, no_room: bool) -> list[str]:
     told = f"{last['message']} {last['hint']}"
     if f"{OUT}/" not in told:
         wrong.append(f"no path: {told}")
-    if no_room and not BYTES.search(told):
-        wrong.append(f"no bytes: {told}")
+    if not re.search(pattern, told):
+        wrong.append(f"how much room there is, or is needed, is not told: {told}")
     return wrong
 
 
@@ -74,7 +75,7 @@ def test_at_whatever_step_the_disk_refuses_the_saved_pairs_stand_and_the_next_st
         job, begun, FAULTS[name], tmp_path, None if report.full else some
     ):
         tried += 1
-        complaints = wrong_with_the_message(ended, no_room=name != "an I/O error")
+        complaints = wrong_with_the_message(ended, "" if name == "an I/O error" else FREE)
         complaints += damage(saved(steps.told), folder)
         before = saved(folder)
         complaints += shortfall(job, job.run(folder), before, folder, again=job.largest_batch)
@@ -102,7 +103,7 @@ def test_a_run_whose_files_may_not_grow_says_so_and_goes_on_when_they_may(
     for size in sizes:
         folder = tmp_path / str(size)
         limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
-        complaints = wrong_with_the_message(job.run(folder, limit), no_room=True)
+        complaints = wrong_with_the_message(job.run(folder, limit), NEEDED)
         complaints += damage([], folder)
         before = saved(folder)
         held.add(len(pairs_in(before)))
@@ -151,7 +152,7 @@ def test_a_run_on_a_small_disk_says_so_and_goes_on_when_there_is_room(
     for share in shares:
         folder = tmp_path / f"{share:.2f}"
         with small_disk(folder / OUT, int(share * needed)) as resize:
-            complaints = wrong_with_the_message(job.run(folder), no_room=True)
+            complaints = wrong_with_the_message(job.run(folder), NEEDED)
             complaints += damage([], folder)
             before = saved(folder)
             held.add(len(pairs_in(before)))

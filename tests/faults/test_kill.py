@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from forked import Ended
 from io_steps import Fault, first_of_each, killed_after, killed_before, killed_midway
 from jobs import Job, at_each_step, damage, listed, saved, shortfall, was_killed
 from report import Report
@@ -21,6 +23,14 @@ def recomputed(err: str) -> int:
     whole = err[: err.rfind("\n") + 1]  # a kill may cut a line
     batches = of("batch.done", events(whole)) if whole else []
     return sum(batch["pairs"] - batch["new"] for batch in batches)
+
+
+def killed(job: Job, folder: Path, moment: float) -> Ended:
+    """Run a job that is killed at a moment, or earlier when it has come to its end by then."""
+    while not was_killed(ended := job.run(folder, kill_after=moment)):
+        shutil.rmtree(folder)
+        moment /= 2
+    return ended
 
 
 @pytest.mark.parametrize("interval", [1, 10])
@@ -40,8 +50,12 @@ def test_a_run_killed_at_random_moments_goes_on_to_the_same_bytes(
         before: list[bytes] = []
         complaints = []
         for attempt in range(MOST_ATTEMPTS):
-            moment = moments.uniform(0, job.seconds) if attempt < MOST_ATTEMPTS - 1 else None
-            ended = job.run(folder, kill_after=moment)
+            moment = moments.uniform(0, job.seconds)
+            if attempt == 0:
+                ended = killed(job, folder, moment)
+            else:
+                is_last = attempt == MOST_ATTEMPTS - 1
+                ended = job.run(folder, kill_after=None if is_last else moment)
             again += recomputed(ended.err)
             if not was_killed(ended):
                 complaints += shortfall(job, ended, before, folder)

