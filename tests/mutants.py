@@ -83,7 +83,7 @@ def mutant(seed: int, bases: Sequence[Base]) -> Base:
     """Return one hostile file."""
     rng = random.Random(seed)  # noqa: S311  (not for secrets)
     ending, data = rng.choice(bases)
-    if rng.random() < 0.7:  # noqa: PLR2004
+    if rng.random() < 0.7:
         top = _tree(ending, data)
         for _ in range(rng.choice((1, 1, 2, 3))):
             rng.choice(IN_CONTENT)(rng, top)
@@ -92,7 +92,7 @@ def mutant(seed: int, bases: Sequence[Base]) -> Base:
         _, other = rng.choice(bases)
         for _ in range(rng.choice((1, 1, 2, 5))):
             data = rng.choice(IN_BYTES)(rng, data, other)
-    if rng.random() < 0.02:  # noqa: PLR2004
+    if rng.random() < 0.02:
         ending = ".json" if ending == ".jsonl" else ".jsonl"
     return ending, data
 
@@ -109,7 +109,7 @@ def _tree(ending: str, data: bytes) -> Object:
 
 
 def _written(rng: random.Random, ending: str, top: Object) -> bytes:
-    ascii_only, spread = rng.random() < 0.5, rng.random() < 0.5  # noqa: PLR2004
+    ascii_only, spread = rng.random() < 0.5, rng.random() < 0.5
     results = top.get("results")
     if ending == ".jsonl" and isinstance(results, list):
         return "\n".join(_text(item, ascii_only=ascii_only) for item in results).encode()
@@ -172,9 +172,9 @@ def _set(thing: Object, name: str, value: Any) -> None:
 def _odd(rng: random.Random) -> Any:
     """Return a value that no program expects."""
     kind = rng.random()
-    if kind < 0.4:  # noqa: PLR2004
+    if kind < 0.4:
         return rng.choice(STRINGS)
-    if kind < 0.8:  # noqa: PLR2004
+    if kind < 0.8:
         return Raw(rng.choice(LITERALS))
     levels = rng.choice((3, 60, 150, 197, 198, 199, 200, 201, 300, 5000))
     opening, closing = rng.choice((("[", "]"), ('{"a":', "}")))
@@ -248,7 +248,7 @@ def _of_a_variation(rng: random.Random, top: Object) -> None:
         _set(thing, "sycophancy_flag", Raw(rng.choice(FLAGS)))
     elif name == "template":
         _set(thing, "template_type", Raw(rng.choice(TEMPLATES)))
-    elif rng.random() < 0.5:  # noqa: PLR2004
+    elif rng.random() < 0.5:
         text, more = str(thing.get(name)), rng.choice(STRINGS)
         _set(thing, name, rng.choice((text + more, more + text, text[:5] + more + text[5:])))
     else:
@@ -265,7 +265,7 @@ def _many_variations(rng: random.Random, top: Object) -> None:
     for thing in _variations(top)[:1]:
         results = top.get("results")
         plain = Object([*thing.without("sycophancy_flag"), ("sycophancy_flag", 0)])
-        if len(repr(plain)) > 10_000:  # noqa: PLR2004
+        if len(repr(plain)) > 10_000:
             continue
         questions = [each for each in results if isinstance(each, Object)]
         question = rng.choice(questions)
@@ -275,7 +275,7 @@ def _many_variations(rng: random.Random, top: Object) -> None:
 
 def _no_variations(rng: random.Random, top: Object) -> None:
     for question in top.get("results") or []:
-        if isinstance(question, Object) and rng.random() < 0.5:  # noqa: PLR2004
+        if isinstance(question, Object) and rng.random() < 0.5:
             _set(question, "variations", [])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,7 +44,7 @@ def job_of(
     model_folder: Callable[[str], Path],
     sae_folder: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[..., "Job"]:
+) -> Callable[..., Job]:
     """A function from a number of questions and options to the job of a tiny GPT-2 over them."""
     from jobs import OUT, Job, undisturbed  # noqa: PLC0415  (imports torch)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from forked import Ended
-from io_steps import Fault, Steps, failing, numbers
+from io_steps import Steps, failing, numbers
 from jobs import OUT, Job, damage, pairs_in, saved, shortfall
 
 from atp.errors import ExitCode
