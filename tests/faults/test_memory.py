@@ -50,7 +50,7 @@ def test_memory_is_flat_over_the_pairs(
     arguments += [f"--sae={sae_folder('standard')}", "--device=cpu", "--batch-tokens=1000"]
     with forked.started(arguments, tmp_path, new=report.full) as child:
         ended, seen = watched(child)
-    assert ended.code == ExitCode.OK, ended.err
+    assert ended.code == ExitCode.OK, ended.err[-400:]
     settled = [size for done, size in seen if done >= SETTLED]
     assert len(settled) > 5
     first, most = settled[0], max(settled)

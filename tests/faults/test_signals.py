@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -32,6 +35,22 @@ def stopped(child: Child, number: int) -> tuple[float, Ended]:
     ended = child.ended(within=4 * WORST)
     assert ended is not None, "the signal was in vain"
     return ended.seconds - before, ended
+
+
+def signalled(
+    start: Callable[[], AbstractContextManager[Child]], folder: Path, moment: float, number: int
+) -> tuple[float, Ended]:
+    """Start a run and send it a signal at a moment; return as `stopped` does.
+
+    A run that has ended by then, on a machine that is not as busy as when it was timed, is started
+    anew and gets its signal earlier.
+    """
+    while True:
+        with start() as child:
+            if child.ended(within=moment) is None:
+                return stopped(child, number)
+        shutil.rmtree(folder)
+        moment /= 2
 
 
 def wrong_with_the_partial_result(folder: Path) -> list[str]:
@@ -63,10 +82,9 @@ def test_a_signal_at_a_random_moment_ends_the_run_soon_and_loses_nothing(
         moments = random.Random(seed)  # noqa: S311  (moments to stop at)
         number = list(CODES)[seed % 2]
         folder = tmp_path / str(seed)
-        with forked.started(job.arguments, folder, job.counted(folder)) as child:
-            early = child.ended(within=moments.uniform(0, 0.9 * job.seconds))
-            assert early is None, "a run ended before its time"
-            took, ended = stopped(child, number)
+        start = partial(forked.started, job.arguments, folder, job.counted(folder))
+        moment = moments.uniform(0, 0.9 * job.seconds)
+        took, ended = signalled(start, folder, moment, number)
         seconds.append(took)
         complaints = damage([], folder)
         if ended.code == ExitCode.OK:  # the signal came when all was done
@@ -107,10 +125,9 @@ def test_a_signal_at_a_random_moment_ends_the_demo_soon(
         moments = random.Random(seed)  # noqa: S311  (moments to stop at)
         number = list(CODES)[seed % 2]
         folder = tmp_path / str(seed)
-        with forked.started(arguments, folder, new=True) as child:
-            early = child.ended(within=moments.uniform(0, 0.95 * whole.seconds))
-            assert early is None, "a run ended before its time"
-            took, ended = stopped(child, number)
+        start = partial(forked.started, arguments, folder, new=True)
+        moment = moments.uniform(0, 0.95 * whole.seconds)
+        took, ended = signalled(start, folder, moment, number)
         seconds.append(took)
         complaints = damage([], folder) + wrong_with_the_partial_result(folder)
         # Before a run listens, the signal itself ends it; a shell calls both by one number.
