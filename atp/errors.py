@@ -4,6 +4,7 @@ Every error that a user may meet is an AtpError: one line that says what is wron
 hint that says how to mend it, and an exit code. Anything else that escapes is a bug of atp.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from enum import IntEnum
@@ -49,7 +50,7 @@ class AtpError(Exception):
 
     def __str__(self) -> str:
         """Return message and hint as one line."""
-        return " ".join(f"{self.message} {self.hint}".split())
+        return re.sub(r"\s*[\r\n]\s*", " ", f"{self.message} {self.hint}".strip())
 
 
 class SettingsError(AtpError):

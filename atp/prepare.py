@@ -6,7 +6,6 @@ torch and all that needs it is imported inside `load`: a misspelt name is told a
 from __future__ import annotations
 
 import os
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -71,12 +70,11 @@ def load(settings: Settings, specs: Sequence[str]) -> Loaded:
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     from atp.model.contrast import Contraster  # noqa: PLC0415
     from atp.model.dictionaries import load_sae  # noqa: PLC0415
-    from atp.model.loading import load_model, without_progress_bars  # noqa: PLC0415
+    from atp.model.loading import load_model, quiet_libraries  # noqa: PLC0415
     from atp.model.placement import Dictionaries  # noqa: PLC0415
     from atp.scoring import check_dictionaries  # noqa: PLC0415
 
-    if not sys.stderr.isatty():
-        without_progress_bars()
+    quiet_libraries()
     model = load_model(
         settings.model,
         revision=settings.revision,

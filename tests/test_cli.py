@@ -175,7 +175,7 @@ def test_a_missing_input_argument_is_told(capsys: pytest.CaptureFixture[str]) ->
     [
         ("none.json", "none.json does not exist"),
         ("empty", "empty is a folder"),
-        ("text.json", "text.json is not valid JSON at line 1, column 1"),
+        ("text.json", "text.json is not valid JSON at line 1, column 2"),
         ("broken.json", "broken.json is not valid JSON at line 1"),
         ("answers.json/below", "answers.json/below"),
     ],

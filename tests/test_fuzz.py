@@ -38,7 +38,7 @@ from atp.settings import Settings
 
 REDUCED, FULL = 300, 10_000
 SECONDS = 20
-"""What one file may take; most take a hundredth of one."""
+"""Processor time that one file may take; most take a hundredth of a second."""
 SHARE = 25
 """Files that a process takes on at a time."""
 EXAMPLE = Path(__file__).parents[1] / "examples" / "smollm2" / "feedback.json"
@@ -69,9 +69,9 @@ class Fuzzer:
             ending, data = mutant(seed, self.bases)
             path = self.folder / f"seed-{seed}{ending}"
             path.write_bytes(data)
-            # The second alarm is for C code that never comes back to Python.
-            faulthandler.dump_traceback_later(3 * SECONDS, exit=True)
-            signal.setitimer(signal.ITIMER_REAL, SECONDS)
+            # The first alarm is for what waits for ever, and for C code that does not come back.
+            faulthandler.dump_traceback_later(6 * SECONDS, exit=True)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             try:
                 fates += self.fate(path, data)
             except (AssertionError, Hang) as fault:
@@ -80,7 +80,7 @@ class Fuzzer:
                 path.unlink()
                 shutil.rmtree(path.with_suffix(".out"), ignore_errors=True)  # none where refused
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 faulthandler.cancel_dump_traceback_later()
             longest = max(longest, time.monotonic() - began)
         return fates, faults, longest
@@ -154,9 +154,9 @@ def fuzzer(
         patch.setattr(prepare, "load", lambda *_: loaded)
         patch.setenv("TOKENIZERS_PARALLELISM", "false")  # this process will be forked
         bases = _bases(folder, options)
-        before = signal.signal(signal.SIGALRM, _hang)
+        before = signal.signal(signal.SIGPROF, _hang)
         yield Fuzzer(folder, bases, options)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGPROF, before)
 
 
 def _bases(folder: Path, options: tuple[str, ...]) -> tuple[Base, ...]:

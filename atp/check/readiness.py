@@ -12,7 +12,7 @@ from atp.check.estimate import disk, memory, time_needed
 from atp.check.machine import Device, choose_device
 from atp.model.budget import MOST, tokens_that_fit
 from atp.model.contrast import Contraster
-from atp.model.loading import choose_dtype
+from atp.model.loading import choose_dtype, quiet_libraries
 from atp.model.memory import figures, free_bytes
 from atp.model.outline import outline
 from atp.model.sae_outline import sae_outline
@@ -90,6 +90,7 @@ def prepare(
         findings: is told of what cannot be had, and of settings that do not fit.
         problems: is told of pairs that would end in an error.
     """
+    quiet_libraries()
     device = None
     with findings.of("device"):
         device = choose_device(settings.device, there, torch.version.cuda)

@@ -6,13 +6,14 @@ would need memory for whatever is nested deeply.
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import ijson
 from ijson.backends import yajl2_c
 
-from atp.dataset.keys import KEEP_ONE, keys_twice, once
+from atp.dataset.keys import KEEP_ONE, LONGEST_KEY, once
 from atp.dataset.reader import PARSER_ERRORS
 from atp.dataset.source import UnreadableError
 from atp.errors import InputError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from pathlib import Path
 
-    from atp.dataset.keys import Note
     from atp.dataset.source import CheckedBytes
 
     Event = tuple[str, Any]
@@ -32,6 +32,7 @@ MAX_DEPTH = 200
 AMBIGUOUS = "results.item"
 """What ijson calls an element of `results`, and a top-level field of this very name, too."""
 STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
+STRUCTURE = {*STEPS, "map_key"}
 
 
 class Envelope:
@@ -51,6 +52,8 @@ class Envelope:
         self.fields: list[tuple[str, Any]] = []
         """In order; `results` stands there with None as its value."""
         self._names: set[str] = set()
+        self.twice: deque[tuple[int, str]] = deque()
+        """Keys that stand twice in an object: the index in `results`, and the key."""
         self._broken: Exception | None = None
         self._found: Any = ijson.sendable_list()
         self._parser = yajl2_c.basic_parse_coro(self._found)
@@ -118,7 +121,7 @@ class Envelope:
 
     def _value(self, key: str) -> Machine:
         """Read one top-level value."""
-        twice: list[Note] = []
+        twice: list[str] = []
         builder = ijson.ObjectBuilder(map_type=once(twice))
         depth = 0
         while True:
@@ -128,26 +131,40 @@ class Envelope:
             builder.event(event, value)
             if depth == 0:
                 break
-        for place, twin in keys_twice(builder.value, key, twice) if twice else ():
-            self.fault(
-                InputError(f"{self.path}: {place[:200]} holds {twin[:40]!r} twice.", KEEP_ONE)
-            )
+        for inner in dict.fromkeys(twice):
+            msg = f"{self.path}: {key} holds {inner[:LONGEST_KEY]!r} twice in one object."
+            self.fault(InputError(msg, KEEP_ONE))
         return builder.value
 
-    def _skip_list(self) -> Machine:
+    def _skip_list(self) -> Machine:  # noqa: C901  (one loop, without calls: it is hot)
         """Read over `results`, which must be a list; gigabytes pass here, so it does little."""
-        depth, index = 1, -1
         if (yield from self._next())[0] != "start_array":
             raise _wrong_shape(self.path)
+        depth, index = 1, 0
+        keys: set[str] = set()
+        outer: list[set[str]] = []
         while True:
-            for event, _ in self._events:
-                if event in STEPS:
-                    depth += STEPS[event]
-                    index += depth == 2 and STEPS[event] > 0  # noqa: PLR2004  (a question begins)
-                    if depth > MAX_DEPTH:
-                        check_depth(depth, f"{self.path}: results[{index}]")
+            for event, value in self._events:
+                if event not in STRUCTURE:  # a number or a text: most of a file
+                    index += depth == 1
+                    continue
+                if event == "map_key":
+                    if value in keys:
+                        self.twice.append((index, value))
+                    keys.add(value)
+                    continue
+                if event == "start_map":
+                    outer.append(keys)
+                    keys = set()
+                elif event == "end_map":
+                    keys = outer.pop()
+                depth += STEPS[event]
+                if depth > MAX_DEPTH:
+                    check_depth(depth, f"{self.path}: results[{index}]")
+                if depth <= 1:  # the end of an element, or of the list
                     if depth == 0:
                         return
+                    index += 1
             self._events = yield
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 LOCK_NAME, HOLDER_NAME = ".atp.lock", ".atp.holder.json"
 
+WAIT_SECONDS = 0.2
+"""Somebody who only looks whether a folder is held has its lock for a moment."""
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -58,7 +61,7 @@ def held(folder: Path) -> Iterator[Holder | None]:
     note = folder / HOLDER_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=WAIT_SECONDS, poll_interval=0.02)
     except Timeout as error:
         who = holder(folder)
         msg = f"another run is writing to {folder}{f': {who}' if who else ''}."

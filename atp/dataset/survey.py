@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ijson.backends import yajl2_c
 
 from atp.dataset.envelope import MAX_DEPTH, Envelope, check_depth_of
-from atp.dataset.keys import KEEP_ONE, keys_twice, once
+from atp.dataset.keys import KEEP_ONE, LONGEST_KEY, once
 from atp.dataset.pairs import BrokenPair, Problem, outcomes_of
 from atp.dataset.reader import PARSER_ERRORS, broken, broken_line, parse_line
 from atp.dataset.source import (
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from atp.dataset.keys import Note
     from atp.dataset.pairs import Pair
 
 INDENTED = re.compile(rb'"results"\s*:\s*\[\s*\{\s*?\n')
@@ -130,8 +129,6 @@ class _Questions:
     ) -> None:
         self.tell, self.use = tell, use
         self.count = self.pairs = self.broken_pairs = 0
-        self.twice: list[Note] = []
-        self.map_type = once(self.twice)
         self.line: int | None = None
         """Of JSON Lines, where the next question stands."""
 
@@ -143,7 +140,6 @@ class _Questions:
         """Take the next question."""
         index = self.count
         self.count += 1
-        self._tell_of_keys(question, index)
         told: set[Problem] = set()  # a base answer or its lack is the fault of several pairs
         for found in outcomes_of(question, index):
             if isinstance(found, Problem):
@@ -158,28 +154,30 @@ class _Questions:
                         told.add(problem)
             self.use(found)
 
-    def _tell_of_keys(self, question: Any, index: int) -> None:  # noqa: ANN401
-        """Tell of keys that stand twice in an object."""
-        # ijson makes a chunk's questions at once: a note may be of one that is still to come.
-        start = "" if self.line is None else f"line {self.line}, "
-        for place, key in keys_twice(question, f"results[{index}]", self.twice):
-            msg = f"{start}{place} holds {key!r} twice."
-            problem = Problem(msg, KEEP_ONE, refused=True, question=index, field=key)
-            self.tell(replace(problem, line=self.line))
+    def key_twice(self, key: str) -> None:
+        """Tell of a key that stands twice in an object of the next question."""
+        line = "" if self.line is None else f"line {self.line}, "
+        msg = f"{line}results[{self.count}] holds {key[:LONGEST_KEY]!r} twice in one object."
+        problem = Problem(msg, KEEP_ONE, refused=True, question=self.count, field=key)
+        self.tell(replace(problem, line=self.line))
 
 
 def _read_lines(path: Path, file: CheckedBytes, found: _Questions) -> None:
+    twice: list[str] = []
+    map_type = once(twice)
     for number, line in enumerate(split_lines(file), start=1):
         if not line.strip():
             continue
         found.line = number
-        found.twice.clear()
+        twice.clear()
         try:
             _check_line(path, number, line)
-            question = parse_line(path, number, line, found.map_type)
+            question = parse_line(path, number, line, map_type)
         except InputError as error:
             found.fault(error, number)
             continue
+        for key in dict.fromkeys(twice):
+            found.key_twice(key)
         found.add(question)
 
 
@@ -187,6 +185,8 @@ def _read_json(path: Path, file: CheckedBytes, found: _Questions) -> tuple[tuple
     """Return the envelope; hand the questions on."""
     envelope = Envelope(path, file, found.fault)
     for question in _questions(path, envelope, found):
+        while envelope.twice and envelope.twice[0][0] == found.count:
+            found.key_twice(envelope.twice.popleft()[1])
         found.add(question)
     return tuple(envelope.fields)
 
@@ -194,7 +194,7 @@ def _read_json(path: Path, file: CheckedBytes, found: _Questions) -> tuple[tuple
 def _questions(path: Path, envelope: Envelope, found: _Questions) -> Iterator[Any]:
     """Yield the questions up to where the file can be read, and tell what is wrong there."""
     try:
-        yield from yajl2_c.items(envelope, "results.item", buf_size=CHUNK, map_type=found.map_type)
+        yield from yajl2_c.items(envelope, "results.item", buf_size=CHUNK)
         envelope.finish()
     except PARSER_ERRORS as error:
         found.fault(broken(path, error, found.count))

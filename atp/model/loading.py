@@ -7,7 +7,9 @@ way (no folding, no centring): that is the residual stream that SAEs were traine
 from __future__ import annotations
 
 import gc
+import logging
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
@@ -164,10 +166,15 @@ class Model:
             raise SettingsError(msg, did_you_mean(name, self._hook_points))
 
 
-def without_progress_bars() -> None:
-    """Keep the libraries' own bars out of a log."""
-    disable_progress_bar()
-    disable_progress_bars()
+def quiet_libraries() -> None:
+    """Keep the libraries' own lines and bars out of a log; what they say comes through the log."""
+    for name in ("transformers", "huggingface_hub"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+        disable_progress_bars()
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -329,4 +336,6 @@ def cannot_load(name: str, error: Exception) -> UnavailableError:
         hint = "HF_HUB_OFFLINE is set: fetch the model first, or unset it."
     elif is_local(name):
         hint = "Check that the folder is complete."
+    elif "connect" in reason:
+        hint = "Check the network, or name a model that is here."
     return UnavailableError(f"the model {name} cannot be loaded: {reason}", hint)

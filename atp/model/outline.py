@@ -66,8 +66,8 @@ def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
     """
     source, options = source_of(name, revision)
     try:
-        tokenizer = load_tokenizer(name, revision)
         config = AutoConfig.from_pretrained(source, **options)
+        tokenizer = load_tokenizer(name, revision)
         mapped = map_default_transformer_lens_config(config)
         with torch.device("meta"):
             plain = AutoModelForCausalLM.from_config(config, dtype=dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +20,9 @@ from atp import attribute, load_model, load_sae
 from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
 from atp.errors import AtpError, SettingsError, UnavailableError
+from atp.log import configure
 from atp.model.contrast import Contraster
-from atp.model.loading import choose_device, choose_dtype
+from atp.model.loading import choose_device, choose_dtype, quiet_libraries
 from atp.model.memory import is_out_of_memory
 from atp.model.outline import outline
 from atp.scoring import check_dictionaries
@@ -261,3 +264,15 @@ def test_out_of_memory_is_known_on_every_device() -> None:
         torch.empty(2**58)
     assert is_out_of_memory(caught.value)
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+@pytest.mark.parametrize("library", ["transformers", "huggingface_hub"])
+def test_a_library_says_a_thing_once_and_through_the_log(
+    capsys: pytest.CaptureFixture[str], library: str
+) -> None:
+    configure("0123456789ab")
+    quiet_libraries()
+
+    logging.getLogger(f"{library}.part").error("Retrying in 1s")
+
+    assert json.loads(capsys.readouterr().err)["event"] == "Retrying in 1s"
