@@ -19,7 +19,7 @@ SETTLED = 500
 """Pairs after which all that is made once is there."""
 GROWTH = 0.05
 MIB = 2**20
-ALONE = 600 * MIB
+ALONE = 500 * MIB
 """What a process of its own takes at least; a fork has the memory of the tests on top."""
 PERIOD = 0.2
 """Seconds between two looks."""
