@@ -32,7 +32,7 @@ test-demo: $(VENV)/.installed-dev model ## compare the demo with the notebook's 
 	$(BIN)/python -m pytest -m demo -s
 
 test-faults: $(VENV)/.installed-dev model ## kill, fill the disk, signal, break the model, at every moment (45 minutes)
-	$(BIN)/python -m pytest tests/faults --full
+	$(BIN)/python -m pytest tests/faults tests/test_fuzz.py --full
 
 bench: $(VENV)/.installed model ## measure speed and memory on the demo's model, on a CPU (25 minutes)
 	$(BIN)/atp bench examples/smollm2/feedback.json --chat-template --device=cpu --rounds=5 \
