@@ -153,7 +153,7 @@ EVENTS = {
     ),
     "run.stop": Event(
         "info",
-        "the run ends before its time; all that was computed is saved",
+        "the run ends before its time; what was computed is in the journal",
         {
             "reason": "`SIGTERM`, `SIGINT`, or the kind of error that the last line explains",
             "at_once": "true: before the first batch, or at a second signal",

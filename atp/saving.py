@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from atp.dataset.pairs import PairKey
     from atp.dataset.survey import Survey
 
-REFRESH_SHARE = 0.005
+REFRESH_SHARE = 0.003
 """The result files are refreshed during the run as often as this share of its time allows."""
 
 CATCH_UP_SECONDS = 30.0
@@ -58,7 +58,7 @@ def catch_up(folder: Path, survey: Survey) -> None:
             stale = [
                 file
                 for file in result_paths(journal)
-                if not file.exists() or file.stat().st_mtime_ns < saved
+                if not file.exists() or file.stat().st_mtime_ns <= saved  # clocks are coarse
             ]
             if stale and len(journal) and journal.ended is None:
                 write_results(
@@ -164,7 +164,8 @@ class Saver:
         if self.unsaved < self.save_interval:
             return
         self._save()
-        if self.refreshed_seconds + self.refresh_seconds <= REFRESH_SHARE * self.elapsed():
+        expected = self.refreshed_seconds + self.refresh_seconds
+        if self.handled < self.total and expected <= REFRESH_SHARE * self.elapsed():
             self._write(self._now())
 
     def end(self) -> None:
@@ -189,9 +190,10 @@ class Saver:
         except AtpError as another:
             if isinstance(error, StoppedError):
                 raise
-            log.error(  # noqa: TRY400  (one line, no traceback)
-                "save.failed", message=another.message, hint=another.hint
-            )
+            if not disk_at_fault:  # else the last line of the log says it
+                log.error(  # noqa: TRY400  (one line, no traceback)
+                    "save.failed", message=another.message, hint=another.hint
+                )
         reason = error.signal if isinstance(error, StoppedError) else type(error).__name__
         log.info("run.stop", reason=reason, at_once=False, done=self.handled, total=self.total)
 

@@ -27,6 +27,9 @@ MODEL, RELEASE, SAE_ID = (
     "layer_31/width_16k/canonical",
 )
 WIDTH, D_SAE, ALIVE = 3584, 16384, 64
+BOUND = 3e-5
+"""Of the largest score. These are float32 sums of 3,584 numbers through 42 layers: in the order of
+another kind of CPU, a run and the oracle were 1.07e-5 apart."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -132,4 +135,4 @@ def test_the_defaults_run_offline_and_give_the_oracles_numbers(
         assert largest > 0
         for feature in analysis["top_features"]:
             expected = float(answer.scores[int(feature["id"])])
-            assert abs(feature["score"] - expected) <= 1e-5 * largest
+            assert abs(feature["score"] - expected) <= BOUND * largest

@@ -111,6 +111,8 @@ class Journal:
         self._file: io.FileIO = path.open("r+b", buffering=0)
         self._reader = path.open("rb")
         self._unsaved = 0
+        self._intact = not contents.torn
+        """Whether the file ends with a whole line."""
 
     @classmethod
     def create(cls, path: Path, header: dict[str, Any]) -> Self:
@@ -122,30 +124,28 @@ class Journal:
         if path.exists():
             msg = f"{path} exists already."
             raise SaveError(msg, "Move it away.")
-        with atomic_write(path) as file:  # no journal is ever there without its header
-            file.write(sealed(header))
+        line = sealed(header)
+        with atomic_write(path, len(line)) as file:  # no journal is there without its header
+            file.write(line)
         return cls.reopen(path)
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
         """Open a journal left by an earlier run.
 
+        Nothing in it is changed before something is added.
+
         Raises:
-            SaveError: it cannot be opened, its header is damaged, or what a crash has torn off
-                cannot be cut off.
+            SaveError: it cannot be opened, or its header is damaged.
         """
         try:
             contents = cls.inspect(path)
             if contents.header is None:
                 msg = f"{path} is damaged in its first line: nobody knows whose pairs it holds."
                 raise SaveError(msg, "Move it away; --fresh does not need it.")
-            journal = cls(path, contents.header, contents)
-            if contents.torn:
-                journal._file.truncate(contents.end)
-                os.fsync(journal._file.fileno())
+            return cls(path, contents.header, contents)
         except OSError as error:
             raise not_written(path, error, hint=HINT) from error
-        return journal
 
     @staticmethod
     def inspect(path: Path) -> Contents:
@@ -245,7 +245,7 @@ class Journal:
             os.fsync(self._file.fileno())
             self.path.stat()  # an open file outlives its name: it could be written in vain
         except OSError as error:
-            raise not_written(self.path, error, hint=HINT) from error
+            raise not_written(self.path, error, needed=self._unsaved, hint=HINT) from error
         saved, self._unsaved = self._unsaved, 0
         return saved
 
@@ -278,12 +278,16 @@ class Journal:
         lines = [sealed(entry) for entry in entries]
         data = memoryview(b"".join(lines))
         try:
+            if not self._intact:
+                self._file.truncate(self._contents.end)
+                self._intact = True
             self._file.seek(self._contents.end)
             written = 0
             while written < len(data):
                 written += self._file.write(data[written:]) or 0
         except OSError as error:
-            with suppress(OSError):  # else the next start cuts it off
+            self._intact = False
+            with suppress(OSError):  # else the next addition, or start, cuts it off
                 self._file.truncate(self._contents.end)
             raise not_written(self.path, error, needed=len(data), hint=HINT) from error
         for entry, line in zip(entries, lines, strict=True):

@@ -76,8 +76,9 @@ def held(folder: Path) -> Iterator[Holder | None]:
         for left_over in (*folder.glob(".atp_*.tmp"), *folder.glob(f".{HOLDER_NAME}.*.tmp")):
             left_over.unlink(missing_ok=True)  # of a run that was killed
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        with atomic_write(note) as file:
-            file.write(orjson.dumps(Holder(os.getpid(), platform.node(), started)))
+        content = orjson.dumps(Holder(os.getpid(), platform.node(), started))
+        with atomic_write(note, len(content)) as file:
+            file.write(content)
         yield killed
     finally:
         with suppress(OSError):  # the folder may be gone by now

@@ -286,6 +286,23 @@ def test_looking_into_a_journal_changes_nothing(path: Path) -> None:
     assert path.read_bytes() == torn
 
 
+def test_a_torn_tail_stays_until_something_is_added(path: Path) -> None:
+    with Journal.create(path, HEADER) as journal:
+        journal.add(PairKey(0, 0), FAILED)
+    whole, tail = path.read_bytes(), b'{"pair":[0,' + b"x" * 500
+    path.write_bytes(whole + tail)
+
+    with reopened(path) as journal:
+        assert journal.torn == len(tail)
+        journal.save()
+        assert path.read_bytes() == whole + tail
+        journal.add(PairKey(0, 0), SKIPPED)
+
+    assert path.read_bytes().startswith(whole)
+    assert Journal.inspect(path).torn == 0
+    assert contents(path) == {PairKey(0, 0): SKIPPED}
+
+
 # --- writing
 
 
