@@ -137,7 +137,7 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
         from atp.check.report import as_json, as_text  # noqa: PLC0415
 
         report = check(settings)
-        print(as_json(report) if settings.json else as_text(report))  # noqa: T201  (its product)
+        _print(as_json(report) if settings.json else as_text(report))
         return ExitCode(report["exit_code"])
     if arguments["--json"]:
         msg = "--json is an option of atp check."
@@ -167,7 +167,9 @@ def _print(*lines: object) -> None:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again
         msg = f"standard output could not be written: {error.strerror or error}."
-        raise SaveError(msg, f"The result is there: {lines[-1]}") from error
+        raise SaveError(
+            msg, f"What it was to end with: {str(lines[-1]).splitlines()[-1]}"
+        ) from error
 
 
 def _report(error: AtpError) -> None:

@@ -191,6 +191,27 @@ def test_a_last_line_torn_at_any_byte_is_dropped_and_nothing_else(path: Path, la
         assert contents(path) == {PairKey(0, 0): SCORED, PairKey(2, 0): SKIPPED}, size
 
 
+def test_a_journal_cut_at_any_byte_of_its_last_three_lines_keeps_the_whole_ones(
+    path: Path,
+) -> None:
+    added = [(PairKey(0, 0), FAILED), *((PairKey(1, n), SCORED) for n in range(3))]
+    sizes = []
+    with Journal.create(path, HEADER) as journal:
+        for key, analyses in added:
+            journal.add(key, analyses)
+            sizes.append(path.stat().st_size)
+    whole = path.read_bytes()
+
+    for size in range(sizes[0], len(whole) + 1):
+        path.write_bytes(whole[:size])
+        kept = {key: each for (key, each), end in zip(added, sizes, strict=True) if end <= size}
+        assert contents(path) == kept, size
+        with reopened(path) as journal:
+            journal.add(PairKey(2, 0), SKIPPED)
+        assert contents(path) == {**kept, PairKey(2, 0): SKIPPED}, size
+        assert Journal.inspect(path).damaged == [], size
+
+
 @pytest.mark.parametrize("rubbish", [b"\x00" * 40, b'{"pair": [1,', b"\xff"])
 def test_rubbish_after_a_power_cut_is_dropped(path: Path, rubbish: bytes) -> None:
     with Journal.create(path, HEADER) as journal:
