@@ -43,27 +43,31 @@ def catch_up(folder: Path, survey: Survey) -> None:
     """Write the result files of unfinished runs over this input that a kill has left behind.
 
     Before anything is loaded: should this start be stopped while it loads, they are there. Files
-    that would take long are left to the run itself.
-
-    Raises:
-        SaveError: they cannot be written.
+    that would take long are left to the run itself, and what cannot be written stops no run: it may
+    be another one's.
     """
     if 2 * survey.seconds > CATCH_UP_SECONDS:
         return
     for path, header in journals(folder):
         if header is None or header["facts"]["input"]["sha256"] != survey.sha256:
             continue
-        with Journal.reopen(path) as journal:
-            saved = path.stat().st_mtime_ns
-            stale = [
-                file
-                for file in result_paths(journal)
-                if not file.exists() or file.stat().st_mtime_ns <= saved  # clocks are coarse
-            ]
-            if stale and len(journal) and journal.ended is None:
-                write_results(
-                    survey, journal, result_paths(journal), metadata(survey, journal, now())
-                )
+        try:
+            with Journal.reopen(path) as journal:
+                files = result_paths(journal)
+                if journal.ended is None and len(journal) and _behind(files, path):
+                    write_results(survey, journal, files, metadata(survey, journal, now()))
+        except SaveError as error:
+            _log_failed(error)
+
+
+def _behind(files: Sequence[Path], journal: Path) -> bool:
+    """Say whether a file is missing or may be older than the journal: clocks are coarse."""
+    saved = journal.stat().st_mtime_ns
+    return any(not file.exists() or file.stat().st_mtime_ns <= saved for file in files)
+
+
+def _log_failed(error: AtpError) -> None:
+    log.error("save.failed", message=error.message, hint=error.hint)
 
 
 @dataclass
@@ -191,9 +195,7 @@ class Saver:
             if isinstance(error, StoppedError):
                 raise
             if not disk_at_fault:  # else the last line of the log says it
-                log.error(  # noqa: TRY400  (one line, no traceback)
-                    "save.failed", message=another.message, hint=another.hint
-                )
+                _log_failed(another)
         reason = error.signal if isinstance(error, StoppedError) else type(error).__name__
         log.info("run.stop", reason=reason, at_once=False, done=self.handled, total=self.total)
 

@@ -293,3 +293,12 @@ def test_no_other_result_files_are_written(killed: Path, source: Path, reason: s
     catch_up(killed, found)
 
     assert results(killed) == []
+
+
+def test_a_result_file_that_cannot_be_written_stops_no_start(killed: Path, source: Path) -> None:
+    (killed / HEADER["results"][0]).mkdir()
+    with capture_logs() as logs:
+        catch_up(killed, survey(source))
+
+    assert names(logs) == ["save.failed"]
+    assert HEADER["results"][0] in logs[0]["message"]
