@@ -118,7 +118,7 @@ EVENTS = {
     ),
     "save.failed": Event(
         "error",
-        "result files cannot be written, and that is not what ends the run",
+        "a run that ends for another reason cannot write its result files",
         {"message": "what is wrong, and where", "hint": "how to mend it"},
     ),
     "pair.skipped": Event(

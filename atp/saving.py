@@ -5,6 +5,7 @@ Keeps the count of pairs, too: how many are done, how fast, how long the rest wi
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -43,31 +44,28 @@ def catch_up(folder: Path, survey: Survey) -> None:
     """Write the result files of unfinished runs over this input that a kill has left behind.
 
     Before anything is loaded: should this start be stopped while it loads, they are there. Files
-    that would take long are left to the run itself, and what cannot be written stops no run: it may
-    be another one's.
+    that would take long are left to the run itself, journals of another user to that user.
+
+    Raises:
+        SaveError: they cannot be written, or their journal is not safe on the disk.
     """
     if 2 * survey.seconds > CATCH_UP_SECONDS:
         return
     for path, header in journals(folder):
         if header is None or header["facts"]["input"]["sha256"] != survey.sha256:
             continue
-        try:
-            with Journal.reopen(path) as journal:
-                files = result_paths(journal)
-                if journal.ended is None and len(journal) and _behind(files, path):
-                    write_results(survey, journal, files, metadata(survey, journal, now()))
-        except SaveError as error:
-            _log_failed(error)
+        if not os.access(path, os.W_OK):
+            continue
+        with Journal.reopen(path) as journal:
+            files = result_paths(journal)
+            if journal.ended is None and len(journal) and _behind(files, path):
+                write_results(survey, journal, files, metadata(survey, journal, now()))
 
 
 def _behind(files: Sequence[Path], journal: Path) -> bool:
     """Say whether a file is missing or may be older than the journal: clocks are coarse."""
     saved = journal.stat().st_mtime_ns
     return any(not file.exists() or file.stat().st_mtime_ns <= saved for file in files)
-
-
-def _log_failed(error: AtpError) -> None:
-    log.error("save.failed", message=error.message, hint=error.hint)
 
 
 @dataclass
@@ -195,7 +193,9 @@ class Saver:
             if isinstance(error, StoppedError):
                 raise
             if not disk_at_fault:  # else the last line of the log says it
-                _log_failed(another)
+                log.error(  # noqa: TRY400  (one line, no traceback)
+                    "save.failed", message=another.message, hint=another.hint
+                )
         reason = error.signal if isinstance(error, StoppedError) else type(error).__name__
         log.info("run.stop", reason=reason, at_once=False, done=self.handled, total=self.total)
 
