@@ -1,7 +1,5 @@
 """`python -m atp` is `atp`."""
 
-import sys
+from atp.cli import command
 
-from atp.cli import main
-
-sys.exit(main())
+command()

@@ -9,7 +9,8 @@ import os
 import re
 import sys
 import uuid
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
 
 from docopt import DocoptExit, docopt
 
@@ -124,6 +125,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint="This is a fault of atp: please report this line. What was computed is saved.",
         )
         return ExitCode.BUG
+
+
+def command() -> NoReturn:
+    """Be the command: leave with the exit code of `main`.
+
+    Python's own way out takes a second and a half to take torch apart, which a machine that is
+    about to be taken away may not have. Every file is closed by now.
+    """
+    code = main()
+    with suppress(OSError):  # `main` has told what could not be written
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _dispatch(argv: list[str], stop: StopRequest) -> int:
