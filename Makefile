@@ -31,7 +31,7 @@ test: $(VENV)/.installed-dev ## run the tests
 test-demo: $(VENV)/.installed-dev model ## compare the demo with the notebook's procedure, pair by pair
 	$(BIN)/python -m pytest -m demo -s
 
-test-faults: $(VENV)/.installed-dev model ## kill, fill the disk, signal, break the model, at every moment (45 minutes)
+test-faults: $(VENV)/.installed-dev model ## kill, fill the disk, signal, break the model, at every moment (an hour)
 	$(BIN)/python -m pytest tests/faults tests/test_fuzz.py --full
 
 bench: $(VENV)/.installed model ## measure speed and memory on the demo's model, on a CPU (25 minutes)

@@ -100,8 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import structlog  # noqa: PLC0415  (half of the start-up time)
 
-    from atp.log import configure  # noqa: PLC0415
-    from atp.signals import stop_on_signal  # noqa: PLC0415
+    from atp.log import configure  # noqa: PLC0415  (as structlog)
+    from atp.signals import stop_on_signal  # noqa: PLC0415  (as structlog)
 
     configure(run_id=uuid.uuid4().hex[:12])
     log = structlog.get_logger()
@@ -133,9 +133,14 @@ def command() -> NoReturn:
     Python's own way out takes a second and a half to take torch apart, which a machine that is
     about to be taken away may not have. Every file is closed by now.
     """
-    code = main()
-    with suppress(OSError):  # `main` has told what could not be written
+    try:
+        code = main()
         sys.stdout.flush()
+    except OSError as error:  # of --help and --version: `main` tells all others
+        code = ExitCode.SAVE_FAILED
+        with suppress(OSError):
+            print(f"atp: standard output: {error.strerror}.", file=sys.stderr)  # noqa: T201
+    with suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
 

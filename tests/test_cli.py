@@ -386,3 +386,14 @@ def test_a_reader_of_the_log_who_leaves_ends_no_run() -> None:
         assert process.stdout is not None
         assert process.stdout.read() == b"result.json\n"
     assert process.returncode == ExitCode.OK
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_help_text_that_cannot_be_printed_is_told_in_one_line(option: str) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123  (a device)
+        done = subprocess.run(
+            [sys.executable, "-m", "atp", option], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+
+    assert done.returncode == ExitCode.SAVE_FAILED
+    assert len(done.stderr.splitlines()) == 1
