@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def cached_folder(repository: str, revision: str | None) -> Path | None:
     except OSError:
         commit = wanted
     found = folder / "snapshots" / commit
-    return found if found.is_dir() else None
+    return found if os.path.isdir(found) else None  # noqa: PTH112  (False where it is forbidden)
 
 
 def weights_bytes(folder: Path) -> int | None:

@@ -1,0 +1,79 @@
+# atp, with all that it needs but model and SAEs.
+#     make image              docker, podman or buildah, whichever is there
+#     docker build -t atp .   the same by hand
+# BASE is a Linux with Python 3.11 and its venv module; builder and image share it.
+ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+
+# The tools that build, in their locked versions. A pip.conf (with an index of your own, say) and
+# certificates may be lent to the build; they stay out of the image.
+# hadolint ignore=DL3006
+FROM ${BASE} AS tools
+WORKDIR /build
+# No bytecode but what compile.py makes.
+ENV PYTHONDONTWRITEBYTECODE=1
+COPY requirements-build.lock tools/image/pip.sh ./
+RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=certificates \
+    python3 -m venv tools \
+    && ./pip.sh install --no-deps --require-hashes --requirement requirements-build.lock
+
+# What atp depends on: nearly all of the image, and the same until the lock changes.
+FROM tools AS dependencies
+# requirements-cpu.lock leaves out what only a GPU needs.
+ARG LOCK=requirements.lock
+COPY ${LOCK} requirements.lock
+COPY tools/image/install.sh ./
+RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=certificates \
+    --mount=type=bind,target=/context \
+    ./install.sh requirements.lock /opt/atp /context/.cache/wheels
+
+# atp itself, and the bytecode of what it loads: without that, each start would compile for 15 s.
+FROM dependencies AS atp
+COPY pyproject.toml README.md LICENSE source/
+COPY atp source/atp
+COPY tools/image/compile.py ./
+RUN ./pip.sh wheel --no-deps --no-index --no-build-isolation --wheel-dir wheels ./source \
+    && ./pip.sh --python /opt/atp/bin/python install --root added --no-deps --no-index \
+        --no-compile --no-warn-script-location --find-links wheels atp \
+    && PYTHONHASHSEED=0 /opt/atp/bin/python compile.py added
+
+# hadolint ignore=DL3006
+FROM ${BASE}
+# Without what a batch tool has no use for, where the base brings it. The folders of a volume are
+# open to every user, as /tmp is: a new volume is made like them.
+RUN if python3 -m pip --version >/dev/null 2>&1; then \
+        python3 -m pip uninstall --yes --root-user-action=ignore pip setuptools wheel; \
+    fi \
+    && echo "atp:x:10001:10001:atp:/tmp:/usr/sbin/nologin" >>/etc/passwd \
+    && echo "atp:x:10001:" >>/etc/group \
+    && mkdir /data /data/input /data/results /data/cache \
+    && chmod 1777 /data /data/input /data/results /data/cache
+COPY --from=dependencies /opt/atp /opt/atp
+COPY --from=atp /build/added /
+COPY --chmod=755 entrypoint.sh /
+
+# HF_TOKEN_PATH is where a hub token may be mounted as a file. USER is for libraries that ask for a
+# name, which a uid of the user's own has not. Bytecode is there already, and cannot be added.
+ENV PATH=/opt/atp/bin:$PATH \
+    HOME=/tmp \
+    USER=atp \
+    HF_HOME=/data/cache/huggingface \
+    HF_TOKEN_PATH=/run/secrets/hf_token \
+    HF_HUB_DISABLE_TELEMETRY=1 \
+    DO_NOT_TRACK=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
+WORKDIR /data
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/entrypoint.sh"]
+
+# Last, so that a new commit builds nothing anew.
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG BASE
+LABEL org.opencontainers.image.title="atp" \
+      org.opencontainers.image.description="Which features of a language model make it sycophantic" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${BASE}"

@@ -1,0 +1,155 @@
+#!/bin/sh
+# What the container starts: an atp command, or `atp run` on the newest input of the volume.
+#     docker run ... atp                    atp run
+#     docker run ... atp --limit=5          atp run --limit=5
+#     docker run ... atp check --json       any command of atp
+# Before that it looks at what atp cannot know about its container: whether the volume is there and
+# writable, whether a GPU was passed in. exec makes atp process 1, so that signals reach it.
+set -eu
+trap 'exit 143' TERM # until then: process 1 ignores what it does not handle
+trap 'exit 130' INT
+
+readonly volume=/data
+readonly oldest_driver=580.65 # that CUDA 13 runs on; atp/check/machine.py has it, too
+readonly driver_file=/proc/driver/nvidia/version
+readonly torch_cuda=/opt/atp/lib/python3.11/site-packages/torch/lib/libtorch_cuda.so
+
+escaped() { printf '%s' "$1" | tr '\n\t' '  ' | sed 's/[\\"]/\\&/g'; }
+
+# say LEVEL EVENT MESSAGE HINT: a line for a person on a terminal, JSON as atp's own log elsewhere.
+say() {
+    if [ -t 2 ]; then
+        printf 'atp: %s %s\n' "$3" "$4" >&2
+        return
+    fi
+    printf '{"message": "%s", "hint": "%s", "event": "%s", "level": "%s", "timestamp": "%s"}\n' \
+        "$(escaped "$3")" "$(escaped "$4")" "$2" "$1" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >&2
+}
+
+refuse() { # EXIT_CODE MESSAGE HINT
+    say error container.refused "$2" "$3"
+    exit "$1"
+}
+
+# value OPTION DEFAULT ARGUMENT...: what the command line gives an option.
+value() {
+    option=$1 found=$2
+    shift 2
+    while [ $# -gt 0 ]; do
+        case $1 in
+            "$option") found=${2-} ;;
+            "$option"=*) found=${1#*=} ;;
+        esac
+        shift
+    done
+    printf '%s' "$found"
+}
+
+# on_volume PATH: whether it lies below /data; names are relative to that.
+on_volume() {
+    case $1 in
+        "$volume" | "$volume"/*) return 0 ;;
+        /*) return 1 ;;
+        *) [ "$(pwd)" = "$volume" ] ;;
+    esac
+}
+
+check_mounted() {
+    grep -q " ${volume}[ /]" /proc/self/mountinfo || refuse 2 \
+        "nothing is mounted at $volume: results would be gone with the container." \
+        "Mount a volume or a folder: docker run -v data:$volume ..."
+}
+
+check_writable() {
+    path=$1
+    while [ ! -e "$path" ] && [ "$path" != / ]; do
+        path=$(dirname "$path")
+    done
+    if [ -w "$path" ] && [ -x "$path" ]; then
+        return
+    fi
+    refuse 2 "user $(id -u):$(id -g) may not write to $path, which belongs to $(stat -c %u:%g "$path")." \
+        "Start the container with --user $(stat -c %u:%g "$path"), or give the folder away on the host: chown -R $(id -u):$(id -g) FOLDER. A volume mounted with :ro is written by nobody."
+}
+
+check_cache() {
+    cache=${HF_HOME:-/tmp}
+    if [ -e "$cache" ] && { [ ! -r "$cache" ] || [ ! -x "$cache" ]; }; then
+        refuse 2 "user $(id -u):$(id -g) may not read the cache $cache, which belongs to $(stat -c %u:%g "$cache")." \
+            "Open it on the host: chmod -R a+rX FOLDER."
+    fi
+}
+
+check_token() {
+    [ -z "${HF_TOKEN_PATH:-}" ] || [ ! -e "$HF_TOKEN_PATH" ] || [ -r "$HF_TOKEN_PATH" ] || {
+        say warning container.token \
+            "user $(id -u):$(id -g) may not read the hub token in $HF_TOKEN_PATH; none is used." \
+            "Give the file to that user on the host: chown $(id -u) FILE, chmod 400 FILE."
+        unset HF_TOKEN_PATH
+    }
+}
+
+# The release of the host's driver; empty where there is none.
+driver() {
+    sed -n 's/^NVRM version:.*[^0-9.]\([0-9][0-9]*\.[0-9][0-9.]*\)[^0-9.].*/\1/p' \
+        "$driver_file" 2>/dev/null || true
+}
+
+check_gpu() {
+    [ -e "$torch_cuda" ] || return 0 # the CPU build has no use for one
+    release=$(driver)
+    if [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ]; then
+        why="this machine has no NVIDIA driver, or hides it"
+        [ -z "$release" ] || why="the host's driver is $release, but no GPU was passed in"
+        say warning container.gpu "no GPU is visible in this container: $why; the CPU computes." \
+            "docker run --gpus all passes the GPUs in; the host needs NVIDIA's driver $oldest_driver or newer and its container toolkit. --device=cpu keeps this line away."
+    elif [ -n "$release" ] && [ "$(printf '%s\n' "$oldest_driver" "$release" |
+        sort -t. -k1,1n -k2,2n | head -n 1)" != "$oldest_driver" ]; then
+        refuse 3 "the host's NVIDIA driver $release is too old: CUDA 13 needs $oldest_driver or newer." \
+            "Update the driver on the host, or pass --device=cpu."
+    fi
+}
+
+check_input() {
+    for file in "$volume"/input/*.json "$volume"/input/*.jsonl; do
+        [ ! -f "$file" ] || return 0
+    done
+    say warning container.idle "nothing to do: $volume/input holds no *.json or *.jsonl file." \
+        "Put the model's answers there, or name a file: docker run ... atp run FILE"
+    exit 0
+}
+
+plain=no
+case ${1-} in
+    --help | -h | --version) exec atp "$@" ;;
+    "" | -*) plain=yes && set -- run "$@" ;;
+esac
+
+case $1 in
+    run | bench | merge)
+        out=$(value --out "${ATP_OUT:-$volume/results/feedback}" "$@")
+        if on_volume "$out"; then
+            check_mounted
+        fi
+        check_writable "$out"
+        ;;
+    fetch)
+        check_mounted
+        check_writable "${HF_HOME:-/tmp}"
+        ;;
+esac
+case $1 in
+    run | bench | check | fetch) check_cache ;;
+esac
+if [ $plain = yes ] && [ -z "${ATP_INPUT:-}" ]; then
+    check_input
+fi
+case $1 in
+    run | bench | check)
+        if [ -z "$(value --device "${ATP_DEVICE:-}" "$@")" ]; then
+            check_gpu
+        fi
+        ;;
+esac
+check_token
+exec atp "$@"

@@ -1,0 +1,24 @@
+#!/bin/sh
+# Make a base image out of Debian's packages, where no registry can be reached:
+#     tools/image/base.sh NAME
+# Needs root, debootstrap, and podman, buildah or docker. Not pinned, as the Dockerfile's own base
+# is: it holds what Debian serves today.
+set -eu
+cd "$(dirname "$0")/../.."
+. tools/image/engine.sh
+name=$1 engine=$(builder)
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+echo "Making the base image $name with debootstrap; this takes a minute ..."
+debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm \
+    "$root/base" >"$root/log" 2>&1 || { tail -n 20 "$root/log" >&2 && exit 1; }
+rm -rf "$root"/base/var/cache/apt/archives/*.deb "$root"/base/var/lib/apt/lists/* \
+    "$root"/base/var/log/*
+if [ "$engine" = buildah ]; then
+    container=$(buildah from scratch)
+    tar -C "$root/base" -cf "$root/base.tar" .
+    buildah add --quiet "$container" "$root/base.tar" / >/dev/null
+    buildah commit --quiet --rm "$container" "$name"
+else
+    tar -C "$root/base" -c . | "$engine" import - "$name"
+fi

@@ -1,0 +1,61 @@
+#!/bin/sh
+# Build the CPU image and use it as a user would:
+#     tools/image/test.sh BIN [PYTEST_ARGUMENT...]
+# BIN is the bin folder of a virtual environment with what the tests need. A Debian machine without
+# an engine gets Debian's buildah, which builds, and podman, which runs what buildah has built: with
+# a read-only root, no network, no capabilities, named volumes and `stop`, none of which buildah has.
+set -eu
+cd "$(dirname "$0")/../.."
+. tools/image/engine.sh
+bin=$1
+shift
+
+if ! runner >/dev/null; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "Neither docker nor podman works here; install one of them." >&2
+        exit 1
+    fi
+    echo "No container engine works here: installing Debian's buildah and podman ..."
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+        buildah podman runc debootstrap >/dev/null
+fi
+engine=$(runner)
+
+: "${BASE:=$(sed -n 's/^ARG BASE=\(..*\)/\1/p' Dockerfile)}"
+if ! pulled "$BASE"; then
+    echo "No registry serves $BASE here."
+    BASE=localhost/atp-base
+    pulled "$BASE" || tools/image/base.sh "$BASE"
+fi
+export BASE
+
+# What a virtual machine without systemd, a bridge or cgroups of its own can do.
+if [ "$engine" = podman ] && ! podman run --rm "$BASE" true >/dev/null 2>&1; then
+    CONTAINERS_CONF=$PWD/tools/image/containers.conf
+    export CONTAINERS_CONF
+fi
+
+# Nothing of these may be found in the image: the tests look.
+secrets=$(mktemp -d)
+stray=$(mktemp ./hf_token.XXXXXX) # beside the sources, as one may lie in a clone
+trap 'rm -rf "$secrets" "$stray"' EXIT
+canary=hf_canary$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+printf '# %s\n' "$canary" | tee "$secrets/pip.conf" >"$stray"
+
+image=localhost/atp-test
+built_with=$engine
+if [ "$engine" = podman ] && buildah info >/dev/null 2>&1; then
+    built_with=buildah
+fi
+PIP_CONF=${PIP_CONF:-$secrets/pip.conf} HF_TOKEN=$canary ENGINE=$built_with \
+    tools/image/build.sh "$bin/python" "$image" requirements-cpu.lock >"$secrets/log" 2>&1 || {
+    tail -n 40 "$secrets/log" >&2
+    exit 1
+}
+if grep -q "$canary" "$secrets/log"; then
+    echo "The log of the build holds the hub token." >&2
+    exit 1
+fi
+IMAGE=$image IMAGE_ENGINE=$engine IMAGE_CANARY=$canary \
+    "$bin/python" -m pytest tests/image -m image "$@"
