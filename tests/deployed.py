@@ -75,5 +75,5 @@ def env_file(path: Path) -> dict[str, str]:
     return dict(
         line.removeprefix("#").split("=", 1)
         for line in lines
-        if line.removeprefix("#").startswith("ATP_") and "<" not in line
+        if line.removeprefix("#").startswith("ATP_")
     )
