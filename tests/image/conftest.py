@@ -45,6 +45,7 @@ def volume(tmp_path: Path, hub: Path) -> Path:
     shutil.copytree(hub, folder / "cache" / "huggingface", symlinks=True)
     content = {"metadata": {"model_name": "tiny"}, "results": tiny.questions()}
     (folder / "input" / "feedback.json").write_text(json.dumps(content), encoding="utf-8")
-    (folder / "cache" / "huggingface").chmod(0o755)  # pytest's folders are its user's alone
+    for path in folder.rglob("*"):  # pytest's folders, and weights, are their user's alone
+        path.chmod(0o755 if path.is_dir() else 0o644)
     folder.chmod(0o777)
     return folder
