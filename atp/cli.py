@@ -29,7 +29,7 @@ Usage:
   atp run [INPUT] [options] [--sae=SPEC]...
   atp check [INPUT] [options] [--sae=SPEC]...
   atp bench [INPUT] [options] [--sae=SPEC]...
-  atp merge RESULT... [--out=DIR]
+  atp merge RESULT... [options]
   atp --help
   atp --version
 
@@ -43,7 +43,8 @@ Commands:
   bench  Time that run on INPUT, side by side with the notebook's procedure and with a bare forward
        pass over the same tokens, and print a table. Takes several minutes.
   merge  Put the results of all shards of a run together, into the result of the whole run. RESULT
-       is a shard's result file, or a folder that holds them, itself or in its folders.
+       is a shard's result file, or a folder that holds them, itself or in its folders. Of the
+       options, it takes --out.
 
 What to read:
   --model=NAME               Hub name, Hugging Face folder or GGUF file (default

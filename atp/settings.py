@@ -259,6 +259,10 @@ def merge_sources(
         SettingsError: a value is malformed, or an ATP_ variable is unknown.
     """
     environment = os.environ if environment is None else environment
+    for option, given in arguments.items():
+        if option.startswith("--") and option != "--out" and given not in (None, False, []):
+            msg = f"{option} is no option of atp merge."
+            raise SettingsError(msg, "The results themselves tell how they were made.")
     out = _given(["out"], arguments, environment).get("out", _default_out())
     results = [local_path(name) for name in arguments["RESULT"]]
     _check_recordable(out, *results)
