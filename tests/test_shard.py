@@ -133,6 +133,7 @@ def test_a_shard_computes_its_own_batches_alone_and_says_where_the_others_are(
 ) -> None:
     path = write(tmp_path / "many.json", tiny.questions(9))
     owners: list[list[str]] = []
+    batches: list[int] = []
     for index in range(2):
         shard = f"{index}/2"
         assert main(["run", str(path), *options, f"--shard={shard}", *folder(path, "out")]) == 0
@@ -152,11 +153,13 @@ def test_a_shard_computes_its_own_batches_alone_and_says_where_the_others_are(
         assert run["counts"]["pairs"] == len(found) == 27
         assert of("run.start", log)[0]["shard"] == shard
         assert f"_shard{index}of2_" in out
+        batches.append(len(of("batch.done", log)))
         owners.append([each.get("elsewhere", shard) for each in found])
         done = [line["done"] for line in of("batch.done", log)]
         assert done == sorted(set(done))
     assert owners[0] == owners[1]  # both say the same of who has which pair
     assert len(set(owners[0])) == 2
+    assert abs(batches[0] - batches[1]) <= 1 < sum(batches)  # numbered on, over all windows
 
 
 def test_a_shard_with_nothing_to_do_is_complete(

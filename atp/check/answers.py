@@ -121,6 +121,7 @@ class Work:
             return
         found = self.contraster(pair.prompt, pair.target_response, pair.base_response)
         if not isinstance(found, NotContrasted):
+            self.scored += 1  # until it is known to be another shard's
             self.prompt_lengths[found.contrast.prompt_length] += 1
             self._window.append(found.contrast)
         elif found.failed:
@@ -145,9 +146,9 @@ class Work:
             batch = [window[i] for i in indices]
             self._planned += 1
             if not self.shard.does(self._planned - 1):
+                self.scored -= len(batch)
                 self.elsewhere += len(batch)
                 continue
-            self.scored += len(batch)
             width = max(len(contrast.tokens) for contrast in batch)
             self.batches += 1
             self.computed_tokens += computed_tokens(batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -419,7 +418,7 @@ def test_a_full_disk_is_told_with_the_bytes_needed_and_leaves_nothing(
         line = refusal(*files, code=ExitCode.SAVE_FAILED)
 
     assert "it needs about" in line
-    assert os.listdir(tmp_path / "out") == [".atp.lock"]
+    assert [each.name for each in (tmp_path / "out").iterdir()] == [".atp.lock"]
 
 
 def test_a_folder_that_a_run_holds_is_busy(
