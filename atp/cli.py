@@ -89,6 +89,7 @@ Exit codes: 0 every pair has a result (skipped pairs included); 1 some pairs car
 2 usage, settings or input at fault; 3 model, SAE or device cannot be had; 74 results cannot be
 written; 75 another run holds the output folder; 130, 143 stopped by a signal; 70 a fault of
 atp itself. Of check: 0 nothing is wrong; 2 as above; 3 as above, or too little memory or disk.
+Of merge: as of run; 2 also where a shard is missing, not complete, or of another run.
 """
 
 OUT_OF_MEMORY = "Give it more, or lower --batch-tokens; what was computed is saved."
