@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from disk import files_limited_to
 from runs import analyses, events, of, read
-from shards import FACTS, dealt, of_all, result, scored, shards, source, without_places
+from shards import FACTS, STARTED, dealt, of_all, result, scored, shards, source, without_places
 
 from atp.cli import main
 from atp.dataset.output import held
 from atp.dataset.pairs import PairKey
 from atp.errors import ExitCode
+from atp.merge import whole
 from atp.shard import Shard
 
 LATER = "2026-01-31T13:00:00+00:00"
@@ -97,6 +101,34 @@ def test_the_merged_result_says_where_it_came_from(
     assert told["complete"] is True
     assert told["settings"]["shard"] is None
     assert "unsharded" not in told
+
+
+def test_the_whole_began_with_its_first_shard_and_ended_with_its_last(
+    tmp_path: Path, path: Path, merged: Callable[..., list[Path]]
+) -> None:
+    _, second = shards(tmp_path / "in", path, 2)
+    first, _ = shards(tmp_path / "later", path, 2, started=LATER)
+    edited(first, lambda content: content["metadata"]["atp"].update(finished=LATER))
+
+    (file,) = merged(first, second)
+
+    told = read(file)["metadata"]["atp"]
+    assert (told["started"], told["finished"]) == (STARTED, LATER)
+    assert file.name == "atp_results_tiny_20260131_120000.json"
+
+
+def test_a_signal_ends_a_merge_and_leaves_nothing_half_written(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = shards(tmp_path / "in", path, 2)
+    ask = partial(os.kill, os.getpid(), signal.SIGTERM)
+    monkeypatch.setattr(whole, "check_unchanged", lambda _: ask())
+
+    with pytest.raises(SystemExit) as caught:
+        main(["merge", *map(str, files), f"--out={tmp_path / 'out'}"])
+
+    assert caught.value.code == ExitCode.TERMINATED
+    assert [each.name for each in (tmp_path / "out").iterdir()] == [".atp.lock"]
 
 
 def test_a_pair_with_an_error_makes_the_exit_code_of_a_run(
@@ -433,8 +465,6 @@ def test_a_folder_that_a_run_holds_is_busy(
 def test_a_shard_that_changes_while_it_is_merged_is_told(
     tmp_path: Path, path: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atp.merge import whole  # noqa: PLC0415  (one part of it is disturbed)
-
     first, second = shards(tmp_path / "in", path, 2)
     proper = whole.write_all
 
