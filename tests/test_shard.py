@@ -17,6 +17,7 @@ from runs import analyses, events, of, read, without_times, write
 from shards import without_places
 
 from atp import pipeline, scoring
+from atp.check import readiness
 from atp.cli import main
 from atp.errors import ExitCode, SettingsError
 from atp.model import placement
@@ -160,6 +161,28 @@ def test_a_shard_computes_its_own_batches_alone_and_says_where_the_others_are(
     assert owners[0] == owners[1]  # both say the same of who has which pair
     assert len(set(owners[0])) == 2
     assert abs(batches[0] - batches[1]) <= 1 < sum(batches)  # numbered on, over all windows
+
+
+def test_a_check_counts_what_the_shard_then_finds(
+    tmp_path: Path,
+    options: list[str],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(readiness, "WINDOW", SMALL)
+    path = write(tmp_path / "mixed.json", mixed())
+    kinds = ("scored", "skipped", "error", "elsewhere")
+    for index in range(3):
+        arguments = [str(path), *options, f"--shard={index}/3", *folder(path, "out")]
+        main(["check", *arguments, "--json"])
+        report = json.loads(capfd.readouterr().out)
+        assert report["tokens"]["batches"] > 0
+        main(["run", *arguments])
+        out, err = capfd.readouterr()
+
+        counts = read(out.strip())["metadata"]["atp"]["counts"]
+        assert [report["pairs"][kind] for kind in kinds] == [counts[kind] for kind in kinds]
+        assert report["tokens"]["batches"] == len(of("batch.done", events(err)))
 
 
 def test_a_shard_with_nothing_to_do_is_complete(
