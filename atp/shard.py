@@ -1,4 +1,4 @@
-"""A shard: which part of a run a process does, where several share one input.
+"""A shard: which part of a run a process does, where several divide one input.
 
 Every shard reads all pairs and plans all batches, as a whole run does; they are dealt out by their
 running numbers. So no result depends on how many shards there are.
@@ -46,7 +46,7 @@ class Shard:
 
 
 WHOLE = Shard(0, 1)
-"""The only part of a run that is not shared."""
+"""The only part of a run that is not divided."""
 
 
 def parse(option: str, text: str) -> Shard:
