@@ -16,7 +16,7 @@ from docopt import DocoptExit, docopt
 
 from atp import __version__
 from atp.errors import AtpError, ExitCode, SaveError, SettingsError, UnavailableError, did_you_mean
-from atp.settings import from_sources
+from atp.settings import from_sources, merge_sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ Usage:
   atp run [INPUT] [options] [--sae=SPEC]...
   atp check [INPUT] [options] [--sae=SPEC]...
   atp bench [INPUT] [options] [--sae=SPEC]...
+  atp merge RESULT... [options]
   atp --help
   atp --version
 
@@ -41,6 +42,9 @@ Commands:
        nothing on a GPU.
   bench  Time that run on INPUT, side by side with the notebook's procedure and with a bare forward
        pass over the same tokens, and print a table. Takes several minutes.
+  merge  Put the results of all shards of a run together, into the result of the whole run. RESULT
+       is a shard's result file, or a folder that holds them, itself or in its folders. Of the
+       options, it takes --out.
 
 What to read:
   --model=NAME               Hub name, Hugging Face folder or GGUF file (default
@@ -62,6 +66,8 @@ What to compute:
   --limit=N                  Score the first N pairs only (default: all).
 
 How to run:
+  --shard=I/N                Do part I of N of the input, counted from 0; needs --batch-tokens, the
+                             same for all parts, and its own --out. Afterwards: atp merge.
   --out=DIR                  Folder of the results (default /data/results/feedback where /data/input
                              exists, ./results/feedback elsewhere).
   --device=NAME              cpu, cuda or cuda:N (default: cuda where there is one, else cpu).
@@ -83,6 +89,7 @@ Exit codes: 0 every pair has a result (skipped pairs included); 1 some pairs car
 2 usage, settings or input at fault; 3 model, SAE or device cannot be had; 74 results cannot be
 written; 75 another run holds the output folder; 130, 143 stopped by a signal; 70 a fault of
 atp itself. Of check: 0 nothing is wrong; 2 as above; 3 as above, or too little memory or disk.
+Of merge: as of run; 2 also where a shard is missing, not complete, or of another run.
 """
 
 OUT_OF_MEMORY = "Give it more, or lower --batch-tokens; what was computed is saved."
@@ -150,6 +157,13 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
         arguments = docopt(USAGE, argv, default_help=False)
     except DocoptExit as error:
         raise _usage_error(argv) from error
+    if arguments["merge"]:
+        from atp.merge.command import merge  # noqa: PLC0415  (start-up stays light)
+
+        with stop.unwinding():
+            code, paths = merge(*merge_sources(arguments))
+        _print(*paths)
+        return code
     settings = from_sources(arguments)
     if arguments["check"]:
         from atp.check.command import check  # noqa: PLC0415
@@ -209,7 +223,7 @@ def _usage_error(argv: list[str]) -> SettingsError:
     """Say what about the command line is wrong, as far as can be told."""
     options = set(re.findall(r"--[a-z][a-z-]*", USAGE))
     takes_value = set(re.findall(r"(--[a-z][a-z-]*)=", USAGE))
-    if not argv or argv[0] not in {"run", "check", "bench"}:
+    if not argv or argv[0] not in {"run", "check", "bench", "merge"}:
         msg = f"{argv[0]!r} is not a command." if argv else "no command is given."
         return SettingsError(msg, "Write atp run INPUT; atp --help tells the rest.")
     for argument in argv[1:]:
@@ -224,7 +238,6 @@ def _usage_error(argv: list[str]) -> SettingsError:
             return SettingsError(f"{name} is given twice.")
     if argv[-1] in takes_value:
         return SettingsError(f"{argv[-1]} needs a value.", f"Write {argv[-1]}=VALUE.")
-    return SettingsError(
-        f"{' '.join(argv)!r} does not fit the usage: atp run [INPUT] [options].",
-        "See atp --help.",
-    )
+    usage = "merge RESULT... [--out=DIR]" if argv[0] == "merge" else "run [INPUT] [options]"
+    msg = f"{' '.join(argv)!r} does not fit the usage: atp {usage}."
+    return SettingsError(msg, "See atp --help.")

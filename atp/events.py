@@ -16,8 +16,9 @@ ON_EVERY_LINE = {
 }
 
 PAIRS = {
-    "done": "pairs that need nothing more from this run, those of earlier starts included",
-    "total": "pairs the run is to do",
+    "done": "pairs that need nothing more from this run, those of earlier starts included; of a "
+    "shard, also those that were found to be other shards'",
+    "total": "pairs the run is to do; of a shard, all of the input's",
 }
 MEMORY = {
     "free_bytes": "free on the device",
@@ -49,7 +50,9 @@ EVENTS = {
             "pairs": "count",
             "unpaired": "how many of them get an error, for want of a base answer or a text",
             "pid": "of this process",
+            "shard": "as in `--shard`",
         },
+        optional=frozenset({"shard"}),
     ),
     "lock.taken": Event(
         "warning",
@@ -170,6 +173,25 @@ EVENTS = {
             "seconds": "from the first batch to the end",
             "saving_seconds": "how much of it journal and result files took",
             "results": "paths",
+        },
+    ),
+    "merge.found": Event(
+        "info",
+        "`atp merge` has read the results of shards",
+        {
+            "shards": "paths of those it puts together",
+            "left_out": "paths of those in its folders that are of earlier runs",
+        },
+    ),
+    "merge.done": Event(
+        "info",
+        "the result of a whole run is there",
+        {
+            "result": "path",
+            "pairs": "count",
+            "errors": "how many of them have an error",
+            "there": "whether an earlier merge of the same shards had written it",
+            "seconds": "what it took",
         },
     ),
     "bench.round": Event(

@@ -1,7 +1,8 @@
 """From pairs to saved analyses: reader -> contrasts -> batches -> capture -> scores -> saver.
 
 Everything is a function of the input and the settings; what a journal already holds is not
-computed again. A fault of one pair becomes that pair's error.
+computed again. A fault of one pair becomes that pair's error. A shard goes through the same windows
+and batches as a whole run, and notes of those that are not its own where they are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from atp.dataset.pairs import BrokenPair, Pair, PairKey
 from atp.errors import ExitCode, StoppedError
 from atp.log import progress
 from atp.model.contrast import Contrasted
+from atp.shard import WHOLE, Shard
 from atp.signals import BatchGivenUpError
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Pipeline:
     worker: Worker
     saver: Saver
     stop: StopRequest
+    shard: Shard = WHOLE
 
     def finish(self) -> tuple[ExitCode, list[Path]]:
         """Do the pairs that are left and write the result files."""
@@ -78,10 +81,16 @@ class Pipeline:
         saver = self.saver
         budget = saver.journal.header["facts"]["settings"]["batch_tokens"]
         pairs = reader.pairs(saver.survey.path, saver.total)
+        read = planned = 0  # pairs and batches of the windows before
         for window in ahead(self._windows(pairs)):
             self._stop_if_asked()  # also where no pair of a window needs a batch
             contrasted = [(key, found) for key, found in window if isinstance(found, Contrasted)]
-            others = [(key, [found]) for key, found in window if not isinstance(found, Contrasted)]
+            others = [
+                (key, [found if self.shard.does(number) else self._elsewhere(number)])
+                for number, (key, found) in enumerate(window, start=read)
+                if not isinstance(found, Contrasted)
+            ]
+            read += len(window)
             advance(saver.keep(others))
             saver.save_if_due()
             # The whole window is planned, done pairs included, so that a resumed run makes the
@@ -90,13 +99,38 @@ class Pipeline:
                 [contrasted[i] for i in indices]
                 for indices in plan([item.contrast for _, item in contrasted], budget)
             ]
-            todo = [b for b in batches if not all(saver.journal.is_done(key) for key, _ in b)]
-            # SAEs that are lent to the device go there once for the whole window.
-            size = len(todo) if self.worker.dictionaries.lending else 1
-            for start in range(0, len(todo), size or 1):
-                self._do(todo[start : start + size], advance)
-                self._stop_if_asked()
+            # A turn of all shards at a time, so that progress is even; but SAEs that are lent to
+            # the device go there once for the whole window.
+            size = len(batches) if self.worker.dictionaries.lending else self.shard.count
+            for start in range(0, len(batches), size or 1):
+                self._take_turn(batches[start : start + size], planned + start, advance)
+            planned += len(batches)
         self._stop_if_asked()  # a signal ends the windows, too
+
+    def _take_turn(
+        self, batches: Sequence[Sequence[Keyed]], first: int, advance: Callable[[int], None]
+    ) -> None:
+        """Do this shard's part of some batches, of which the first has the running number `first`.
+
+        Of the others it is noted where they are.
+        """
+        numbered = list(enumerate(batches, start=first))
+        elsewhere = [
+            (key, [self._elsewhere(number)])
+            for number, batch in numbered
+            if not self.shard.does(number)
+            for key, _ in batch
+        ]
+        advance(self.saver.keep(elsewhere))
+        is_done = self.saver.journal.is_done
+        mine = [batch for number, batch in numbered if self.shard.does(number)]
+        todo = [batch for batch in mine if not all(is_done(key) for key, _ in batch)]
+        if todo:
+            self._do(todo, advance)
+        self._stop_if_asked()
+
+    def _elsewhere(self, number: int) -> Analysis:
+        return {"elsewhere": str(self.shard.owner(number))}
 
     def _windows(
         self, pairs: Iterable[Pair | BrokenPair]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
 from atp.dataset.journal import outcome
+from atp.dataset.output import unsharded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from atp.dataset.journal import Journal
+    from atp.dataset.journal import Analysis, Journal
     from atp.dataset.survey import Survey
     from atp.model.dictionaries import Dictionary
     from atp.model.loading import Model
@@ -73,6 +75,33 @@ def fingerprint(known: Mapping[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(known, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+@dataclass
+class Tally:
+    """What the analyses of one SAE come to, taken in input order: sums of floats depend on it."""
+
+    counts: dict[str, int]
+    """By outcome."""
+    sums: dict[str, float]
+    """Of the diagnostics whose mean is stated."""
+
+    @classmethod
+    def of_run(cls, *, sharded: bool) -> Self:
+        """Return an empty one; only in a shard there are pairs that are elsewhere."""
+        outcomes = ("scored", "skipped", "error", *(("elsewhere",) if sharded else ()))
+        return cls(dict.fromkeys(outcomes, 0), dict.fromkeys(MEANS, 0.0))
+
+    def add(self, analysis: Analysis) -> None:
+        """Take the next one."""
+        self.counts[outcome(analysis)] += 1
+        for name in MEANS if "diagnostics" in analysis else ():
+            self.sums[name] += analysis["diagnostics"][name]
+
+    def means(self) -> dict[str, float]:
+        """Return the means over the scored pairs."""
+        scored = self.counts["scored"]
+        return {name: total / scored for name, total in self.sums.items() if scored}
+
+
 def metadata(survey: Survey, journal: Journal, finished: str) -> list[dict[str, Any]]:
     """Return `metadata.atp` of each result file.
 
@@ -84,29 +113,23 @@ def metadata(survey: Survey, journal: Journal, finished: str) -> list[dict[str, 
     total = journal.header["pairs"]
     known = journal.header["facts"]
     saes = known["saes"]
-    counts: list[dict[str, int]] = [{"scored": 0, "skipped": 0, "error": 0} for _ in saes]
-    sums: list[dict[str, float]] = [dict.fromkeys(MEANS, 0.0) for _ in saes]
+    sharded = known["settings"].get("shard") is not None
+    tallies = [Tally.of_run(sharded=sharded) for _ in saes]
     for analyses in journal.all_analyses():
-        for which, analysis in enumerate(analyses):
-            counts[which][outcome(analysis)] += 1
-            for name in MEANS if "diagnostics" in analysis else ():
-                sums[which][name] += analysis["diagnostics"][name]
+        for tally, analysis in zip(tallies, analyses, strict=True):
+            tally.add(analysis)
     return [
         {
             "complete": len(journal) == total,
             "counts": {
                 "questions": survey.questions,
                 "pairs": total,
-                **counts[which],
+                **tally.counts,
                 "pending": total - len(journal),
             },
-            "means": {
-                name: sums[which][name] / counts[which]["scored"]
-                for name in MEANS
-                if counts[which]["scored"]
-            },
+            "means": tally.means(),
             "model": known["model"],
-            "sae": saes[which],
+            "sae": sae,
             "method": known["method"],
             "settings": {
                 **journal.header["settings"],
@@ -116,11 +139,23 @@ def metadata(survey: Survey, journal: Journal, finished: str) -> list[dict[str, 
             "versions": known["versions"],
             "source_sha256": known["source_sha256"],
             "fingerprint": journal.header["fingerprint"],
+            **({"unsharded": _unsharded(known, result)} if sharded else {}),
             "started": journal.header["started"],
             "finished": finished,
         }
-        for which in range(len(saes))
+        for sae, tally, result in zip(saes, tallies, journal.header["results"], strict=True)
     ]
+
+
+def _unsharded(known: Mapping[str, Any], result: str) -> dict[str, str]:
+    """Return what a shard's result says of the run of which it is a part, for `atp merge`.
+
+    Args:
+        known: the facts of the shard.
+        result: the name of its result file.
+    """
+    whole = {**known, "settings": {**known["settings"], "shard": None}}
+    return {"fingerprint": fingerprint(whole), "result": unsharded(result)}
 
 
 def now() -> str:

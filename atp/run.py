@@ -12,6 +12,7 @@ from atp.dataset import output
 from atp.dataset.journal import SUFFIX, Journal, journals
 from atp.dataset.survey import survey
 from atp.saving import catch_up
+from atp.shard import WHOLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +50,7 @@ def run(settings: Settings, stop: StopRequest) -> tuple[ExitCode, list[Path]]:
             pairs=found.pairs,
             unpaired=found.broken_pairs,
             pid=os.getpid(),
+            **({} if settings.shard is None else {"shard": str(settings.shard)}),
         )
         if killed is not None:
             log.warning("lock.taken", holder=str(killed))
@@ -68,7 +70,8 @@ def score(
     worker = Worker(loaded.model, loaded.dictionaries, settings.top_k)
     with _journal(settings, found, loaded) as journal:
         saver = Saver(found, journal, len(loaded.dictionaries), settings.save_interval)
-        return Pipeline(loaded.contraster, worker, saver, stop).finish()
+        shard = settings.shard or WHOLE
+        return Pipeline(loaded.contraster, worker, saver, stop, shard).finish()
 
 
 def _journal(settings: Settings, found: Survey, loaded: Loaded) -> Journal:
@@ -91,7 +94,7 @@ def _journal(settings: Settings, found: Survey, loaded: Loaded) -> Journal:
             begun_with = header["facts"]["settings"]["batch_tokens"]
             if settings.batch_tokens in {None, begun_with}:
                 return _reopened(path)
-    name = output.run_name(settings.out, loaded.model.name)
+    name = output.run_name(settings.out, loaded.model.name, shard=settings.shard)
     header = {
         "run": name,
         "number": 1 + max((header["number"] for _, header in earlier if header), default=0),

@@ -88,7 +88,9 @@ class Saver:
     refreshed_seconds: float = 0.0
     """What of it the result files took."""
     unsaved: int = 0
-    """Pairs in the journal that are not fsynced."""
+    """Pairs in the journal that are not fsynced; none of other shards, which cost nothing."""
+    elsewhere: int = 0
+    """Pairs of other shards that this process has noted."""
 
     def __post_init__(self) -> None:
         """Guess the time of a first refresh: reading and writing take about as long."""
@@ -120,13 +122,20 @@ class Saver:
         return time.monotonic() - self.began
 
     def progress(self) -> dict[str, float | None]:
-        """Return what the log tells of the progress: pairs, pairs a second, seconds left."""
-        rate = (self.handled - self.done_before) / max(self.elapsed(), 1e-9)
+        """Return what the log tells of the progress: pairs, pairs a second, seconds left.
+
+        Pairs of other shards come in turn with this one's, so that they bring the end nearer; but
+        nothing is done for them.
+        """
+        elapsed = max(self.elapsed(), 1e-9)
+        handled = self.handled - self.done_before
         return {
             "done": self.handled,
             "total": self.total,
-            "pairs_per_second": round(rate, 3),
-            "seconds_left": round((self.total - self.handled) / rate, 1) if rate else None,
+            "pairs_per_second": round((handled - self.elsewhere) / elapsed, 3),
+            "seconds_left": round((self.total - self.handled) * elapsed / handled, 1)
+            if handled
+            else None,
         }
 
     def keep(self, analysed: Sequence[tuple[PairKey, list[Analysis]]]) -> int:
@@ -157,7 +166,9 @@ class Saver:
                     log.warning("pair.error", pair=str(key), reason=analysis[kind])
                 elif kind == "skipped":
                     log.info("pair.skipped", pair=str(key), reason=analysis[kind])
-        self.unsaved += len(new)
+        elsewhere = sum(outcome(analyses[0]) == "elsewhere" for _, analyses in new)
+        self.elsewhere += elsewhere
+        self.unsaved += len(new) - elsewhere
         self.handled += len(new)
         return len(new)
 

@@ -11,10 +11,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atp import shard
 from atp.errors import SettingsError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from atp.shard import Shard
 
 DEFAULT_MODEL = "google/gemma-2-9b-it"
 CANONICAL_RELEASES = {
@@ -63,6 +66,7 @@ class Settings:
     batch_tokens: int | None = None
     save_interval: int = 10
     limit: int | None = None
+    shard: Shard | None = None
     fresh: bool = False
     rounds: int = 3
     json: bool = False
@@ -82,15 +86,20 @@ class Settings:
     def deciding_numbers(self) -> dict[str, Any]:
         """Return the settings that change a score, as JSON values."""
         names = ("max_tokens_to_check", "top_k", "chat_template", "limit")
-        return {name: getattr(self, name) for name in names}
+        return {**{name: getattr(self, name) for name in names}, "shard": self._shard_name}
 
     def as_json(self) -> dict[str, Any]:
         """Return every setting of a run as JSON values, for `metadata.atp`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         del values["rounds"], values["json"]  # of other commands
+        values["shard"] = self._shard_name
         return {
             name: str(value) if isinstance(value, Path) else value for name, value in values.items()
         }
+
+    @property
+    def _shard_name(self) -> str | None:
+        return None if self.shard is None else str(self.shard)
 
 
 def local_path(name: str) -> Path:
@@ -189,6 +198,7 @@ PARSERS: dict[str, Callable[[str, str], Any]] = {
     "batch_tokens": whole_number(1),
     "save_interval": whole_number(1),
     "limit": whole_number(1),
+    "shard": shard.parse,
     "fresh": switch,
     "rounds": whole_number(1),
     "json": switch,
@@ -224,15 +234,53 @@ def from_sources(
         SettingsError: a value is malformed, or an ATP_ variable is unknown.
     """
     environment = os.environ if environment is None else environment
+    values = _given(PARSERS, arguments, environment)
+    if "sae" in values and not arguments.get("--sae") and _chooses_sae(arguments):
+        del values["sae"]  # the environment's --sae loses to the command line's layer and width
+
+    if "shard" in values:
+        _check_shard(arguments, values)
+    source = arguments.get("INPUT") or environment.get("ATP_INPUT") or None
+    if source is None and not VOLUME_INPUT.is_dir():
+        msg = "INPUT is missing."
+        raise SettingsError(msg, "Name the file of answers: atp run INPUT.")
+    values["input"] = local_path(source) if source else newest_input(VOLUME_INPUT)
+    values.setdefault("out", _default_out())
+    _check_recordable(values["input"], values["out"])
+    return Settings(**values)
+
+
+def merge_sources(
+    arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> tuple[list[Path], Path]:
+    """Return what `atp merge` is to read and where to write; arguments as of `from_sources`.
+
+    Raises:
+        SettingsError: a value is malformed, or an ATP_ variable is unknown.
+    """
+    environment = os.environ if environment is None else environment
+    for option, given in arguments.items():
+        if option.startswith("--") and option != "--out" and given not in (None, False, []):
+            msg = f"{option} is no option of atp merge."
+            raise SettingsError(msg, "The results themselves tell how they were made.")
+    out = _given(["out"], arguments, environment).get("out", _default_out())
+    results = [local_path(name) for name in arguments["RESULT"]]
+    _check_recordable(out, *results)
+    return results, out
+
+
+def _given(
+    names: Iterable[str], arguments: Mapping[str, Any], environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return those of the named settings that command line or environment give, parsed."""
     known = {f"ATP_{name.upper()}": name for name in PARSERS}
     for variable in environment:
         if variable.startswith("ATP_") and variable not in {*known, "ATP_INPUT"}:
             msg = f"the environment variable {variable} is not a setting of atp."
             raise SettingsError(msg, did_you_mean(variable, known))
-
     values: dict[str, Any] = {}
-    for variable, name in known.items():
-        option = "--" + name.replace("_", "-")
+    for name in names:
+        option, variable = "--" + name.replace("_", "-"), f"ATP_{name.upper()}"
         given = arguments.get(option)
         if given not in (None, False, []):
             values[name] = (
@@ -244,21 +292,29 @@ def from_sources(
             )
         elif environment.get(variable):
             values[name] = PARSERS[name](variable, environment[variable])
+    return values
 
-    if "sae" in values and not arguments.get("--sae") and _chooses_sae(arguments):
-        del values["sae"]  # the environment's --sae loses to the command line's layer and width
 
-    on_volume = VOLUME_INPUT.is_dir()
-    source = arguments.get("INPUT") or environment.get("ATP_INPUT") or None
-    if source is None and not on_volume:
-        msg = "INPUT is missing."
-        raise SettingsError(msg, "Name the file of answers: atp run INPUT.")
-    values["input"] = local_path(source) if source else newest_input(VOLUME_INPUT)
-    values.setdefault("out", VOLUME_OUT if on_volume else Path("results/feedback"))
-    for path in (values["input"], values["out"]):
+def _check_shard(arguments: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Refuse a shard where there is none, or whose batches might not be those of the others."""
+    if arguments.get("bench"):
+        msg = f"atp bench measures the whole input, not the shard {values['shard']} of it."
+        raise SettingsError(msg, "Leave out --shard, or ATP_SHARD.")
+    if "batch_tokens" not in values:
+        msg = "--shard needs --batch-tokens: its default depends on the memory that is free, "
+        msg += "and every shard must make the same batches."
+        raise SettingsError(msg, "Give all shards the same, as in --batch-tokens=8192.")
+
+
+def _default_out() -> Path:
+    return VOLUME_OUT if VOLUME_INPUT.is_dir() else Path("results/feedback")
+
+
+def _check_recordable(*paths: Path) -> None:
+    """Refuse names that a result file, which is UTF-8, cannot record."""
+    for path in paths:
         try:
             str(path).encode()
         except UnicodeEncodeError as error:
             msg = f"the name {path} is not UTF-8."
             raise SettingsError(msg, "The result file records it; rename it.") from error
-    return Settings(**values)

@@ -313,6 +313,16 @@ FAULTS = [
     ["run", "answers.json", "--sae=./none*"],
     ["run", "answers.json", "--model=./none"],
     ["run", "answers.json", "--out=answers.json"],
+    ["run", "answers.json", "--shard=0/2"],
+    ["run", "answers.json", "--shard=2/2", "--batch-tokens=9"],
+    ["bench", "answers.json", "--shard=0/2", "--batch-tokens=9"],
+    ["merge"],
+    ["merge", "none.json"],
+    ["merge", "empty"],
+    ["merge", "answers.json"],
+    ["merge", "text.json"],
+    ["merge", "answers.json", "--top-k=3"],
+    ["merge", "answers.json", "--out=answers.json"],
 ]
 
 

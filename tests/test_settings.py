@@ -20,9 +20,11 @@ from atp.settings import (
     PARSERS,
     Settings,
     from_sources,
+    merge_sources,
     newest_input,
     sae_width,
 )
+from atp.shard import Shard
 
 INPUT = {"INPUT": "answers.json"}
 
@@ -71,6 +73,7 @@ def test_the_defaults_are_those_that_the_readme_promises() -> None:
         batch_tokens=None,
         save_interval=10,
         limit=None,
+        shard=None,
         fresh=False,
         rounds=3,
         json=False,
@@ -107,7 +110,7 @@ SWITCHES = ("chat_template", "allow_other_model", "fresh", "json")
 
 
 def test_every_setting_has_its_example() -> None:
-    assert {*EXAMPLES, *SWITCHES, "sae"} == set(PARSERS)
+    assert {*EXAMPLES, *SWITCHES, "sae", "shard"} == set(PARSERS)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -225,6 +228,48 @@ def test_an_unknown_variable_is_refused_with_near_names() -> None:
 
 def test_variables_of_other_programs_are_left_alone() -> None:
     assert made(environment={"HOME": "x", "ATPX": "1", "MY_ATP_TOP_K": "x"}) == made()
+
+
+# --- shards and what puts them together
+
+
+def test_a_shard_is_set_by_option_or_variable_beside_a_token_budget() -> None:
+    option = made({"--shard": "1/4", "--batch-tokens": "99"})
+    variable = made(environment={"ATP_SHARD": "1/4", "ATP_BATCH_TOKENS": "99"})
+
+    assert option.shard == variable.shard == Shard(1, 4)
+
+
+def test_a_shard_without_a_token_budget_is_refused_and_says_why() -> None:
+    for line in (refused({"--shard": "0/2"}), refused(environment={"ATP_SHARD": "0/2"})):
+        assert "--shard needs --batch-tokens" in line
+        assert "memory that is free" in line
+
+
+def test_a_bad_shard_is_refused_by_the_name_it_was_given_under() -> None:
+    assert "--shard counts from 0" in refused({"--shard": "2/2", "--batch-tokens": "9"})
+    assert "ATP_SHARD counts from 0" in refused(environment={"ATP_SHARD": "2/2"})
+
+
+def test_a_bench_is_of_the_whole_input() -> None:
+    assert "ATP_SHARD" in refused({"bench": True}, {"ATP_SHARD": "0/2"})
+
+
+def test_a_merge_takes_results_and_a_folder_and_nothing_else(no_volume: Path) -> None:
+    given: dict[str, Any] = {"RESULT": ["a.json", "b"], "--fresh": False, "--sae": []}
+
+    assert merge_sources(given, {}) == ([Path("a.json"), Path("b")], Path("results/feedback"))
+    assert merge_sources({**given, "--out": "o"}, {"ATP_OUT": "p"})[1] == Path("o")
+    assert merge_sources(given, {"ATP_OUT": "p", "ATP_TOP_K": "7"})[1] == Path("p")
+    no_volume.mkdir(parents=True)
+    assert merge_sources(given, {})[1] == module.VOLUME_OUT
+    for faulty, environment in (
+        ({"--top-k": "7"}, {}),
+        ({"--fresh": True}, {}),
+        ({}, {"ATP_X": "1"}),
+    ):
+        with pytest.raises(SettingsError, match=r"--top-k|--fresh|ATP_X"):
+            merge_sources({**given, **faulty}, environment)
 
 
 # --- which SAEs
@@ -374,6 +419,13 @@ def test_settings_are_json_values() -> None:
 )
 def test_what_changes_a_score_decides_the_run(option: str, text: Any) -> None:
     assert made({option: text}).deciding_numbers() != made().deciding_numbers()
+
+
+def test_two_shards_are_two_runs() -> None:
+    shards = [made({"--shard": text, "--batch-tokens": "9"}) for text in ("0/2", "1/2")]
+
+    assert [each.deciding_numbers()["shard"] for each in shards] == ["0/2", "1/2"]
+    assert [each.as_json()["shard"] for each in shards] == ["0/2", "1/2"]
 
 
 @pytest.mark.parametrize(

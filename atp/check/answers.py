@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from atp.dataset.pairs import BrokenPair, Problem
+from atp.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
     from atp.attribution.batches import Contrast
@@ -79,12 +80,15 @@ class Work:
     problems: Problems
     window_pairs: int
     """Pairs among which batches are made."""
+    shard: Shard = WHOLE
+    """Of the pairs, those of other shards are counted as that."""
     pairs: int = 0
+    elsewhere: int = 0
     scored: int = 0
     skips: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     prompt_lengths: Counter[int] = field(default_factory=Counter)
-    """How many scored pairs have a prompt of so many tokens."""
+    """How many pairs to be scored, by any shard, have a prompt of so many tokens."""
     batches: int = 0
     computed_tokens: int = 0
     """Tokens that run through the model, padding included."""
@@ -94,6 +98,8 @@ class Work:
     """Tokens of the largest batch, padding included."""
     longest_tokens: int = 0
     """Of a single pair."""
+    _planned: int = 0
+    """Batches, those of other shards included."""
     _window: list[Contrast] = field(default_factory=list)
     _in_window: int = 0
 
@@ -101,28 +107,35 @@ class Work:
         """Take the next pair."""
         if self.pairs == self.limit:
             return
+        self._read(pair)
         self.pairs += 1
         self._in_window += 1
-        if isinstance(pair, BrokenPair):
-            self.errors[pair.error] += 1
-        else:
-            self._read(pair)
         if self._in_window == self.window_pairs:
             self.finish()
 
-    def _read(self, pair: Pair) -> None:
+    def _read(self, pair: Pair | BrokenPair) -> None:
         from atp.model.contrast import NotContrasted  # noqa: PLC0415  (imports torch)
 
+        if isinstance(pair, BrokenPair):
+            self._count(self.errors, pair.error)
+            return
         found = self.contraster(pair.prompt, pair.target_response, pair.base_response)
         if not isinstance(found, NotContrasted):
-            self.scored += 1
+            self.scored += 1  # until it is known to be another shard's
             self.prompt_lengths[found.contrast.prompt_length] += 1
             self._window.append(found.contrast)
         elif found.failed:
-            self.errors[found.reason] += 1
+            self._count(self.errors, found.reason)
             self.problems.tell(_failed(pair, found))
         else:
-            self.skips[found.reason] += 1
+            self._count(self.skips, found.reason)
+
+    def _count(self, reasons: Counter[str], reason: str) -> None:
+        """Count a pair that needs no batch."""
+        if self.shard.does(self.pairs):
+            reasons[reason] += 1
+        else:
+            self.elsewhere += 1
 
     def finish(self) -> None:
         """Plan the batches of the pairs so far; at the end, of the last window."""
@@ -131,6 +144,11 @@ class Work:
         window, self._window, self._in_window = self._window, [], 0
         for indices in plan(window, self.batch_tokens):
             batch = [window[i] for i in indices]
+            self._planned += 1
+            if not self.shard.does(self._planned - 1):
+                self.scored -= len(batch)
+                self.elsewhere += len(batch)
+                continue
             width = max(len(contrast.tokens) for contrast in batch)
             self.batches += 1
             self.computed_tokens += computed_tokens(batch)
@@ -139,12 +157,13 @@ class Work:
             self.longest_tokens = max(self.longest_tokens, width)
 
     def fates(self) -> dict[str, Any]:
-        """Return what a run would find, as JSON values."""
+        """Return what a run would find, as JSON values; of a shard, which pairs are elsewhere."""
         return {
             "total": self.pairs,
             "scored": self.scored,
             "skipped": self.skips.total(),
             "error": self.errors.total(),
+            **({} if self.shard == WHOLE else {"elsewhere": self.elsewhere}),
             "skips": dict(self.skips),
             "errors": dict(self.errors),
         }

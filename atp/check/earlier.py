@@ -30,6 +30,7 @@ def earlier_runs(folder: Path, sha256: str) -> list[dict[str, Any]]:
             {
                 "journal": str(path),
                 "model": facts.get("model", {}).get("name"),
+                "shard": facts.get("settings", {}).get("shard"),
                 "started": (header or {}).get("started"),
                 "ended": contents.ended,
                 "pairs": len(contents.offsets),

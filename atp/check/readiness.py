@@ -17,6 +17,7 @@ from atp.model.memory import figures, free_bytes
 from atp.model.outline import outline
 from atp.model.sae_outline import sae_outline
 from atp.pipeline import WINDOW
+from atp.shard import WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +114,9 @@ def prepare(
             chat_template=settings.chat_template,
         )
         budget = settings.batch_tokens or _budget(ready)
-        ready.work = Work(contraster, budget, settings.limit, problems, WINDOW)
+        ready.work = Work(
+            contraster, budget, settings.limit, problems, WINDOW, settings.shard or WHOLE
+        )
     return ready
 
 

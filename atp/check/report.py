@@ -103,7 +103,9 @@ def _pairs(pairs: Part) -> str:
     ]
     text = f"{pairs['scored']:,} to be scored, {pairs['skipped']:,} skipped, "
     text += f"{pairs['error']:,} with an error"
-    return f"{text} ({'; '.join(why)})" if why else text
+    if why:
+        text += f" ({'; '.join(why)})"
+    return f"{text}; {pairs['elsewhere']:,} are of other shards" if "elsewhere" in pairs else text
 
 
 def _tokens(tokens: Part) -> str:
@@ -208,7 +210,8 @@ def _earlier(run: Part) -> str:
         else "",
         "its last line is cut off" if run["torn_bytes"] else "",
     ]
-    text = f"{run['journal']}: {run['model']}, {run['pairs']:,} pairs saved, {state}"
+    shard = f", shard {run['shard']}" if run["shard"] else ""
+    text = f"{run['journal']}: {run['model']}{shard}, {run['pairs']:,} pairs saved, {state}"
     return "; ".join([text, *filter(None, faults)])
 
 

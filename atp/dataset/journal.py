@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Analysis = dict[str, Any]
-"""The content of `atp_analysis`: scored, skipped or error."""
+"""The content of `atp_analysis`: scored, skipped, error, or elsewhere: another shard has it."""
 
 SUFFIX = ".journal.jsonl"
 
@@ -35,8 +35,9 @@ HINT = "What was saved before stands; mend the disk and start the same command."
 
 
 def outcome(analysis: Analysis) -> str:
-    """Return "error", "skipped" or "scored"."""
-    return next((kind for kind in ("error", "skipped") if kind in analysis), "scored")
+    """Return "error", "skipped", "elsewhere" or "scored"."""
+    kinds = ("error", "skipped", "elsewhere")
+    return next((kind for kind in kinds if kind in analysis), "scored")
 
 
 @dataclass(frozen=True)

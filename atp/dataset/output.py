@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from atp.shard import Shard
+
 LOCK_NAME, HOLDER_NAME = ".atp.lock", ".atp.holder.json"
 
 WAIT_SECONDS = 0.2
@@ -65,7 +67,8 @@ def held(folder: Path) -> Iterator[Holder | None]:
     except Timeout as error:
         who = holder(folder)
         msg = f"another run is writing to {folder}{f': {who}' if who else ''}."
-        raise BusyError(msg, "Wait for it, or give this run its own --out=DIR.") from error
+        hint = "Wait for it, or give this run its own --out=DIR, as each shard needs one."
+        raise BusyError(msg, hint) from error
     except OSError as error:
         msg = f"the output folder {folder} cannot be written to: {error.strerror or error}."
         raise SettingsError(
@@ -94,21 +97,42 @@ def holder(folder: Path) -> Holder | None:
         return None
 
 
-def run_name(folder: Path, model: str, now: datetime | None = None) -> str:
-    """Return "<model>_<YYYYMMDD_HHMMSS>" (UTC), not taken yet in `folder`."""
+def run_name(
+    folder: Path, model: str, now: datetime | None = None, shard: Shard | None = None
+) -> str:
+    """Return "<model>[_shard0of4]_<YYYYMMDD_HHMMSS>" (UTC), not taken yet in `folder`."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", model.rpartition("/")[2]) or "model"
     time = now or datetime.now(UTC)
-    while list(folder.glob(f"atp_*_{plain}_*{time:%Y%m%d_%H%M%S}*")):
+    while list(folder.glob(f"atp_*_{plain}_*{stamp(time)}*")):
         time += timedelta(seconds=1)
-    return f"{plain}_{time:%Y%m%d_%H%M%S}"
+    return "_".join([plain, *([] if shard is None else [shard.label]), stamp(time)])
+
+
+def stamp(time: datetime) -> str:
+    """Return a time as file names have it."""
+    return f"{time:%Y%m%d_%H%M%S}"
 
 
 def result_names(run: str, labels: Sequence[str]) -> list[str]:
     """Return the names of a run's result files: with several SAEs, each carries a label."""
-    model, date, time = run.rsplit("_", 2)
+    model, rest = _split(run)
     if len(labels) == 1:
-        return [f"atp_results_{model}_{date}_{time}.json"]
-    return [f"atp_results_{model}_{label}_{date}_{time}.json" for label in _distinct(labels)]
+        return [f"atp_results_{run}.json"]
+    return [f"atp_results_{model}_{label}{rest}.json" for label in _distinct(labels)]
+
+
+def unsharded(result: str) -> str:
+    """Return what the names of a shard's result file and of a whole run's have in common."""
+    return _split(result.removesuffix(".json"))[0]
+
+
+def _split(run: str) -> tuple[str, str]:
+    """Return a run's name up to its shard and time, and these."""
+    found = re.fullmatch(r"(.*?)((?:_shard[0-9]+of[0-9]+)?_[0-9]{8}_[0-9]{6})", run)
+    if found is None:
+        msg = f"{run} is not the name of a run"
+        raise ValueError(msg)
+    return found[1], found[2]
 
 
 def _distinct(labels: Sequence[str]) -> list[str]:

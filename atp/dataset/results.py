@@ -19,10 +19,13 @@ from atp.dataset.reader import questions
 from atp.dataset.survey import Survey, check_unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from atp.dataset.journal import Journal
+    from atp.dataset.journal import Analysis, Journal
+
+    Analysed = tuple[Any, dict[int, list[Analysis]]]
+    """A question without analyses, and those of its variations, one for each SAE."""
 
 LAYOUT = 2.5
 """By how much line breaks and blanks lengthen an analysis."""
@@ -88,22 +91,43 @@ def write_results(
     size = expected_bytes(survey, journal.size / len(paths))
     with ExitStack() as stack:
         files = [stack.enter_context(atomic_write(path, size)) for path in paths]
-        envelope = list(survey.envelope)
-        if "metadata" not in dict(envelope):
-            envelope.insert(0, ("metadata", {}))
-        for number, (key, value) in enumerate(envelope):
-            opening = (b"{\n  " if number == 0 else b",\n  ") + orjson.dumps(key) + b": "
-            if key == "results":
-                for file in files:
-                    file.write(opening)
-                _write_questions(survey, journal, files)
-                continue
-            for file, entry in zip(files, metadata, strict=True):
-                content = {**value, "atp": entry} if key == "metadata" else value
-                layout = 1 if survey.indented or key == "metadata" else None
-                file.write(opening + to_json(content, layout))
-        for file in files:
-            file.write(b"\n}\n")
+        found = _analysed(survey, journal)
+        write_all(files, survey.envelope, found, metadata, indented=survey.indented)
+
+
+def write_all(
+    files: Sequence[IO[bytes]],
+    envelope: Iterable[tuple[str, Any]],
+    found: Iterable[Analysed],
+    metadata: Sequence[dict[str, Any]],
+    *,
+    indented: bool,
+) -> None:
+    """Write the content of one result file for each SAE.
+
+    Args:
+        files: to write to.
+        envelope: the top-level fields of the input, in order.
+        found: its questions, with what was found of each.
+        metadata: `metadata.atp` of each file.
+        indented: whether questions are laid out over lines.
+    """
+    fields = list(envelope)
+    if "metadata" not in dict(fields):
+        fields.insert(0, ("metadata", {}))
+    for number, (key, value) in enumerate(fields):
+        opening = (b"{\n  " if number == 0 else b",\n  ") + orjson.dumps(key) + b": "
+        if key == "results":
+            for file in files:
+                file.write(opening)
+            _write_questions(found, files, 2 if indented else None)
+            continue
+        for file, entry in zip(files, metadata, strict=True):
+            content = {**value, "atp": entry} if key == "metadata" else value
+            layout = 1 if indented or key == "metadata" else None
+            file.write(opening + to_json(content, layout))
+    for file in files:
+        file.write(b"\n}\n")
 
 
 def expected_bytes(survey: Survey, journalled: float) -> int:
@@ -116,8 +140,7 @@ def expected_bytes(survey: Survey, journalled: float) -> int:
     return survey.size + round(journalled * (LAYOUT if survey.indented else 1))
 
 
-def _write_questions(survey: Survey, journal: Journal, files: Sequence[IO[bytes]]) -> None:
-    separator, layout = b"[\n    ", 2 if survey.indented else None
+def _analysed(survey: Survey, journal: Journal) -> Iterator[Analysed]:
     for index, question in enumerate(questions(survey.path)):
         found = {
             number: analyses
@@ -126,6 +149,14 @@ def _write_questions(survey: Survey, journal: Journal, files: Sequence[IO[bytes]
         }
         for variation in question["variations"]:
             variation.pop("atp_analysis", None)  # of an earlier run, perhaps with another model
+        yield question, found
+
+
+def _write_questions(
+    analysed: Iterable[Analysed], files: Sequence[IO[bytes]], layout: int | None
+) -> None:
+    separator = b"[\n    "
+    for question, found in analysed:
         exact = _exact(question)  # once, and not the analyses, which are many
         plain = None if found else separator + _text(exact, layout)
         for which, file in enumerate(files):

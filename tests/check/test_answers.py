@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from atp.attribution.batches import Contrast, computed_tokens, plan
 from atp.check.answers import MOST_KEPT, Problems, Work
 from atp.dataset.pairs import BrokenPair, Pair, PairKey, Problem
 from atp.model.contrast import Contrasted, NotContrasted
+from atp.shard import WHOLE, Shard
 
 
 def pair(number: int) -> Pair:
@@ -34,10 +36,15 @@ def contraster(prompt: str, target: str, base: str) -> Contrasted | NotContraste
     return Contrasted(contrast(number), "a", "b", "joint")
 
 
-def counted(pairs: list[Pair | BrokenPair], limit: int | None = None, window: int = 16) -> Work:
+def counted(
+    pairs: list[Pair | BrokenPair],
+    limit: int | None = None,
+    window: int = 16,
+    shard: Shard = WHOLE,
+) -> Work:
     """Return the work that pairs are."""
     stand_in: Any = contraster
-    work = Work(stand_in, 200, limit, Problems(), window)
+    work = Work(stand_in, 200, limit, Problems(), window, shard)
     for each in pairs:
         work.use(each)
     work.finish()
@@ -57,6 +64,23 @@ def test_batches_are_those_of_each_window() -> None:
     assert work.gradient_tokens == sum(
         len(batch) * max(item.offset for item in batch) for batch in batches
     )
+
+
+def test_shards_together_do_the_work_of_a_whole_run() -> None:
+    broken = BrokenPair(PairKey(0, 1), "Prompt missing", {})
+    pairs = [broken, *(pair(number) for number in range(1, 41))]
+
+    whole, parts = counted(pairs), [counted(pairs, shard=Shard(n, 3)) for n in range(3)]
+
+    for name in ("scored", "batches", "computed_tokens", "gradient_tokens"):
+        assert sum(getattr(part, name) for part in parts) == getattr(whole, name)
+    assert sum((part.errors for part in parts), Counter()) == whole.errors
+    assert sum((part.skips for part in parts), Counter()) == whole.skips
+    assert max(part.batches for part in parts) - min(part.batches for part in parts) <= 1
+    for part in parts:
+        fates = part.fates()
+        found = sum(fates[kind] for kind in ("scored", "skipped", "error", "elsewhere"))
+        assert found == fates["total"] == 41
 
 
 def test_every_pair_has_its_fate_and_a_limit_ends_them() -> None:

@@ -84,6 +84,7 @@ def test_an_earlier_run_is_told_with_its_damage() -> None:
     run = {
         "journal": "a.journal.jsonl",
         "model": "m",
+        "shard": "1/4",
         "started": "s",
         "ended": None,
         "pairs": 1234,
@@ -95,7 +96,13 @@ def test_an_earlier_run_is_told_with_its_damage() -> None:
 
     text = _earlier(run)
 
-    for words in ("1,234 pairs saved", "not complete", "2 of them", "lines 7", "cut off"):
+    for words in (
+        "shard 1/4, 1,234 pairs saved",
+        "not complete",
+        "2 of them",
+        "lines 7",
+        "cut off",
+    ):
         assert words in text
     assert "complete since then" in _earlier({**run, "ended": "then"})
     assert "nobody knows whose" in _earlier({**run, "header_damaged": True})

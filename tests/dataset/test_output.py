@@ -13,8 +13,17 @@ import pytest
 from disk import files_limited_to
 from filelock import FileLock
 
-from atp.dataset.output import HOLDER_NAME, LOCK_NAME, held, holder, result_names, run_name
+from atp.dataset.output import (
+    HOLDER_NAME,
+    LOCK_NAME,
+    held,
+    holder,
+    result_names,
+    run_name,
+    unsharded,
+)
 from atp.errors import BusyError, ExitCode, SaveError, SettingsError
+from atp.shard import Shard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,6 +185,20 @@ def test_a_repeated_label_carries_its_number() -> None:
         "atp_results_m_b_20260131_120000.json",
         "atp_results_m_a-2_20260131_120000.json",
     ]
+
+
+def test_a_shard_is_named_between_label_and_time(tmp_path: Path) -> None:
+    run = run_name(tmp_path, "owner/m", NOON, Shard(0, 4))
+
+    assert result_names(run, ["sae"]) == ["atp_results_m_shard0of4_20260131_120000.json"]
+    names = result_names(run, ["a", "b_c"])
+    assert names == [
+        "atp_results_m_a_shard0of4_20260131_120000.json",
+        "atp_results_m_b_c_shard0of4_20260131_120000.json",
+    ]
+    assert list(map(unsharded, names)) == ["atp_results_m_a", "atp_results_m_b_c"]
+    (tmp_path / names[1]).touch()
+    assert run_name(tmp_path, "m", NOON).endswith("_120001")
 
 
 def test_the_names_of_a_run_are_taken_once_its_files_are_there(tmp_path: Path) -> None:
