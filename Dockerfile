@@ -53,6 +53,7 @@ COPY --chmod=755 entrypoint.sh /
 
 # HF_TOKEN_PATH is where a hub token may be mounted as a file. USER is for libraries that ask for a
 # name, which a uid of the user's own has not. Bytecode is there already, and cannot be added.
+# hadolint ignore=DL3064
 ENV PATH=/opt/atp/bin:$PATH \
     HOME=/tmp \
     USER=atp \

@@ -10,7 +10,7 @@ SMOLLM2 = .cache/models/SmolLM2-135M-Instruct
 MODEL ?= $(SMOLLM2)
 
 .DEFAULT_GOAL := help
-.PHONY: help install model demo test test-demo test-faults bench check lock clean
+.PHONY: help install model demo image image-test test test-demo test-faults bench check sbom audit lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,6 +24,12 @@ demo: $(if $(filter $(SMOLLM2),$(MODEL)),model,$(VENV)/.installed) ## score the 
 	result=$$($(BIN)/atp run examples/smollm2/feedback.json --chat-template --model=$(MODEL) \
 	    --sae=examples/smollm2/sae --out=results/demo) \
 	    && echo "$$result" && $(BIN)/python examples/strongest_features.py "$$result"
+
+image: ## build the container image `atp` (LOCK=requirements-cpu.lock: without CUDA)
+	tools/image/build.sh $(PYTHON) atp $(LOCK)
+
+image-test: $(VENV)/.installed-dev ## build the image without CUDA and use it as a user does
+	tools/image/test.sh $(BIN)
 
 test: $(VENV)/.installed-dev ## run the tests
 	$(BIN)/python -m pytest
@@ -40,12 +46,23 @@ bench: $(VENV)/.installed model ## measure speed and memory on the demo's model,
 	for script in longer_answers layers loading scale; do \
 	    $(BIN)/python benchmarks/$$script.py || exit 1; done
 
-check: $(VENV)/.installed-dev ## format, lint, types, import directions, lock files
+check: $(VENV)/.installed-dev ## format, lint, types, import directions, scripts, Dockerfile, lock files
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck --external-sources entrypoint.sh .ci/run tools/*.sh tools/image/*.sh
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/python tools/check_locks.py
+
+sbom: $(VENV)/.installed-dev ## write dist/sbom.json: what the image holds of Python (CycloneDX)
+	mkdir -p dist
+	PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements requirements.lock \
+	    --pyproject pyproject.toml --output-reproducible --output-format JSON \
+	    --output-file dist/sbom.json
+
+audit: $(VENV)/.installed-dev ## look the locked versions up in a database of vulnerabilities
+	$(BIN)/python tools/audit.py requirements.lock
 
 lock: $(VENV)/.installed-dev ## write the lock files from pyproject.toml (ARGS=--upgrade: the newest versions)
 	tools/lock.sh $(BIN) $(ARGS)
