@@ -57,6 +57,7 @@ COPY --chmod=755 entrypoint.sh /
 ENV PATH=/opt/atp/bin:$PATH \
     HOME=/tmp \
     USER=atp \
+    ATP_OUT=/data/results/feedback \
     HF_HOME=/data/cache/huggingface \
     HF_TOKEN_PATH=/run/secrets/hf_token \
     HF_HUB_DISABLE_TELEMETRY=1 \

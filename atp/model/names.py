@@ -50,6 +50,10 @@ def check_model_name(name: str, revision: str | None = None) -> None:
     if path.is_file() and path.suffix != ".gguf":
         msg = f"--model={name} is a file, but not a GGUF file."
         raise SettingsError(msg, "Name a hub model, a Hugging Face folder or a GGUF file.")
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if not os.access(file, os.R_OK):  # the libraries would say that it is not there
+            msg = f"--model={name}: user {os.getuid()} may not read {file.name}."
+            raise SettingsError(msg, f"Open it: chmod a+r {file}")
 
 
 def _is_json_object(path: Path) -> bool:

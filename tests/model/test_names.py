@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,22 @@ def test_a_folder_in_the_hub_cache_goes_by_its_hub_name(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     check_same_model(str(folder), "gemma-2-2b", "some-sae")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_model_that_its_user_may_not_read_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").touch(mode=0o600)
+    for path in (folder, *folder.parents[:3]):
+        path.chmod(0o755)
+    script = (
+        "import os, sys; from atp.model.names import check_model_name; os.setuid(4711)\n"
+        "try: check_model_name(sys.argv[1])\n"
+        "except Exception as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=True
+    )
+    assert "user 4711 may not read model.safetensors. Open it: chmod a+r" in done.stdout
