@@ -11,6 +11,8 @@ import re
 import sys
 import warnings
 from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
@@ -26,10 +28,21 @@ TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 def without_secrets(text: str) -> str:
     """Return a text without the hub's tokens, which a library's message may hold."""
-    for name in TOKEN_VARIABLES:
-        if secret := os.environ.get(name):
-            text = text.replace(secret, "***")
+    secrets = [os.environ.get(name, "") for name in TOKEN_VARIABLES]
+    if path := os.environ.get("HF_TOKEN_PATH"):
+        secrets.append(_content(path))
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
     return TOKEN.sub("***", text)
+
+
+@cache
+def _content(path: str) -> str:
+    """Return what a token file holds; nothing where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 class Stderr:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 
+from pathlib import Path
+
 import pytest
 import structlog
 
@@ -43,3 +45,13 @@ def test_a_token_that_looks_like_none_is_known_from_the_environment(
     monkeypatch.setenv(variable, "opaque-secret")
 
     assert without_secrets("bad token opaque-secret.") == "bad token ***."
+
+
+def test_the_token_of_a_mounted_file_is_blotted_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("mounted-secret\n")
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "token"))
+    assert without_secrets("bad token mounted-secret.") == "bad token ***."
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "none"))
+    assert without_secrets("text") == "text"
