@@ -19,8 +19,12 @@ def test_the_usage_in_the_readme_is_the_commands_own() -> None:
     assert f"```text\n{USAGE}```" in README
 
 
+OF_DOCKER = {"--entrypoint", "--env", "--gpus", "--network", "--rm", "--user"}
+
+
 def test_every_option_in_the_readme_exists() -> None:
     known = {"--" + name.replace("_", "-") for name in PARSERS} | {"--help", "--version"}
+    known |= OF_DOCKER
     assert set(re.findall(r"--[a-z][a-z-]+", README.replace("<!--", ""))) <= known
 
 

@@ -11,7 +11,7 @@ from containers import Image
 
 pytestmark = pytest.mark.image
 
-QUESTIONS = 40
+QUESTIONS = 12
 OPTIONS = ("--network=none", "--env=HF_HUB_OFFLINE=1", "--env=ATP_BATCH_TOKENS=200")
 DOCKER_STOP = 10.0
 """Seconds that `docker stop` gives a container."""
