@@ -28,6 +28,7 @@ USAGE = """atp - which features of a language model make it sycophantic
 Usage:
   atp run [INPUT] [options] [--sae=SPEC]...
   atp check [INPUT] [options] [--sae=SPEC]...
+  atp fetch [options] [--sae=SPEC]...
   atp bench [INPUT] [options] [--sae=SPEC]...
   atp --help
   atp --version
@@ -39,6 +40,9 @@ Commands:
   check  Look at INPUT, names, caches, disk and device before that run, and say all that is wrong,
        what the run would find, and about how much memory, disk and time it takes. Computes
        nothing on a GPU.
+  fetch  Bring the model and the SAEs of that run into the hub cache, compare their hashes, and
+       record them. Started again, it goes on where it stopped. The run then needs no network,
+       and stays on what was fetched until the next fetch.
   bench  Time that run on INPUT, side by side with the notebook's procedure and with a bare forward
        pass over the same tokens, and print a table. Takes several minutes.
 
@@ -69,7 +73,8 @@ How to run:
   --batch-tokens=N           Most tokens in a pass, padding included (default: what the free memory
                              surely holds, at most 2048 on a cpu, 16384 on cuda).
   --save-interval=N          Save results every N pairs, once their batch is done (default 10).
-  --fresh                    Do not go on with an earlier run, start anew.
+  --fresh                    Do not go on with an earlier run, start anew. Of fetch: compare the
+                             hashes of files again that an earlier fetch has compared.
   --json                     Of check: print one JSON object instead of text.
   --rounds=N                 Of bench: how often to time each procedure (default 3).
 
@@ -77,12 +82,14 @@ How to run:
   --version                  Show the version.
 
 Every option can come from the environment: --top-k=10 is ATP_TOP_K=10; the command line wins.
-Result paths go to stdout, logs to stderr.
+Result paths, and those of fetch's records, go to stdout, logs to stderr.
 
 Exit codes: 0 every pair has a result (skipped pairs included); 1 some pairs carry an error;
 2 usage, settings or input at fault; 3 model, SAE or device cannot be had; 74 results cannot be
 written; 75 another run holds the output folder; 130, 143 stopped by a signal; 70 a fault of
-atp itself. Of check: 0 nothing is wrong; 2 as above; 3 as above, or too little memory or disk.
+atp itself. Of check: 0 nothing is wrong; 2 as above; 3 as above, or too little memory or disk. Of
+fetch: 0 all is there; 2 as above; 3 something cannot be had, or too little disk; 74 the cache
+cannot be written.
 """
 
 OUT_OF_MEMORY = "Give it more, or lower --batch-tokens; what was computed is saved."
@@ -172,6 +179,12 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
         msg = "--rounds is an option of atp bench."
         raise SettingsError(msg)
 
+    if arguments["fetch"]:
+        from atp.fetch.command import fetch  # noqa: PLC0415
+
+        _print(*fetch(settings, stop))
+        return ExitCode.OK
+
     from atp.run import run  # noqa: PLC0415  (after the arguments: start-up stays light)
 
     code, paths = run(settings, stop)
@@ -209,7 +222,7 @@ def _usage_error(argv: list[str]) -> SettingsError:
     """Say what about the command line is wrong, as far as can be told."""
     options = set(re.findall(r"--[a-z][a-z-]*", USAGE))
     takes_value = set(re.findall(r"(--[a-z][a-z-]*)=", USAGE))
-    if not argv or argv[0] not in {"run", "check", "bench"}:
+    if not argv or argv[0] not in {"run", "check", "fetch", "bench"}:
         msg = f"{argv[0]!r} is not a command." if argv else "no command is given."
         return SettingsError(msg, "Write atp run INPUT; atp --help tells the rest.")
     for argument in argv[1:]:
@@ -224,7 +237,8 @@ def _usage_error(argv: list[str]) -> SettingsError:
             return SettingsError(f"{name} is given twice.")
     if argv[-1] in takes_value:
         return SettingsError(f"{argv[-1]} needs a value.", f"Write {argv[-1]}=VALUE.")
+    usage = "fetch [options]" if argv[0] == "fetch" else f"{argv[0]} [INPUT] [options]"
     return SettingsError(
-        f"{' '.join(argv)!r} does not fit the usage: atp run [INPUT] [options].",
+        f"{' '.join(argv)!r} does not fit the usage: atp {usage}.",
         "See atp --help.",
     )

@@ -42,6 +42,9 @@ DTYPES = ("float32", "bfloat16")
 VOLUME_INPUT, VOLUME_OUT = Path("/data/input"), Path("/data/results/feedback")
 """Where the container mounts its data."""
 
+NO_INPUT = Path()
+"""The input of a command that reads none."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -211,6 +214,14 @@ def _chooses_sae(arguments: Mapping[str, Any]) -> bool:
     return bool(arguments.get("--hook-layer") or arguments.get("--sae-width"))
 
 
+def _input(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> Path:
+    source = arguments.get("INPUT") or environment.get("ATP_INPUT") or None
+    if source is None and not VOLUME_INPUT.is_dir():
+        msg = "INPUT is missing."
+        raise SettingsError(msg, "Name the file of answers: atp run INPUT.")
+    return local_path(source) if source else newest_input(VOLUME_INPUT)
+
+
 def from_sources(
     arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None
 ) -> Settings:
@@ -249,11 +260,7 @@ def from_sources(
         del values["sae"]  # the environment's --sae loses to the command line's layer and width
 
     on_volume = VOLUME_INPUT.is_dir()
-    source = arguments.get("INPUT") or environment.get("ATP_INPUT") or None
-    if source is None and not on_volume:
-        msg = "INPUT is missing."
-        raise SettingsError(msg, "Name the file of answers: atp run INPUT.")
-    values["input"] = local_path(source) if source else newest_input(VOLUME_INPUT)
+    values["input"] = NO_INPUT if arguments.get("fetch") else _input(arguments, environment)
     values.setdefault("out", VOLUME_OUT if on_volume else Path("results/feedback"))
     for path in (values["input"], values["out"]):
         try:

@@ -1,0 +1,135 @@
+"""What `atp fetch` has recorded, and what follows: a run that finds all it names there asks no hub.
+
+A record stands beside what it tells of, in the folder of its repository in the hub cache, and is
+worth what the cache still has: the revision must still mean the recorded commit there, for that is
+what the libraries go by without a network, and each file must be there in its size.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import orjson
+import structlog
+from huggingface_hub import constants
+
+from atp.model.hub import cached_folder, repository_folder
+from atp.model.names import is_local
+from atp.model.sae_names import published_at
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from atp.model.sae_names import Published
+
+MAIN = constants.DEFAULT_REVISION
+MODEL = "model"
+"""How a record calls the part of a repository that a model is; an SAE goes by its path."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run needs of the hub: a model, or an SAE."""
+
+    name: str
+    """As given to --model or --sae."""
+    repository: str
+    revision: str
+    published: Published | None = None
+    """Where the SAE is; None: it is the model."""
+
+    @property
+    def part(self) -> str:
+        """How a record calls it."""
+        return MODEL if self.published is None else f"sae {self.published.path}"
+
+
+def asked_of_the_hub(model: str, revision: str | None, specs: Sequence[str]) -> list[Asked]:
+    """Return what of a run is not local.
+
+    Args:
+        model: as given to --model.
+        revision: as given to --revision.
+        specs: the SAEs, patterns expanded.
+
+    Raises:
+        SettingsError: an SAE's name is wrong.
+    """
+    asked = [] if is_local(model) else [Asked(model, model, revision or MAIN)]
+    for spec in specs:
+        published = published_at(spec)
+        if published is not None:  # SAELens reads the main branch
+            asked.append(Asked(spec, published.repository, MAIN, published))
+    return asked
+
+
+def record_path(repository: str, revision: str) -> Path:
+    """Return where the record of a repository at a revision is, or would be."""
+    return repository_folder(repository) / "atp" / f"{quote(revision, safe='')}.json"
+
+
+def read_record(repository: str, revision: str) -> dict[str, Any] | None:
+    """Return the record of a repository at a revision; None where there is none to be read."""
+    try:
+        record = orjson.loads(record_path(repository, revision).read_bytes())
+        whole = isinstance(record["files"], dict) and isinstance(record["parts"], dict)
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return record if whole and isinstance(record.get("commit"), str) else None
+
+
+def standing(asked: Asked) -> dict[str, Any] | None:
+    """Return the record that something was fetched, if all of it is still there."""
+    record = read_record(asked.repository, asked.revision)
+    folder = cached_folder(asked.repository, asked.revision)
+    if record is None or folder is None or folder.name != record["commit"]:
+        return None
+    try:
+        sizes = {name: record["files"][name]["bytes"] for name in record["parts"][asked.part]}
+    except (KeyError, TypeError):
+        return None
+    whole = all(_size(folder / name) == size for name, size in sizes.items())
+    return record if sizes and whole else None
+
+
+def leave_hub_alone(model: str, revision: str | None, specs: Sequence[str]) -> None:
+    """Put the libraries offline, for this process, if `atp fetch` has brought all that is named.
+
+    The rest of the process then makes no network call, and stays on the commits that were fetched.
+
+    Args:
+        model: as given to --model.
+        revision: as given to --revision.
+        specs: the SAEs, patterns expanded.
+    """
+    if constants.is_offline_mode():
+        return
+    asked = asked_of_the_hub(model, revision, specs)
+    found = [(each, record) for each in asked if (record := standing(each)) is not None]
+    if not found or len(found) < len(asked):
+        return
+    go_offline()
+    log.info(
+        "hub.offline",
+        commits={each.repository: record["commit"] for each, record in found},
+        records=sorted({str(record_path(each.repository, each.revision)) for each, _ in found}),
+    )
+
+
+def go_offline() -> None:
+    """Have the libraries of this process ask no hub: those here already, and those to come."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    constants.HF_HUB_OFFLINE = True
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
