@@ -182,7 +182,8 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
     if arguments["fetch"]:
         from atp.fetch.command import fetch  # noqa: PLC0415
 
-        _print(*fetch(settings, stop))
+        if records := fetch(settings, stop):
+            _print(*records)
         return ExitCode.OK
 
     from atp.run import run  # noqa: PLC0415  (after the arguments: start-up stays light)

@@ -23,6 +23,7 @@ from atp import __version__, prepare
 from atp.dataset.atomic import atomic_write, not_written
 from atp.errors import StoppedError, UnavailableError
 from atp.fetch.plan import plan
+from atp.fetch.here import check_here
 from atp.fetch.progress import Progress
 from atp.model.download import bring
 from atp.model.fetched import asked_of_the_hub, record_path, standing
@@ -67,24 +68,13 @@ def fetch(settings: Settings, stop: StopRequest) -> list[Path]:
         )
     ]
     if constants.is_offline_mode():
-        for each in asked:
-            _check_here(each)
+        check_here(asked, anew=settings.fresh)
     else:
         with stop.unwinding(), _told_when_stopped(stop), ExitStack() as held:
             for repository in sorted({each.repository for each in asked}):
                 held.enter_context(_one_at_a_time(repository))
             _bring_all(groups, anew=settings.fresh)
     return [record_path(group[0].repository, group[0].revision) for group in groups]
-
-
-def _check_here(asked: Asked) -> None:
-    """Make sure, without a network, that something was fetched and is there."""
-    if standing(asked) is None:
-        msg = (
-            f"{asked.name} was not fetched to {constants.HF_HUB_CACHE}, or is no longer all there, "
-        )
-        msg += "and HF_HUB_OFFLINE is set."
-        raise UnavailableError(msg, "Unset it for atp fetch.")
 
 
 def _bring_all(groups: Sequence[Sequence[Asked]], *, anew: bool) -> None:
@@ -109,7 +99,7 @@ def _bring_all(groups: Sequence[Sequence[Asked]], *, anew: bool) -> None:
     renewed = [
         (group, each)
         for group, each in zip(groups, plans, strict=True)
-        if any(standing(one) is None for one in group) or anew
+        if anew or not each.is_recorded or any(standing(one) is None for one in group)
     ]
     for _, each in renewed:
         _point(each)

@@ -28,6 +28,8 @@ class Plan:
     listing: Listing
     parts: dict[str, list[str]]
     """The names of its files, by model and SAE."""
+    recorded: dict[str, Any] = field(default_factory=dict)
+    """What an earlier fetch has recorded."""
     sha256: dict[str, str] = field(default_factory=dict)
     """Of the files that have been checked; those of an earlier record need no second look."""
 
@@ -47,6 +49,11 @@ class Plan:
         """How many bytes have to come."""
         blobs = {file.blob: missing_bytes(self.listing, file) for file in self.open}
         return sum(blobs.values())
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the record says all this already."""
+        return not self.open and self.as_json().items() <= self.recorded.items()
 
     def as_json(self) -> dict[str, Any]:
         """Return what a record holds of it."""
@@ -83,9 +90,9 @@ def plan(asked: Sequence[Asked], *, anew: bool) -> Plan:
         each.part: sae_files(found, each.published) if each.published else model_files(found)
         for each in asked
     }
-    planned = Plan(found, parts)
     record = read_record(found.repository, found.revision) or {"parts": {}, "files": {}}
     known = record["files"]
+    planned = Plan(found, parts, record)
     for part, names in record["parts"].items():
         if part in parts or part == MODEL:
             continue

@@ -1,4 +1,4 @@
-"""One file of the hub into its place in the hub cache: resumed, hashed as it comes, whole or absent.
+"""One file of the hub into its place in the hub cache: resumed, hashed as it comes.
 
 The hub's own client begins a file anew when its process ends in the middle, so the bytes are
 brought here, over plain HTTP. The cache is laid out as that client lays it out (blobs, snapshots).

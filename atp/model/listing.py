@@ -47,7 +47,8 @@ class Listing:
 
     def url(self, name: str) -> str:
         """Return where a file is."""
-        return hf_hub_url(self.repository, name, revision=self.commit)
+        commit, endpoint = self.commit, constants.ENDPOINT
+        return hf_hub_url(self.repository, name, revision=commit, endpoint=endpoint)
 
     def blob(self, file: HubFile) -> Path:
         """Return where the cache has the content of a file, or would."""
@@ -74,7 +75,7 @@ class Listing:
             UnavailableError: they may not: the licence, or the token.
         """
         if self.gated:
-            patiently(self.repository, self.revision, partial(HfApi().auth_check, self.repository))
+            patiently(self.repository, self.revision, partial(_api().auth_check, self.repository))
 
     def _get(self, name: str) -> bytes:
         response = get_session().get(
@@ -98,7 +99,7 @@ def listing(repository: str, revision: str) -> Listing:
     """
 
     def ask() -> ModelInfo:
-        return HfApi().model_info(
+        return _api().model_info(
             repository,
             revision=revision,
             files_metadata=True,
@@ -119,3 +120,7 @@ def listing(repository: str, revision: str) -> Listing:
         msg = f"{constants.ENDPOINT} does not tell the commit of {repository}."
         raise UnavailableError(msg, "Set HF_ENDPOINT to one that does.")
     return Listing(repository, revision, info.sha, bool(info.gated), files)
+
+
+def _api() -> HfApi:
+    return HfApi(endpoint=constants.ENDPOINT)
