@@ -19,6 +19,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
+
+from atp.model import hub_faults
+
 LARGE = {".safetensors", ".npz", ".bin", ".pt"}
 """Kept with Git LFS: the hub knows their sha256."""
 MODEL, SAES = "owner/tiny", "owner/saes"
@@ -42,7 +48,7 @@ class Place:
 class Repository:
     """A repository at its newest commit."""
 
-    files: dict[str, bytes]
+    files: dict[str, bytes] = field(repr=False)
     commit: str = "1" * 40
     branch: str = "main"
     gated: bool = False
@@ -121,6 +127,27 @@ class FakeHub:
             thread.join()
 
 
+@contextmanager
+def in_this_process(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have this process be as one that was started with HF_ENDPOINT, without a token."""
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.endpoint)
+    for name, value in (
+        ("HF_HUB_OFFLINE", False),
+        ("HUGGINGFACE_CO_URL_TEMPLATE", template),
+        ("ENDPOINT", hub.endpoint),
+        ("HF_HUB_CACHE", str(cache)),
+        ("HF_TOKEN_PATH", str(cache / "no" / "token")),
+    ):
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # a fetch ends offline: this puts it back
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(hub_faults, "FIRST_WAIT", 0.001)
+    close_session()
+    yield
+    close_session()
+
+
 def git_hash(content: bytes) -> str:
     """Return what git calls a content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
@@ -148,10 +175,10 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:  # noqa: C901  (a cl
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-        def do_HEAD(self) -> None:  # noqa: N802  (its name)
+        def do_HEAD(self) -> None:
             self.answer()
 
-        def do_GET(self) -> None:  # noqa: N802  (its name)
+        def do_GET(self) -> None:
             self.answer()
 
         def answer(self) -> None:

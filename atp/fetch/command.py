@@ -22,8 +22,8 @@ from huggingface_hub import constants
 from atp import __version__, prepare
 from atp.dataset.atomic import atomic_write, not_written
 from atp.errors import StoppedError, UnavailableError
-from atp.fetch.plan import plan
 from atp.fetch.here import check_here
+from atp.fetch.plan import plan
 from atp.fetch.progress import Progress
 from atp.model.download import bring
 from atp.model.fetched import asked_of_the_hub, record_path, standing

@@ -38,7 +38,8 @@ def check_here(asked: Sequence[Asked], *, anew: bool) -> None:
         record, folder = standing(each), cached_folder(each.repository, each.revision)
         if record is None or folder is None:
             msg = f"{each.name} was not fetched to {constants.HF_HUB_CACHE}, or is not all there, "
-            raise UnavailableError(f"{msg}and HF_HUB_OFFLINE is set.", "Unset it for atp fetch.")
+            msg += "and HF_HUB_OFFLINE is set."
+            raise UnavailableError(msg, "Unset it for atp fetch.")
         for name in record["parts"][each.part]:
             if anew and folder / name not in seen:
                 _compare(folder / name, record["files"][name])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from atp.model.listing import HubFile, Listing
 
 CHUNK = 1 << 20
-"""Bytes: small enough for a bar that moves, large enough to cost nothing."""
+"""Bytes that are read from the disk at a time."""
 PARTIAL_CONTENT = 206
 
 
@@ -174,7 +174,7 @@ def _stream(url: str, start: int) -> Iterator[tuple[int, bytes]]:
     with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
         hf_raise_for_status(response)
         offset = start if response.status_code == PARTIAL_CONTENT else 0
-        for chunk in response.iter_raw(CHUNK):
+        for chunk in response.iter_raw():  # as it comes: a size would hold bytes back
             yield offset, chunk
             offset += len(chunk)
 

@@ -6,11 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fake_hub import MODEL, SAES, FakeHub, Place, Repository
-from huggingface_hub import constants
-from huggingface_hub.utils import close_session
-
-from atp.model import hub_faults
+from fake_hub import MODEL, SAES, FakeHub, Place, Repository, in_this_process
 
 
 @pytest.fixture
@@ -41,16 +37,5 @@ def at_hub(
 ) -> Iterator[FakeHub]:
     """The hub, and this process as one that was started with HF_ENDPOINT and an empty HF_HOME."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # a fetch ends offline: this puts it back
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(place.cache))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no" / "token"))
-    monkeypatch.setattr(hub_faults, "FIRST_WAIT", 0.01)
-    close_session()
-    yield hub
-    close_session()
+    with in_this_process(hub, place.cache, monkeypatch):
+        yield hub
