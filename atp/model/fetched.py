@@ -61,12 +61,28 @@ def asked_of_the_hub(model: str, revision: str | None, specs: Sequence[str]) -> 
     Raises:
         SettingsError: an SAE's name is wrong.
     """
-    asked = [] if is_local(model) else [Asked(model, model, revision or MAIN)]
-    for spec in specs:
-        published = published_at(spec)
-        if published is not None:  # SAELens reads the main branch
-            asked.append(Asked(spec, published.repository, MAIN, published))
-    return asked
+    found = [asked_as_model(model, revision), *map(asked_as_sae, specs)]
+    return [each for each in found if each is not None]
+
+
+def asked_as_model(name: str, revision: str | None) -> Asked | None:
+    """Return what a model is on the hub; None for a local one."""
+    return None if is_local(name) else Asked(name, name, revision or MAIN)
+
+
+def asked_as_sae(spec: str) -> Asked | None:
+    """Return what an SAE is on the hub; None for a folder here.
+
+    Raises:
+        SettingsError: its name is wrong.
+    """
+    published = published_at(spec)  # of the main branch: SAELens reads no other
+    return None if published is None else Asked(spec, published.repository, MAIN, published)
+
+
+def is_fetched(asked: Asked | None) -> bool | None:
+    """Say whether something was fetched and is all there; None for what is local."""
+    return None if asked is None else standing(asked) is not None
 
 
 def record_path(repository: str, revision: str) -> Path:
