@@ -30,6 +30,9 @@ MAIN = constants.DEFAULT_REVISION
 MODEL = "model"
 """How a record calls the part of a repository that a model is; an SAE goes by its path."""
 
+OF_A_FILE = {"bytes": int, "sha256": str, "blob": str}
+"""What a record tells of each file."""
+
 log = structlog.get_logger()
 
 
@@ -94,10 +97,16 @@ def read_record(repository: str, revision: str) -> dict[str, Any] | None:
     """Return the record of a repository at a revision; None where there is none to be read."""
     try:
         record = orjson.loads(record_path(repository, revision).read_bytes())
-        whole = isinstance(record["files"], dict) and isinstance(record["parts"], dict)
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        files = record["files"]
+        whole = isinstance(record["commit"], str) and all(
+            isinstance(each[key], kind)
+            for each in files.values()
+            for key, kind in OF_A_FILE.items()
+        )
+        named = {name for part in record["parts"].values() for name in part}
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return None
-    return record if whole and isinstance(record.get("commit"), str) else None
+    return dict(record) if whole and named <= files.keys() else None
 
 
 def standing(asked: Asked) -> dict[str, Any] | None:
@@ -106,12 +115,10 @@ def standing(asked: Asked) -> dict[str, Any] | None:
     folder = cached_folder(asked.repository, asked.revision)
     if record is None or folder is None or folder.name != record["commit"]:
         return None
-    try:
-        sizes = {name: record["files"][name]["bytes"] for name in record["parts"][asked.part]}
-    except (KeyError, TypeError):
+    names, files = record["parts"].get(asked.part), record["files"]
+    if not names or any(_size(folder / name) != files[name]["bytes"] for name in names):
         return None
-    whole = all(_size(folder / name) == size for name, size in sizes.items())
-    return record if sizes and whole else None
+    return record
 
 
 def leave_hub_alone(model: str, revision: str | None, specs: Sequence[str]) -> None:

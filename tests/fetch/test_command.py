@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from disk import files_limited_to
 from fake_hub import MODEL, SAES, SPEC, FakeHub, Place
 from huggingface_hub import constants
 from runs import events, of
 
 from atp.cli import main
 from atp.errors import ExitCode
-from atp.model.fetched import asked_of_the_hub, standing
+from atp.model.fetched import asked_of_the_hub, record_path, standing
 
 COMMAND = ("fetch", f"--model={MODEL}", f"--sae={SPEC}")
 CANARY = "hf_" + "Canary0123456789"
@@ -202,6 +205,76 @@ def test_what_is_on_this_machine_needs_nothing(
     assert at_hub.requests == []
 
 
+# --- what follows
+
+
+def test_a_check_after_a_fetch_asks_no_hub_and_says_so(
+    at_hub: FakeHub, capsys: Capture, input_file: Path
+) -> None:
+    fetch(capsys)
+    at_hub.requests.clear()
+
+    code = main(["check", str(input_file), *COMMAND[1:], "--json"])
+
+    written = capsys.readouterr()
+    assert code == ExitCode.OK, written.out
+    assert at_hub.requests == []
+    assert len(of("hub.offline", events(written.err))) == 1
+    report = json.loads(written.out)
+    assert (report["model"]["where"], report["model"]["fetched"]) == ("cache", True)
+    assert [(sae["where"], sae["fetched"]) for sae in report["saes"]] == [("cache", True)]
+    assert report["machine"]["hub"]["offline"] is False  # no setting of the user's
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [f"--model={MODEL}", f"--sae={SPEC}", f"--sae={SAES}:layer_1/other"],
+        [f"--model={MODEL}", f"--sae={SPEC}", "--revision=1111111"],
+    ],
+    ids=["another SAE", "another revision"],
+)
+def test_what_was_not_fetched_is_asked_for_as_before(
+    at_hub: FakeHub, capsys: Capture, input_file: Path, options: list[str]
+) -> None:
+    fetch(capsys)
+    at_hub.requests.clear()
+
+    main(["check", str(input_file), *options, "--json"])
+
+    written = capsys.readouterr()
+    assert '"hub.offline"' not in written.err
+    assert at_hub.requests
+    report = json.loads(written.out)
+    assert False in {part["fetched"] for part in [report["model"], *report["saes"]]}
+
+
+def test_a_cache_whose_branch_another_tool_has_moved_is_not_what_was_fetched(
+    at_hub: FakeHub, capsys: Capture
+) -> None:
+    fetch(capsys)
+    assert is_fetched()
+
+    (Path(constants.HF_HUB_CACHE) / "models--owner--tiny" / "refs" / "main").write_text("2" * 40)
+
+    assert not is_fetched()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"commit": 1}', None])
+def test_a_record_that_cannot_be_read_is_none(
+    at_hub: FakeHub, capsys: Capture, content: bytes | None
+) -> None:
+    _, records = fetch(capsys)
+    path = record_path(MODEL, "main")
+    path.write_bytes(
+        orjson.dumps({**records[1], "files": {"config.json": 3}}) if content is None else content
+    )
+
+    assert not is_fetched()
+    fetch(capsys)
+    assert is_fetched()
+
+
 # --- without the hub
 
 
@@ -368,6 +441,18 @@ def test_content_that_is_not_the_hubs_is_refused_and_removed(
     assert not is_fetched()
 
     at_hub.damaged.clear()
+    fetch(capsys)
+    assert is_fetched()
+
+
+def test_a_disk_that_fills_up_is_told_with_the_path_and_the_bytes(
+    at_hub: FakeHub, capsys: Capture, place: Place
+) -> None:
+    with files_limited_to(100_000):
+        line = refused(capsys, code=ExitCode.SAVE_FAILED)
+
+    assert str(place.cache) in line
+    assert re.search(r"it needs about [\d,]+ bytes, [\d,]+ bytes are free", line)
     fetch(capsys)
     assert is_fetched()
 
