@@ -208,9 +208,6 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:  # noqa: C901  (a cl
                 if self.may_read(name, token):
                     self.send(b"{}")
                 return
-            if "/tree/" in path:  # of chat templates, for which transformers asks; there are none
-                self.refuse(HTTPStatus.NOT_FOUND, {"X-Error-Code": "EntryNotFound"})
-                return
             repository = hub.repositories.get(name)
             if repository is None:
                 self.refuse(HTTPStatus.UNAUTHORIZED, {"X-Error-Code": "RepoNotFound"})

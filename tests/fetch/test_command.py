@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from runs import events, of
 
 from atp.cli import main
 from atp.errors import ExitCode
-from atp.model.fetched import asked_of_the_hub, record_path, standing
+from atp.model.fetched import asked_of_the_hub, leave_hub_alone, record_path, standing
 
 COMMAND = ("fetch", f"--model={MODEL}", f"--sae={SPEC}")
 CANARY = "hf_" + "Canary0123456789"
@@ -227,26 +228,38 @@ def test_a_check_after_a_fetch_asks_no_hub_and_says_so(
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("named", "left_alone"),
     [
-        [f"--model={MODEL}", f"--sae={SPEC}", f"--sae={SAES}:layer_1/other"],
-        [f"--model={MODEL}", f"--sae={SPEC}", "--revision=1111111"],
+        ((MODEL, None, [SPEC]), True),
+        ((MODEL, "main", [SPEC]), True),
+        ((MODEL, None, []), True),
+        ((MODEL, None, [SPEC, f"{SAES}:layer_1/other"]), False),
+        ((MODEL, "1" * 40, [SPEC]), False),
+        (("owner/other", None, [SPEC]), False),
     ],
-    ids=["another SAE", "another revision"],
+    ids=["as fetched", "main by name", "less", "another SAE", "by its commit", "another model"],
 )
-def test_what_was_not_fetched_is_asked_for_as_before(
-    at_hub: FakeHub, capsys: Capture, input_file: Path, options: list[str]
+def test_the_hub_is_left_alone_if_and_only_if_all_that_is_named_was_fetched(
+    at_hub: FakeHub, capsys: Capture, named: tuple[str, str | None, list[str]], left_alone: bool
 ) -> None:
     fetch(capsys)
-    at_hub.requests.clear()
 
-    main(["check", str(input_file), *options, "--json"])
+    leave_hub_alone(*named)
 
-    written = capsys.readouterr()
-    assert '"hub.offline"' not in written.err
-    assert at_hub.requests
-    report = json.loads(written.out)
-    assert False in {part["fetched"] for part in [report["model"], *report["saes"]]}
+    assert constants.is_offline_mode() is left_alone
+    assert (os.environ["HF_HUB_OFFLINE"] == "1") or not left_alone
+    assert ("hub.offline" in capsys.readouterr().err) is left_alone
+
+
+def test_what_is_local_needs_no_record(at_hub: FakeHub, capsys: Capture, place: Place) -> None:
+    fetch(capsys)
+
+    leave_hub_alone(str(place.model), None, [SPEC])
+    assert constants.is_offline_mode()
+
+    constants.HF_HUB_OFFLINE = False
+    leave_hub_alone(str(place.model), None, [str(place.sae)])
+    assert not constants.is_offline_mode()  # nothing was fetched, so nothing is decided
 
 
 def test_a_cache_whose_branch_another_tool_has_moved_is_not_what_was_fetched(
@@ -497,3 +510,20 @@ def test_another_fetch_of_the_same_model_is_waited_for(at_hub: FakeHub, capsys: 
 
         other.wait()
     assert [line["repository"] for line in of("fetch.wait", log)] == [MODEL]
+
+
+def test_a_fetch_takes_no_input(capsys: Capture) -> None:
+    line = refused(capsys, "fetch", "answers.json", code=ExitCode.USAGE)
+
+    assert "does not fit the usage: atp fetch [options]." in line
+
+
+def test_a_fetch_takes_the_options_of_its_run(at_hub: FakeHub, capsys: Capture) -> None:
+    fetch(capsys, "--top-k=3", "--chat-template", "--out=elsewhere")
+
+
+def test_a_fault_of_a_name_is_that_of_a_run(at_hub: FakeHub, capsys: Capture) -> None:
+    line = refused(capsys, "fetch", "--model=./nowhere", f"--sae={SPEC}", code=ExitCode.USAGE)
+
+    assert "--model=./nowhere does not exist." in line
+    assert at_hub.requests == []
