@@ -94,6 +94,8 @@ class FakeHub:
     """How many bytes of a file are sent before the connection breaks, request by request."""
     resumes: bool = True
     """Whether it knows Range."""
+    stalls: list[float] = field(default_factory=list)
+    """Seconds to wait after the first step of a large file, request by request."""
     portal: bytes | None = None
     """What a network that wants a log-in answers in the hub's place."""
     pause: float = 0.0
@@ -287,7 +289,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:  # noqa: C901  (a cl
             for offset in range(0, end, STEP):
                 self.wfile.write(content[offset : min(end, offset + STEP)])
                 if len(content) > STEP:
-                    time.sleep(hub.pause)
+                    time.sleep(hub.stalls.pop() if hub.stalls else hub.pause)
             if end < len(content):
                 self.close_connection = True
 

@@ -313,6 +313,9 @@ FAULTS = [
     ["run", "answers.json", "--sae=./none*"],
     ["run", "answers.json", "--model=./none"],
     ["run", "answers.json", "--out=answers.json"],
+    ["fetch", f"--sae={CANONICAL}:x"],
+    ["fetch", "--model=./none"],
+    ["fetch", "answers.json"],
 ]
 
 

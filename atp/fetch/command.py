@@ -90,8 +90,8 @@ def _bring_all(groups: Sequence[Sequence[Asked]], *, anew: bool) -> None:
         missing_bytes=missing,
         cache=constants.HF_HUB_CACHE,
     )
-    if missing:
-        for each in plans:
+    for each in plans:
+        if each.missing:
             each.listing.check_access()
     with Progress(missing) as progress:
         for each in plans:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -12,16 +13,19 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from disk import files_limited_to
-from fake_hub import MODEL, SAES, SPEC, FakeHub, Place
+from fake_hub import MODEL, SAES, SPEC, FakeHub, Place, Repository
 from huggingface_hub import constants
 from runs import events, of
+from transformers import AutoModelForCausalLM
 
 from atp.cli import main
 from atp.errors import ExitCode
 from atp.model.fetched import asked_of_the_hub, leave_hub_alone, record_path, standing
+from atp.model.sae_names import published_at
 
 COMMAND = ("fetch", f"--model={MODEL}", f"--sae={SPEC}")
 CANARY = "hf_" + "Canary0123456789"
@@ -78,6 +82,62 @@ def test_what_a_run_needs_is_fetched_checked_and_recorded(
     assert of("fetch.done", log)[0]["fetched_bytes"] == sum(each["bytes"] for each in records)
     assert len(of("fetch.file", log)) == sum(len(each["files"]) for each in records)
     assert is_fetched()
+
+
+@pytest.fixture
+def in_parts(place: Place, at_hub: FakeHub, tmp_path: Path) -> Repository:
+    """The model of the hub, its weights in several files."""
+    folder = tmp_path / "parts"
+    model = AutoModelForCausalLM.from_pretrained(place.model)
+    model.save_pretrained(folder, max_shard_size="60KB")
+    repository = at_hub.repositories[MODEL]
+    del repository.files[WEIGHTS]
+    repository.files |= Repository.of(folder).files
+    return repository
+
+
+def test_weights_in_parts_come_with_their_index(in_parts: Repository, capsys: Capture) -> None:
+    _, records = fetch(capsys)
+
+    fetched = {name for record in records for name in record["files"] if name.startswith("model")}
+    assert fetched == {name for name in in_parts.files if name.startswith("model")}
+    assert len(fetched) > 2
+    assert is_fetched()
+
+
+def test_a_gated_model_in_parts_is_refused_for_its_index(
+    in_parts: Repository, capsys: Capture
+) -> None:
+    in_parts.gated = True
+
+    assert f"{MODEL} is gated, and there is no token." in refused(capsys)
+
+
+def test_an_sae_of_gemma_scope_comes_by_the_name_of_its_release(
+    at_hub: FakeHub, capsys: Capture
+) -> None:
+    """Under the name that the hub has for it, beside others that stay there."""
+    spec = "gemma-scope-2b-pt-res-canonical:layer_12/width_16k/canonical"
+    published = published_at(spec)
+    assert published is not None
+    d_in, d_sae = 2304, 16384
+    weights = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in), "b_enc": d_sae, "b_dec": d_in}
+    params = io.BytesIO()
+    np.savez_compressed(
+        params,
+        **{name: np.zeros(shape, np.float16) for name, shape in weights.items()},
+        threshold=np.ones(d_sae, np.float32),
+    )
+    name = f"{published.path}/params.npz"
+    others = {"layer_1/width_16k/average_l0_9/params.npz": b"x", "README.md": b"x"}
+    at_hub.repositories[published.repository] = Repository({name: params.getvalue(), **others})
+
+    code = main(["fetch", f"--model={MODEL}", f"--sae={spec}", "--allow-other-model"])
+
+    written = capsys.readouterr()
+    assert code == ExitCode.OK, written.err
+    records = [json.loads(Path(line).read_bytes()) for line in written.out.splitlines()]
+    assert [list(each["files"]) for each in records if each["repository"] != MODEL] == [[name]]
 
 
 def test_a_second_fetch_asks_once_a_repository_and_brings_nothing(

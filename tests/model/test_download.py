@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from disk import files_limited_to
 from fake_hub import FakeHub, Repository, in_this_process
+from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -129,6 +130,20 @@ def test_a_connection_that_gives_nothing_any_more_is_given_up_and_the_bytes_stay
     hub.requests.clear()
     fetched(there)
     assert hub.bytes_asked_for(WEIGHTS) == ["bytes=100000-"]
+
+
+def test_a_connection_that_stalls_is_taken_up_after_a_while(
+    hub: FakeHub, there: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    hub.stalls = [2.0]
+
+    fetched(there)
+
+    first, second = hub.bytes_asked_for(WEIGHTS)
+    assert first is None
+    assert second is not None
+    assert is_whole(there)
 
 
 def test_a_server_that_does_not_resume_sends_the_whole(hub: FakeHub, there: Listing) -> None:
