@@ -52,8 +52,8 @@ class Plan:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether the record says all this already."""
-        return not self.open and self.as_json().items() <= self.recorded.items()
+        """Whether the record says all this already, now that all files are checked."""
+        return self.as_json().items() <= self.recorded.items()
 
     def as_json(self) -> dict[str, Any]:
         """Return what a record holds of it."""

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -328,7 +329,9 @@ def test_a_cache_whose_branch_another_tool_has_moved_is_not_what_was_fetched(
     fetch(capsys)
     assert is_fetched()
 
-    (Path(constants.HF_HUB_CACHE) / "models--owner--tiny" / "refs" / "main").write_text("2" * 40)
+    folder = Path(constants.HF_HUB_CACHE) / "models--owner--tiny"
+    shutil.copytree(folder / "snapshots" / ("1" * 40), folder / "snapshots" / ("2" * 40))
+    (folder / "refs" / "main").write_text("2" * 40)
 
     assert not is_fetched()
 
