@@ -16,7 +16,7 @@ from docopt import DocoptExit, docopt
 
 from atp import __version__
 from atp.errors import AtpError, ExitCode, SaveError, SettingsError, UnavailableError, did_you_mean
-from atp.settings import from_sources, merge_sources
+from atp.sources import from_sources, merge_sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ USAGE = """atp - which features of a language model make it sycophantic
 Usage:
   atp run [INPUT] [options] [--sae=SPEC]...
   atp check [INPUT] [options] [--sae=SPEC]...
+  atp fetch [options] [--sae=SPEC]...
   atp bench [INPUT] [options] [--sae=SPEC]...
   atp merge RESULT... [options]
   atp --help
@@ -40,6 +41,9 @@ Commands:
   check  Look at INPUT, names, caches, disk and device before that run, and say all that is wrong,
        what the run would find, and about how much memory, disk and time it takes. Computes
        nothing on a GPU.
+  fetch  Bring the model and the SAEs of that run into the hub cache, compare their hashes, and
+       record them. Started again, it goes on where it stopped. The run then needs no network,
+       and stays on what was fetched until the next fetch.
   bench  Time that run on INPUT, side by side with the notebook's procedure and with a bare forward
        pass over the same tokens, and print a table. Takes several minutes.
   merge  Put the results of all shards of a run together, into the result of the whole run. RESULT
@@ -75,7 +79,8 @@ How to run:
   --batch-tokens=N           Most tokens in a pass, padding included (default: what the free memory
                              surely holds, at most 2048 on a cpu, 16384 on cuda).
   --save-interval=N          Save results every N pairs, once their batch is done (default 10).
-  --fresh                    Do not go on with an earlier run, start anew.
+  --fresh                    Do not go on with an earlier run, start anew. Of fetch: compare the
+                             hashes of files again that an earlier fetch has compared.
   --json                     Of check: print one JSON object instead of text.
   --rounds=N                 Of bench: how often to time each procedure (default 3).
 
@@ -83,13 +88,15 @@ How to run:
   --version                  Show the version.
 
 Every option can come from the environment: --top-k=10 is ATP_TOP_K=10; the command line wins.
-Result paths go to stdout, logs to stderr.
+Result paths, and those of fetch's records, go to stdout, logs to stderr.
 
 Exit codes: 0 every pair has a result (skipped pairs included); 1 some pairs carry an error;
 2 usage, settings or input at fault; 3 model, SAE or device cannot be had; 74 results cannot be
 written; 75 another run holds the output folder; 130, 143 stopped by a signal; 70 a fault of
-atp itself. Of check: 0 nothing is wrong; 2 as above; 3 as above, or too little memory or disk.
-Of merge: as of run; 2 also where a shard is missing, not complete, or of another run.
+atp itself. Of check: 0 nothing is wrong; 2 as above; 3 as above, or too little memory or disk. Of
+fetch: 0 all is there; 2 as above; 3 something cannot be had, or too little disk; 74 the cache
+cannot be written. Of merge: as of run; 2 also where a shard is missing, not complete, or of
+another run.
 """
 
 OUT_OF_MEMORY = "Give it more, or lower --batch-tokens; what was computed is saved."
@@ -186,6 +193,13 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
         msg = "--rounds is an option of atp bench."
         raise SettingsError(msg)
 
+    if arguments["fetch"]:
+        from atp.fetch.command import fetch  # noqa: PLC0415
+
+        if records := fetch(settings, stop):
+            _print(*records)
+        return ExitCode.OK
+
     from atp.run import run  # noqa: PLC0415  (after the arguments: start-up stays light)
 
     code, paths = run(settings, stop)
@@ -223,7 +237,7 @@ def _usage_error(argv: list[str]) -> SettingsError:
     """Say what about the command line is wrong, as far as can be told."""
     options = set(re.findall(r"--[a-z][a-z-]*", USAGE))
     takes_value = set(re.findall(r"(--[a-z][a-z-]*)=", USAGE))
-    if not argv or argv[0] not in {"run", "check", "bench", "merge"}:
+    if not argv or argv[0] not in {"run", "check", "fetch", "bench", "merge"}:
         msg = f"{argv[0]!r} is not a command." if argv else "no command is given."
         return SettingsError(msg, "Write atp run INPUT; atp --help tells the rest.")
     for argument in argv[1:]:
@@ -238,6 +252,8 @@ def _usage_error(argv: list[str]) -> SettingsError:
             return SettingsError(f"{name} is given twice.")
     if argv[-1] in takes_value:
         return SettingsError(f"{argv[-1]} needs a value.", f"Write {argv[-1]}=VALUE.")
-    usage = "merge RESULT... [--out=DIR]" if argv[0] == "merge" else "run [INPUT] [options]"
-    msg = f"{' '.join(argv)!r} does not fit the usage: atp {usage}."
+    form = {"fetch": "[options]", "merge": "RESULT... [--out=DIR]"}.get(
+        argv[0], "[INPUT] [options]"
+    )
+    msg = f"{' '.join(argv)!r} does not fit the usage: atp {argv[0]} {form}."
     return SettingsError(msg, "See atp --help.")

@@ -194,6 +194,78 @@ EVENTS = {
             "seconds": "what it took",
         },
     ),
+    "hub.offline": Event(
+        "info",
+        "all that a command names of the hub was fetched by `atp fetch`: it makes no network call",
+        {"commits": "of each repository, as fetched", "records": "paths"},
+    ),
+    "fetch.local": Event(
+        "info",
+        "`atp fetch` has nothing to do for what is on this machine",
+        {"names": "as given to --model and --sae"},
+    ),
+    "fetch.wait": Event(
+        "info",
+        "another `atp fetch` is at a repository; this one waits for it",
+        {"repository": "name"},
+    ),
+    "fetch.outdated": Event(
+        "warning",
+        "something fetched earlier has changed on the hub and is not asked for now: its record "
+        "ends, and a run that names it asks the hub",
+        {"repository": "name", "part": "`model`, or the place of an SAE"},
+    ),
+    "fetch.start": Event(
+        "info",
+        "the hub has said what there is, and the disk has room for it",
+        {
+            "commits": "of each repository",
+            "files": "count",
+            "bytes": "of all of them",
+            "missing_bytes": "how many of these have to come",
+            "cache": "folder",
+        },
+    ),
+    "fetch.progress": Event(
+        "info",
+        "every ten seconds while files come, where no terminal shows a bar",
+        {
+            "done_bytes": "that have come",
+            "total_bytes": "that had to come",
+            "bytes_per_second": "on average",
+            "seconds_left": "to the end, at that rate; null while it is unknown",
+        },
+    ),
+    "fetch.retry": Event(
+        "warning",
+        "the hub gave no answer, or broke off; it is asked again",
+        {
+            "what": "repository, and file",
+            "failed": "tries in a row",
+            "error": "what happened",
+            "seconds": "until the next try",
+        },
+    ),
+    "fetch.file": Event(
+        "info",
+        "a file is whole, and its hash is the hub's",
+        {
+            "repository": "name",
+            "file": "name",
+            "bytes": "of the file",
+            "fetched_bytes": "how many of them have come just now",
+            "sha256": "of the file",
+        },
+    ),
+    "fetch.done": Event(
+        "info",
+        "all is there, and the loaders of a run have read it; the record says so",
+        {
+            "files": "count",
+            "fetched_bytes": "that have come",
+            "seconds": "what it took",
+        },
+    ),
     "bench.round": Event(
         "info",
         "`atp bench` has timed a procedure once",

@@ -141,3 +141,34 @@ def progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("pairs", total=total, completed=done)
         yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
+def byte_progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar of bytes on a terminal; elsewhere, or where none are to come, show nothing.
+
+    Yields a function that takes the number of bytes that have just come.
+    """
+    if not sys.stderr.isatty() or total == 0:
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415  (a terminal only; keeps start-up light)
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("bytes", total=total)
+        yield lambda count: bar.advance(task, count)

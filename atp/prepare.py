@@ -36,8 +36,8 @@ class Loaded:
     contraster: Contraster
 
 
-def check(settings: Settings) -> tuple[str, ...]:
-    """Check the names of model, SAEs and input.
+def check_names(settings: Settings) -> tuple[str, ...]:
+    """Check the names of model and SAEs.
 
     Returns:
         The SAEs, patterns expanded.
@@ -51,8 +51,24 @@ def check(settings: Settings) -> tuple[str, ...]:
         trained_on = check_sae_spec(spec)
         if trained_on and not settings.allow_other_model:
             check_same_model(settings.model, trained_on, spec)
+    return specs
+
+
+def check(settings: Settings) -> tuple[str, ...]:
+    """Check the names of model, SAEs and input; what was fetched is used without the hub.
+
+    Returns:
+        The SAEs, patterns expanded.
+
+    Raises:
+        AtpError: a name cannot be what it should be.
+    """
+    specs = check_names(settings)
     with opened(settings.input):
         pass  # whether it is there
+    from atp.model.fetched import leave_hub_alone  # noqa: PLC0415  (half a second: names first)
+
+    leave_hub_alone(settings.model, settings.revision, specs)
     return specs
 
 

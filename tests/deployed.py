@@ -12,7 +12,8 @@ from typing import Any
 from docopt import docopt
 
 from atp.cli import USAGE
-from atp.settings import Settings, from_sources
+from atp.settings import Settings
+from atp.sources import from_sources
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import atp
-from atp import settings
+from atp import sources
 from atp.cli import USAGE, main
 from atp.errors import ExitCode
 
@@ -31,7 +31,7 @@ sys.exit(code)
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The working directory: a folder of the test with one input and one that is broken."""
-    monkeypatch.setattr(settings, "VOLUME_INPUT", tmp_path / "no" / "volume")
+    monkeypatch.setattr(sources, "VOLUME_INPUT", tmp_path / "no" / "volume")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "answers.json").write_text('{"results": []}')
     (tmp_path / "broken.json").write_text('{"results": [')
@@ -323,6 +323,9 @@ FAULTS = [
     ["merge", "text.json"],
     ["merge", "answers.json", "--top-k=3"],
     ["merge", "answers.json", "--out=answers.json"],
+    ["fetch", f"--sae={CANONICAL}:x"],
+    ["fetch", "--model=./none"],
+    ["fetch", "answers.json"],
 ]
 
 

@@ -11,20 +11,17 @@ from typing import Any
 
 import pytest
 
-from atp import cli
-from atp import settings as module
+from atp import cli, sources
 from atp.errors import SettingsError
 from atp.model.sae_names import check_sae_spec
 from atp.settings import (
     CANONICAL_RELEASES,
     PARSERS,
     Settings,
-    from_sources,
-    merge_sources,
-    newest_input,
     sae_width,
 )
 from atp.shard import Shard
+from atp.sources import from_sources, merge_sources, newest_input
 
 INPUT = {"INPUT": "answers.json"}
 
@@ -33,7 +30,7 @@ INPUT = {"INPUT": "answers.json"}
 def no_volume(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Let the container's input folder be one of the test, not there yet; return it."""
     folder = tmp_path / "volume" / "input"
-    monkeypatch.setattr(module, "VOLUME_INPUT", folder)
+    monkeypatch.setattr(sources, "VOLUME_INPUT", folder)
     return folder
 
 
@@ -262,7 +259,7 @@ def test_a_merge_takes_results_and_a_folder_and_nothing_else(no_volume: Path) ->
     assert merge_sources({**given, "--out": "o"}, {"ATP_OUT": "p"})[1] == Path("o")
     assert merge_sources(given, {"ATP_OUT": "p", "ATP_TOP_K": "7"})[1] == Path("p")
     no_volume.mkdir(parents=True)
-    assert merge_sources(given, {})[1] == module.VOLUME_OUT
+    assert merge_sources(given, {})[1] == sources.VOLUME_OUT
     for faulty, environment in (
         ({"--top-k": "7"}, {}),
         ({"--fresh": True}, {}),
@@ -481,7 +478,7 @@ def test_on_the_volume_input_and_output_have_their_places(no_volume: Path) -> No
     found = from_sources({"INPUT": None}, {})
 
     assert found.input == no_volume / "a.json"
-    assert found.out == module.VOLUME_OUT
+    assert found.out == sources.VOLUME_OUT
 
 
 def test_on_the_volume_what_is_given_wins(no_volume: Path) -> None:

@@ -18,6 +18,7 @@ from atp.check.report import size
 from atp.dataset.source import is_lines, opened
 from atp.dataset.survey import survey
 from atp.errors import UnavailableError
+from atp.model.fetched import asked_as_model, asked_as_sae, is_fetched, leave_hub_alone
 from atp.model.hub import cached_folder, hub, weights_bytes
 from atp.model.names import check_model_name, check_same_model, is_local
 from atp.model.sae_names import check_sae_spec, expand_sae_specs
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from atp.check.machine import Nvidia
     from atp.check.readiness import Readiness
     from atp.dataset.survey import Survey
+    from atp.model.hub import Hub
     from atp.settings import Settings
+
+FETCH = "Run `atp fetch` with the same options, with a network; or unset HF_HUB_OFFLINE."
 
 
 def check(settings: Settings) -> dict[str, Any]:
@@ -53,7 +57,9 @@ def check(settings: Settings) -> dict[str, Any]:
                 specs.append(spec)
                 if model_named and not settings.allow_other_model:
                     check_same_model(settings.model, trained_on, spec)
-    gpus = nvidia()
+    gpus, here = nvidia(), hub()
+    if readable and model_named:  # as a run does, once it knows that all names are right
+        leave_hub_alone(settings.model, settings.revision, specs)
     ready: Readiness | None = None
     if readable and model_named:
         from atp.check.readiness import prepare  # noqa: PLC0415  (imports torch)
@@ -73,14 +79,14 @@ def check(settings: Settings) -> dict[str, Any]:
         "pairs": {"unknown": why},
         "tokens": {"unknown": why},
         "model": {"name": settings.model, "where": None},
-        "saes": _saes(specs, ready, findings),
+        "saes": _saes(specs, ready, here, findings),
         "estimate": {part: {"unknown": why} for part in ("memory", "disk", "time")},
-        "machine": _machine(gpus, ready),
+        "machine": _machine(gpus, here, ready),
         "output": {"path": str(settings.out), "writable": False},
         "earlier_runs": [],
     }
     if model_named:
-        report["model"] |= _model(settings, ready, findings)
+        report["model"] |= _model(settings, ready, here, findings)
     if found is not None and ready is not None and ready.work is not None:
         ready.work.finish()
         report["pairs"], report["tokens"] = ready.work.fates(), ready.work.tokens()
@@ -107,7 +113,9 @@ def _input(settings: Settings, found: Survey | None, problems: Problems) -> dict
     }
 
 
-def _model(settings: Settings, ready: Readiness | None, findings: Findings) -> dict[str, Any]:
+def _model(
+    settings: Settings, ready: Readiness | None, here: Hub, findings: Findings
+) -> dict[str, Any]:
     """Say where the model is, and what its configuration tells."""
     name = settings.model
     about = ready.outline if ready is not None else None
@@ -117,6 +125,7 @@ def _model(settings: Settings, ready: Readiness | None, findings: Findings) -> d
         "dtype": about.dtype if about else None,
         "bytes": about.bytes if about else None,
         "download_bytes": 0,
+        "fetched": is_fetched(asked_as_model(name, settings.revision)),
     }
     if is_local(name):
         if local_path(name).is_dir() and weights_bytes(local_path(name)) is None:
@@ -126,21 +135,21 @@ def _model(settings: Settings, ready: Readiness | None, findings: Findings) -> d
     commit = cached_folder(name, settings.revision)
     if commit is not None and weights_bytes(commit) is not None:
         return {**known, "where": "cache"}
-    if hub().offline:
+    if here.offline:
         msg = f"the model {name} is not in the hub cache, and HF_HUB_OFFLINE is set."
-        findings.add("model", UnavailableError(msg, "Fetch it first, or unset HF_HUB_OFFLINE."))
+        findings.add("model", UnavailableError(msg, FETCH))
     return {**known, "where": "hub", "download_bytes": about.published_bytes if about else None}
 
 
 def _saes(
-    specs: Sequence[str], ready: Readiness | None, findings: Findings
+    specs: Sequence[str], ready: Readiness | None, here: Hub, findings: Findings
 ) -> list[dict[str, Any]]:
     """Say where each SAE is, and what is known of it."""
     outlines = ready.saes if ready is not None else [sae_outline(spec, None) for spec in specs]
     for sae in outlines:
-        if sae.where == "hub" and hub().offline:
+        if sae.where == "hub" and here.offline:
             msg = f"the SAE {sae.spec} is not in the hub cache, and HF_HUB_OFFLINE is set."
-            findings.add("saes", UnavailableError(msg, "Fetch it first, or unset HF_HUB_OFFLINE."))
+            findings.add("saes", UnavailableError(msg, FETCH))
     return [
         {
             "spec": sae.spec,
@@ -150,13 +159,13 @@ def _saes(
             "d_sae": sae.d_sae,
             "bytes": sae.bytes,
             "download_bytes": sae.bytes if sae.where == "hub" else 0,
+            "fetched": is_fetched(asked_as_sae(sae.spec)),
         }
         for sae in outlines
     ]
 
 
-def _machine(gpus: Nvidia | None, ready: Readiness | None) -> dict[str, Any]:
-    here = hub()
+def _machine(gpus: Nvidia | None, here: Hub, ready: Readiness | None) -> dict[str, Any]:
     device = ready.device if ready is not None else None
     return {
         "device": device.kind if device else None,

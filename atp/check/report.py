@@ -123,7 +123,8 @@ def _tokens(tokens: Part) -> str:
 
 def _where(part: Part) -> str:
     if part["where"] != "hub":
-        return {"here": "here", "folder": "here", "cache": "in the hub cache"}[part["where"]]
+        cache = "in the hub cache" + (", as fetched" if part["fetched"] else "")
+        return {"here": "here", "folder": "here", "cache": cache}[part["where"]]
     return f"not in the cache; a run would download {_about(part['download_bytes'])}"
 
 

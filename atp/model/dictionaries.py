@@ -8,6 +8,7 @@ checked against the model before anything is computed.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from atp.errors import SettingsError, UnavailableError
+from atp.model.names import OFFLINE
 from atp.model.sae_names import check_sae_spec, split_spec
 from atp.settings import local_path
 
@@ -92,19 +94,25 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
         get_repo_id_and_folder_name,
     )
 
+    from atp.model.sae_shapes import shapes_from_cache  # noqa: PLC0415  (as above)
+
     named = split_spec(spec)
     place: dict[str, str] = {}
     try:
         if named is None:
             sae = SAE.load_from_disk(local_path(spec), device=str(device), dtype="float32")
         else:
-            sae = SAE.from_pretrained(*named, device=str(device), dtype="float32")
+            with shapes_from_cache():
+                sae = SAE.from_pretrained(*named, device=str(device), dtype="float32")
             repository, path = get_repo_id_and_folder_name(*named)
             place = {"repository": repository, "path": path}
     except Exception as error:  # the libraries raise what they like
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         msg = f"the SAE {spec} cannot be loaded: {reason}"
-        raise UnavailableError(msg, "Check the name, the network and the cache.") from error
+        hint = "Check the name, the network and the cache."
+        if named is not None and os.environ.get("HF_HUB_OFFLINE"):
+            hint = OFFLINE
+        raise UnavailableError(msg, hint) from error
     _refuse_unsuited(spec, sae)
     sae.eval()
     for parameter in sae.parameters():

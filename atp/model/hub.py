@@ -37,10 +37,15 @@ def hub() -> Hub:
     return Hub(Path(constants.HF_HUB_CACHE), constants.HF_HUB_OFFLINE, token)
 
 
+def repository_folder(repository: str) -> Path:
+    """Return the folder that a repository has, or would have, in the cache."""
+    name = repo_folder_name(repo_id=repository, repo_type="model")
+    return Path(constants.HF_HUB_CACHE) / name
+
+
 def cached_folder(repository: str, revision: str | None) -> Path | None:
     """Return the folder of a repository's commit in the cache; None when it is not there."""
-    name = repo_folder_name(repo_id=repository, repo_type="model")
-    folder = Path(constants.HF_HUB_CACHE) / name
+    folder = repository_folder(repository)
     wanted = revision or "main"
     try:
         commit = (folder / "refs" / wanted).read_text(encoding="utf-8").strip()

@@ -26,7 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 from atp.errors import AtpError, SettingsError, UnavailableError, did_you_mean
 from atp.model.cache import CacheFilledError, PrefixCache
 from atp.model.head import TokenHead
-from atp.model.names import check_model_name, is_local
+from atp.model.names import OFFLINE, check_model_name, is_local
 from atp.model.provenance import hub_commit, local_origin
 from atp.model.unwatched import leave_out_unwatched
 from atp.settings import local_path
@@ -332,10 +332,10 @@ def cannot_load(name: str, error: Exception) -> UnavailableError:
     hint = "Check the name."
     if "gated" in str(error).lower() or "401" in reason or "403" in reason:
         hint = f"Accept its licence at https://huggingface.co/{name} and set HF_TOKEN."
-    elif os.environ.get("HF_HUB_OFFLINE"):
-        hint = "HF_HUB_OFFLINE is set: fetch the model first, or unset it."
     elif is_local(name):
         hint = "Check that the folder is complete."
+    elif os.environ.get("HF_HUB_OFFLINE"):
+        hint = OFFLINE
     elif "connect" in reason:
         hint = "Check the network, or name a model that is here."
     return UnavailableError(f"the model {name} cannot be loaded: {reason}", hint)

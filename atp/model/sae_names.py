@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EXAMPLE = "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical"
+OWN_FORMAT = "sae_lens"
+"""The loader of SAEs that SAELens itself has saved; it is not named in the list."""
 
 
 class Release(NamedTuple):
@@ -34,6 +36,18 @@ class Release(NamedTuple):
     repository: str
     paths: dict[str, str]
     """Where in the repository each SAE is, by its id."""
+    loader: str
+    """What SAELens calls the way in which it reads them."""
+
+
+class Published(NamedTuple):
+    """Where the hub has an SAE."""
+
+    repository: str
+    path: str
+    """Its folder there, or its file."""
+    loader: str
+    """What SAELens calls the way in which it reads it."""
 
 
 def expand_sae_specs(specs: Sequence[str]) -> tuple[str, ...]:
@@ -91,8 +105,8 @@ def check_sae_spec(spec: str) -> str | None:
     return listed.model
 
 
-def published_at(spec: str) -> tuple[str, str] | None:
-    """Return the hub repository of an SAE and its path there; None for a folder here.
+def published_at(spec: str) -> Published | None:
+    """Return where the hub has an SAE; None for a folder here.
 
     Raises:
         SettingsError: as `check_sae_spec` does.
@@ -102,7 +116,9 @@ def published_at(spec: str) -> tuple[str, str] | None:
     if named is None:
         return None
     listed = _listed(spec, named[0])
-    return named if listed is None else (listed.repository, listed.paths[named[1]])
+    if listed is None:
+        return Published(*named, OWN_FORMAT)
+    return Published(listed.repository, listed.paths[named[1]], listed.loader)
 
 
 def _check_sae_folder(spec: str, folder: Path) -> str | None:
@@ -204,4 +220,5 @@ def _releases() -> dict[str, str]:
 def _entry(release: str) -> Release:
     entry = yaml.safe_load(_releases()[release])
     paths = {str(sae["id"]): str(sae["path"]) for sae in entry["saes"]}
-    return Release(str(entry["model"]), str(entry["repo_id"]), paths)
+    loader = str(entry.get("conversion_func") or OWN_FORMAT)
+    return Release(str(entry["model"]), str(entry["repo_id"]), paths, loader)

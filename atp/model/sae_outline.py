@@ -85,7 +85,7 @@ def sae_outline(spec: str, shape: Shape | None) -> SaeOutline:
     published = published_at(spec)
     if published is None:
         return _of_folder(spec, "folder", local_path(spec))
-    repository, path = published
+    repository, path, _ = published
     commit = cached_folder(repository, None)
     found = _of_folder(spec, "cache", commit / path) if commit is not None else None
     if found is not None and found.hook_name is not None:

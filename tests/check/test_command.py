@@ -50,7 +50,7 @@ KEYS = {
     ],
     "pairs": ["total", "scored", "skipped", "error", "skips", "errors"],
     "tokens": ["context", "prompt", "computed", "gradient", "batches", "batch_tokens"],
-    "model": ["name", "where", "parameters", "dtype", "bytes", "download_bytes"],
+    "model": ["name", "where", "parameters", "dtype", "bytes", "download_bytes", "fetched"],
     "estimate": ["memory", "disk", "time"],
     "machine": ["device", "device_note", "gpus", "driver", "cuda_of_torch", "memory", "hub"],
     "output": ["path", "writable", "free_bytes", "held_by"],

@@ -6,14 +6,12 @@ import errno
 import json
 import re
 import resource
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
+from disk import small_disk
 from forked import Ended
 from io_steps import failing, first_of_each
 from jobs import OUT, Job, at_each_step, damage, listed, pairs_in, saved, shortfall
@@ -117,26 +115,6 @@ def test_a_run_whose_files_may_not_grow_says_so_and_goes_on_when_they_may(
     )
     assert not wrong, listed(wrong)
     assert max(held) > min(held)
-
-
-@contextmanager
-def small_disk(place: Path, size: int) -> Iterator[Callable[[int], object]]:
-    """Have a disk of `size` bytes at `place`; yields a function that gives it another size."""
-    mount, unmount = shutil.which("mount"), shutil.which("umount")
-    if mount is None or unmount is None:
-        pytest.skip("this system has no mount: a small disk cannot be made")
-    place.mkdir(parents=True)
-    command = [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"this user cannot mount a small disk: {done.stderr.strip()}")
-    remount = [mount, "-o", "remount,size={}", str(place)]
-    try:
-        yield lambda larger: subprocess.run(
-            [part.format(larger) for part in remount], check=True, capture_output=True
-        )
-    finally:
-        subprocess.run([unmount, "--lazy", str(place)], check=True)
 
 
 def test_a_run_on_a_small_disk_says_so_and_goes_on_when_there_is_room(

@@ -1,0 +1,140 @@
+"""Where settings come from: the command line over the environment over the defaults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atp.errors import SettingsError, did_you_mean
+from atp.settings import (
+    NO_INPUT,
+    PARSERS,
+    Settings,
+    local_path,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+VOLUME_INPUT, VOLUME_OUT = Path("/data/input"), Path("/data/results/feedback")
+"""Where the container mounts its data."""
+
+
+def newest_input(folder: Path) -> Path:
+    """Return the newest *.json or *.jsonl file in `folder`."""
+    files = [
+        path for pattern in ("*.json", "*.jsonl") for path in folder.glob(pattern) if path.is_file()
+    ]
+    if not files:
+        msg = f"there is no *.json or *.jsonl file in {folder}."
+        raise SettingsError(msg, "Put the input there, or name it: atp run INPUT.")
+    return max(files, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def _chooses_sae(arguments: Mapping[str, Any]) -> bool:
+    """Say whether the command line itself names a layer or a width."""
+    return bool(arguments.get("--hook-layer") or arguments.get("--sae-width"))
+
+
+def _input(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> Path:
+    source = arguments.get("INPUT") or environment.get("ATP_INPUT") or None
+    if source is None and not VOLUME_INPUT.is_dir():
+        msg = "INPUT is missing."
+        raise SettingsError(msg, "Name the file of answers: atp run INPUT.")
+    return local_path(source) if source else newest_input(VOLUME_INPUT)
+
+
+def from_sources(
+    arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Merge the command line over the environment over the defaults.
+
+    Args:
+        arguments: what docopt found, e.g. {"INPUT": None, "--top-k": "10"}; None is "not given".
+        environment: ATP_<OPTION> variables; os.environ by default.
+
+    Raises:
+        SettingsError: a value is malformed, or an ATP_ variable is unknown.
+    """
+    environment = os.environ if environment is None else environment
+    values = _given(PARSERS, arguments, environment)
+    if "sae" in values and not arguments.get("--sae") and _chooses_sae(arguments):
+        del values["sae"]  # the environment's --sae loses to the command line's layer and width
+
+    if "shard" in values and not arguments.get("fetch"):
+        _check_shard(arguments, values)
+    values["input"] = NO_INPUT if arguments.get("fetch") else _input(arguments, environment)
+    values.setdefault("out", _default_out())
+    _check_recordable(values["input"], values["out"])
+    return Settings(**values)
+
+
+def merge_sources(
+    arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> tuple[list[Path], Path]:
+    """Return what `atp merge` is to read and where to write; arguments as of `from_sources`.
+
+    Raises:
+        SettingsError: a value is malformed, or an ATP_ variable is unknown.
+    """
+    environment = os.environ if environment is None else environment
+    for option, given in arguments.items():
+        if option.startswith("--") and option != "--out" and given not in (None, False, []):
+            msg = f"{option} is no option of atp merge."
+            raise SettingsError(msg, "The results themselves tell how they were made.")
+    out = _given(["out"], arguments, environment).get("out", _default_out())
+    results = [local_path(name) for name in arguments["RESULT"]]
+    _check_recordable(out, *results)
+    return results, out
+
+
+def _given(
+    names: Iterable[str], arguments: Mapping[str, Any], environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return those of the named settings that command line or environment give, parsed."""
+    known = {f"ATP_{name.upper()}": name for name in PARSERS}
+    for variable in environment:
+        if variable.startswith("ATP_") and variable not in {*known, "ATP_INPUT"}:
+            msg = f"the environment variable {variable} is not a setting of atp."
+            raise SettingsError(msg, did_you_mean(variable, known))
+    values: dict[str, Any] = {}
+    for name in names:
+        option, variable = "--" + name.replace("_", "-"), f"ATP_{name.upper()}"
+        given = arguments.get(option)
+        if given not in (None, False, []):
+            values[name] = (
+                given
+                if given is True
+                else tuple(given)
+                if isinstance(given, list)
+                else PARSERS[name](option, given)
+            )
+        elif environment.get(variable):
+            values[name] = PARSERS[name](variable, environment[variable])
+    return values
+
+
+def _check_shard(arguments: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Refuse a shard where there is none, or whose batches might not be those of the others."""
+    if arguments.get("bench"):
+        msg = f"atp bench measures the whole input, not the shard {values['shard']} of it."
+        raise SettingsError(msg, "Leave out --shard, or ATP_SHARD.")
+    if "batch_tokens" not in values:
+        msg = "--shard needs --batch-tokens: its default depends on the memory that is free, "
+        msg += "and every shard must make the same batches."
+        raise SettingsError(msg, "Give all shards the same, as in --batch-tokens=8192.")
+
+
+def _default_out() -> Path:
+    return VOLUME_OUT if VOLUME_INPUT.is_dir() else Path("results/feedback")
+
+
+def _check_recordable(*paths: Path) -> None:
+    """Refuse names that a result file, which is UTF-8, cannot record."""
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            msg = f"the name {path} is not UTF-8."
+            raise SettingsError(msg, "The result file records it; rename it.") from error
