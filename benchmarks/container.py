@@ -82,7 +82,7 @@ def weigh(engine: str, image: str) -> None:
             *("--entrypoint=/opt/atp/bin/python", image, "-c", WEIGH),
         )
     )
-    parts["the base"] = about["Size"] - sum(parts.values())
+    parts["the base, with bytecode of its Python"] = about["Size"] - sum(parts.values())
     print(f"{image}: {about['Size'] / 1e9:.2f} GB")
     for part, size in parts.items():
         print(f"  {part}: {size / 1e6:,.0f} MB")
