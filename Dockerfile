@@ -2,7 +2,7 @@
 #     make image              docker, podman or buildah, whichever is there
 #     docker build -t atp .   the same by hand
 # BASE is a Linux with Python 3.11 and its venv module; builder and image share it.
-ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+ARG BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 # The tools that build, in their locked versions. A pip.conf (with an index of your own, say) and
 # certificates may be lent to the build; they stay out of the image.

@@ -81,12 +81,19 @@ check_cache() {
 }
 
 check_token() {
-    [ -z "${HF_TOKEN_PATH:-}" ] || [ ! -e "$HF_TOKEN_PATH" ] || [ -r "$HF_TOKEN_PATH" ] || {
+    token=${HF_TOKEN_PATH:-}
+    if [ -z "$token" ] || [ ! -e "$token" ]; then
+        return
+    elif [ -d "$token" ]; then # what docker mounts where the host has no such file
+        say warning container.token "the hub token $token is a folder, not a file; none is used." \
+            "Mount the file that holds the token; docker makes a folder where there is no file."
+        unset HF_TOKEN_PATH
+    elif [ ! -r "$token" ]; then
         say warning container.token \
-            "user $(id -u):$(id -g) may not read the hub token in $HF_TOKEN_PATH; none is used." \
+            "user $(id -u):$(id -g) may not read the hub token in $token; none is used." \
             "Give the file to that user on the host: chown $(id -u) FILE, chmod 400 FILE."
         unset HF_TOKEN_PATH
-    }
+    fi
 }
 
 # The release of the host's driver; empty where there is none.

@@ -260,6 +260,18 @@ def test_a_token_that_cannot_be_read_is_left_out_with_a_warning(container: Conta
     assert "hf_secret" not in done.stderr
 
 
+def test_a_folder_in_the_place_of_the_token_is_left_out_with_a_warning(
+    container: Container,
+) -> None:
+    folder = container.root / "hf_token"
+    folder.mkdir()
+    done = container.run("check", "--device=cpu", HF_TOKEN_PATH=str(folder))
+    assert passed_on(done) == ["check", "--device=cpu"]
+    (line,) = lines(done)
+    assert (line["event"], line["level"]) == ("container.token", "warning")
+    assert "is a folder" in line["message"]
+
+
 def test_what_it_says_is_json_whatever_a_path_holds(container: Container) -> None:
     out = str(container.root / "data" / 'a"b\\c\nd' / "out")
     (line,) = lines(container.run("run", "x", f"--out={out}", "--device=cpu", mounted=False))
