@@ -97,6 +97,12 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stderr.splitlines()]
 
 
+def open_to_all(folder: Path) -> None:
+    """Let every user into a folder: pytest's are their user's alone."""
+    for path in (folder, *folder.parents[:2]):
+        path.chmod(path.stat().st_mode | 0o055)
+
+
 def passed_on(done: subprocess.CompletedProcess[str]) -> list[str]:
     """Return the arguments that atp got, whose exit code is the container's."""
     assert done.returncode == 7, done
@@ -159,8 +165,7 @@ def test_results_that_would_go_with_the_container_are_not_computed(container: Co
 def test_a_volume_of_another_user_is_refused_with_the_mend(
     container: Container, command: list[str]
 ) -> None:
-    for path in [container.root, *container.root.parents[:3]]:
-        path.chmod(0o755)
+    open_to_all(container.root)
     os.chown(container.root / "data", 1234, 1234)
     (container.root / "data").chmod(0o755)
     script = container.root / "entrypoint.sh"
@@ -241,8 +246,7 @@ def test_a_token_that_cannot_be_read_is_left_out_with_a_warning(container: Conta
     token.write_text("hf_secret")
     readable = container.run("check", "--device=cpu", HF_TOKEN_PATH=str(token))
     assert passed_on(readable) == ["check", "--device=cpu", "token"]
-    for path in [container.root, *container.root.parents[:3]]:
-        path.chmod(0o755)
+    open_to_all(container.root)
     token.chmod(0o400)
     done = subprocess.run(
         [
