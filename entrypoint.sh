@@ -14,7 +14,7 @@ readonly oldest_driver=580.65 # that CUDA 13 runs on; atp/check/machine.py has i
 readonly driver_file=/proc/driver/nvidia/version
 readonly torch_cuda=/opt/atp/lib/python3.11/site-packages/torch/lib/libtorch_cuda.so
 
-escaped() { printf '%s' "$1" | tr '\n\t' '  ' | sed 's/[\\"]/\\&/g'; }
+escaped() { printf '%s' "$1" | LC_ALL=C tr '\000-\037\177-\377' '[ *]' | sed 's/[\\"]/\\&/g'; }
 
 # say LEVEL EVENT MESSAGE HINT: a line for a person on a terminal, JSON as atp's own log elsewhere.
 say() {
@@ -54,16 +54,23 @@ on_volume() {
     esac
 }
 
-check_mounted() {
-    grep -q " ${volume}[ /]" /proc/self/mountinfo || refuse 2 \
-        "nothing is mounted at $volume: results would be gone with the container." \
-        "Mount a volume or a folder: docker run -v data:$volume ..."
+check_mounted() { # PATH
+    # PATH is on a mount if the volume is one, or a folder between the two.
+    path=$1
+    while ! cut -d ' ' -f 5 /proc/self/mountinfo | grep -q -x -F -e "$path"; do
+        case $path in
+            "$volume"/*) path=${path%/*} ;;
+            *) refuse 2 \
+                "nothing is mounted at $volume: results would be gone with the container." \
+                "Mount a volume or a folder: docker run -v data:$volume ..." ;;
+        esac
+    done
 }
 
 check_writable() {
     path=$1
     while [ ! -e "$path" ] && [ "$path" != / ]; do
-        path=$(dirname "$path")
+        path=$(dirname -- "$path")
     done
     if [ -w "$path" ] && [ -x "$path" ]; then
         return
@@ -118,6 +125,10 @@ check_gpu() {
 }
 
 check_input() {
+    if [ -d "$volume/input" ] && { [ ! -r "$volume/input" ] || [ ! -x "$volume/input" ]; }; then
+        refuse 2 "user $(id -u):$(id -g) may not read $volume/input." \
+            "Open it on the host: chmod -R a+rX FOLDER."
+    fi
     for file in "$volume"/input/*.json "$volume"/input/*.jsonl; do
         [ ! -f "$file" ] || return 0
     done
@@ -127,6 +138,11 @@ check_input() {
 }
 
 plain=no
+for argument in "$@"; do
+    case $argument in
+        --help | -h) exec atp --help ;;
+    esac
+done
 case ${1-} in
     --help | -h | --version) exec atp "$@" ;;
     "" | -*) plain=yes && set -- run "$@" ;;
@@ -136,18 +152,29 @@ case $1 in
     run | bench | merge)
         out=$(value --out "${ATP_OUT:-$volume/results/feedback}" "$@")
         if on_volume "$out"; then
-            check_mounted
+            case $out in
+                /*) check_mounted "$out" ;;
+                *) check_mounted "$volume/$out" ;;
+            esac
         fi
         check_writable "$out"
         ;;
     fetch)
-        check_mounted
+        if on_volume "${HF_HOME:-/tmp}"; then
+            check_mounted "${HF_HOME:-/tmp}"
+        fi
         check_writable "${HF_HOME:-/tmp}"
         ;;
 esac
 case $1 in
     run | bench | check | fetch) check_cache ;;
 esac
+for argument in "$@"; do # a file that is named, or the value of an option: atp will know
+    case $argument in
+        run | -*) ;;
+        *) plain=no ;;
+    esac
+done
 if [ $plain = yes ] && [ -z "${ATP_INPUT:-}" ]; then
     check_input
 fi

@@ -38,7 +38,12 @@ class Container:
         return changed
 
     def run(
-        self, *arguments: str, mounted: bool = True, gpu: bool = False, **environment: str
+        self,
+        *arguments: str,
+        mounted: bool = True,
+        mounted_at: str = "",
+        gpu: bool = False,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run the script."""
         script = SCRIPT
@@ -55,7 +60,8 @@ class Container:
         }.items():
             assert place in script
             script = script.replace(place, str(value))
-        (self.root / "mounts").write_text(f"1 2 0:1 / {self.root / 'data'} rw\n" * mounted)
+        mount = f"1 2 0:1 / {mounted_at or self.root / 'data'} rw\n"
+        (self.root / "mounts").write_text(f"1 2 0:1 {self.root}/data/x /etc rw\n" + mount * mounted)
         if gpu:
             (self.root / "nvidiactl").touch()
         path = self.root / "entrypoint.sh"
@@ -183,6 +189,22 @@ def test_a_volume_of_another_user_is_refused_with_the_mend(
     assert "belongs to 1234:1234" in line["message"]
     assert "--user 1234:1234" in line["hint"]
     assert "chown -R 4711:4711" in line["hint"]
+
+
+def test_a_mount_below_the_volume_must_hold_the_results(container: Container) -> None:
+    data = f"{container.root}/data"
+    assert container.run("run", "x", mounted_at=f"{data}/input").returncode == 2
+    assert container.run("run", "x", mounted_at=f"{data}/results").returncode == 7
+    elsewhere = container.run("run", "x", f"--out={data}/a/b", mounted_at=f"{data}/a")
+    assert passed_on(elsewhere)[0] == "run"
+    assert container.run("fetch", mounted_at=f"{data}/input").returncode == 2
+    assert container.run("fetch", mounted_at=f"{data}/cache").returncode == 7
+
+
+def test_a_file_after_options_is_the_input(container: Container) -> None:
+    (container.root / "data" / "input" / "feedback.json").unlink()
+    assert passed_on(container.run("--limit=5", "other.json")) == ["run", "--limit=5", "other.json"]
+    assert passed_on(container.run("run", "--limit=5", "--help")) == ["--help"]
 
 
 def test_without_a_gpu_the_cpu_computes_and_a_line_says_why(container: Container) -> None:

@@ -101,14 +101,18 @@ def _bring_all(groups: Sequence[Sequence[Asked]], *, anew: bool) -> None:
         for group, each in zip(groups, plans, strict=True)
         if anew or not each.is_recorded or any(standing(one) is None for one in group)
     ]
-    for _, each in renewed:
-        _point(each)
-    if renewed:
-        from atp.model.proof import prove  # noqa: PLC0415  (imports torch: after all has come)
+    with ExitStack() as undo:
+        for _, each in renewed:
+            ref = _ref(each)
+            undo.callback(_point_back, ref, ref.read_bytes() if ref.is_file() else None)
+            _point(each)
+        if renewed:
+            from atp.model.proof import prove  # noqa: PLC0415  (imports torch: after all has come)
 
-        prove([one for group, _ in renewed for one in group])
-    for _, each in renewed:
-        _record(each)
+            prove([one for group, _ in renewed for one in group])
+        for _, each in renewed:
+            _record(each)
+        undo.pop_all()  # all went well: nothing is undone
     log.info(
         "fetch.done",
         files=sum(len(each.files) for each in plans),
@@ -139,12 +143,20 @@ def _bring(planned: Plan, progress: Progress) -> None:
 
 def _point(planned: Plan) -> None:
     """Make the revision mean, in the cache, the commit that is whole there now."""
-    listing = planned.listing
-    if listing.revision == listing.commit:
-        return
-    _write(
-        repository_folder(listing.repository) / "refs" / listing.revision, listing.commit.encode()
-    )
+    if planned.listing.revision != planned.listing.commit:
+        _write(_ref(planned), planned.listing.commit.encode())
+
+
+def _ref(planned: Plan) -> Path:
+    return repository_folder(planned.listing.repository) / "refs" / planned.listing.revision
+
+
+def _point_back(ref: Path, before: bytes | None) -> None:
+    """Let a revision mean what it did before: what has come since cannot be used."""
+    if before is not None:
+        _write(ref, before)
+    else:
+        ref.unlink(missing_ok=True)
 
 
 def _record(planned: Plan) -> None:

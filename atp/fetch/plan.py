@@ -94,8 +94,8 @@ def plan(asked: Sequence[Asked], *, anew: bool) -> Plan:
     known = record["files"]
     planned = Plan(found, parts, record)
     for part, names in record["parts"].items():
-        if part in parts or part == MODEL:
-            continue
+        if part in parts or (part == MODEL and record["commit"] != found.commit):
+            continue  # a later commit may have more files of a model
         # One revision is one commit: what was fetched before goes along if it has not changed.
         if all(_same(known.get(name), found.files.get(name)) for name in names):
             parts[part] = names

@@ -147,15 +147,16 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def newest(parts: Sequence[Part]) -> list[Part]:
-    """Choose from what folders hold: of each SAE and input the last run, of each shard one file.
+    """Choose from what folders hold: the last run, and of each shard and SAE of it one file.
 
-    A shard's last complete file is taken; where none is complete, the last.
+    A shard's last complete file is taken; where none is complete, the last. Earlier runs, whole or
+    not, are in nobody's way.
     """
-    runs = {(part.sae, part.told["input"]["sha256"]): part.run for part in sorted(parts, key=_age)}
+    last = max(parts, key=_age).run if parts else None
     chosen = {
         (part.sae, part.run, part.shard): part
         for part in sorted(parts, key=lambda part: (part.complete, *_age(part)))
-        if part.run == runs[part.sae, part.told["input"]["sha256"]]
+        if part.run == last
     }
     return [part for part in parts if chosen.get((part.sae, part.run, part.shard)) is part]
 

@@ -49,7 +49,7 @@ def cached_folder(repository: str, revision: str | None) -> Path | None:
     wanted = revision or "main"
     try:
         commit = (folder / "refs" / wanted).read_text(encoding="utf-8").strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         commit = wanted
     found = folder / "snapshots" / commit
     return found if os.path.isdir(found) else None  # noqa: PTH112  (False where it is forbidden)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from atp.errors import UnavailableError
 from atp.model.hub import repository_folder
-from atp.model.hub_faults import patiently
+from atp.model.hub_faults import endpoint, patiently
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,19 +108,41 @@ def listing(repository: str, revision: str) -> Listing:
         )
 
     info = patiently(repository, revision, ask)
-    files = {}
-    for each in info.siblings or ():
-        sha256 = each.lfs.sha256 if each.lfs else None
-        size = each.lfs.size if each.lfs else each.size
-        blob = sha256 or each.blob_id
-        if size is None or blob is None:
-            msg = f"{constants.ENDPOINT} does not tell the size and hash of {each.rfilename}."
+    files = [
+        HubFile(
+            each.rfilename,
+            each.lfs.size if each.lfs else -1 if each.size is None else each.size,
+            each.lfs.sha256 if each.lfs else each.blob_id or "",
+            each.lfs.sha256 if each.lfs else None,
+        )
+        for each in info.siblings or ()
+    ]
+    for what, sound in (
+        (f"the commit of {repository}", _is_hash(info.sha, 40)),
+        *((f"name, size and hash of {file.name!r:.80}", _is_sound(file)) for file in files),
+    ):
+        if not sound:
+            msg = f"{endpoint()} does not tell {what}, as a hub does."
             raise UnavailableError(msg, "Set HF_ENDPOINT to one that does.")
-        files[each.rfilename] = HubFile(each.rfilename, size, blob, sha256)
-    if info.sha is None:
-        msg = f"{constants.ENDPOINT} does not tell the commit of {repository}."
-        raise UnavailableError(msg, "Set HF_ENDPOINT to one that does.")
-    return Listing(repository, revision, info.sha, bool(info.gated), files)
+    return Listing(
+        repository, revision, str(info.sha), bool(info.gated), {file.name: file for file in files}
+    )
+
+
+def _is_sound(file: HubFile) -> bool:
+    """Say whether a file can be what it says: names and hashes become paths of this machine."""
+    parts = file.name.split("/") if isinstance(file.name, str) else [""]
+    return (
+        not {"", ".", ".."} & set(parts)
+        and all(part.isprintable() for part in parts)
+        and type(file.bytes) is int
+        and file.bytes >= 0
+        and _is_hash(file.blob, 40 if file.sha256 is None else 64)
+    )
+
+
+def _is_hash(text: object, digits: int) -> bool:
+    return isinstance(text, str) and re.fullmatch(f"[0-9a-f]{{{digits}}}", text) is not None
 
 
 def _api() -> HfApi:
