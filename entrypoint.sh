@@ -4,7 +4,7 @@
 #     docker run ... atp --limit=5          atp run --limit=5
 #     docker run ... atp check --json       any command of atp
 # Before that it looks at what atp cannot know about its container: whether the volume is there and
-# writable, whether a GPU was passed in. exec makes atp process 1, so that signals reach it.
+# writable, whether a GPU was passed in. exec makes atp process 1, which gets the signals.
 set -eu
 trap 'exit 143' TERM # until then: process 1 ignores what it does not handle
 trap 'exit 130' INT
@@ -186,4 +186,5 @@ case $1 in
         ;;
 esac
 check_token
-exec atp "$@"
+# Python needs a moment before it handles signals. Until then they wait: process 1 would lose them.
+exec env --block-signal=TERM,INT atp "$@"

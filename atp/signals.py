@@ -102,6 +102,8 @@ def stop_on_signal() -> Iterator[StopRequest]:
     request = StopRequest()
     handlers = {**dict.fromkeys(EXIT_CODES, request.on_signal), signal.SIGALRM: request.on_alarm}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    # The container's entry point blocks them until there are handlers; what came waits for these.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
     try:
         yield request
     finally:

@@ -111,6 +111,13 @@ class Container:
             assert time.monotonic() < limit, self._read(self.log)
             time.sleep(0.01)
 
+    def wait_until_it_runs(self) -> None:
+        """Wait until the engine has started it; it may have said nothing yet."""
+        limit = time.monotonic() + SLOWEST_START
+        while self.name not in self.image.command("ps", "--format={{.Names}}"):
+            assert self.process.poll() is None, self._read(self.log)
+            assert time.monotonic() < limit, self._read(self.log)
+
     def stop(self, seconds: int = 10) -> float:
         """Stop it as `docker stop` does; return the seconds it took."""
         began = time.monotonic()

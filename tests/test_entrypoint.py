@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from atp.check.machine import DRIVERS
 ROOT = Path(__file__).parent.parent
 SCRIPT = (ROOT / "entrypoint.sh").read_text(encoding="utf-8")
 DRIVER_FILE = "NVRM version: NVIDIA UNIX {}x86_64 Kernel Module  {}  Tue Jul 22 16:03:37 UTC 2025\n"
+
+
+BLOCKED = "import signal; print(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))))"
 
 
 @dataclass
@@ -254,6 +258,12 @@ def test_nothing_is_said_of_gpus_where_none_is_wanted(container: Container) -> N
         assert container.run(*command).stderr == ""
     (container.root / "libtorch_cuda.so").unlink()  # the CPU image
     assert container.run("run").stderr == ""
+
+
+def test_signals_wait_until_atp_handles_them(container: Container) -> None:
+    atp = container.root / "bin" / "atp"
+    atp.write_text(f"#!{sys.executable}\n" + BLOCKED)
+    assert container.run("run", "x", "--device=cpu").stdout == "[2, 15]\n"
 
 
 def test_the_oldest_driver_is_the_one_that_check_names() -> None:

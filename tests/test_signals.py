@@ -114,3 +114,26 @@ def test_what_was_there_before_is_there_again() -> None:
 
 def test_a_request_that_no_signal_reached_asks_for_nothing() -> None:
     assert StopRequest().exit_code is None
+
+
+@BOTH
+def test_a_signal_from_before_there_were_handlers_has_waited_for_them(
+    number: signal.Signals, code: ExitCode
+) -> None:
+    """As in a container, whose entry point blocks signals: process 1 would lose them."""
+    script = f"import os, signal; os.kill(os.getpid(), {int(number)})\n" + AT_WORK
+    done = subprocess.run(
+        [
+            "env",
+            "--block-signal=TERM,INT",
+            sys.executable,
+            "-c",
+            script.format(body="time.sleep(9)"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == code, done
+    assert done.stdout == ""

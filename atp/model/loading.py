@@ -337,5 +337,5 @@ def cannot_load(name: str, error: Exception) -> UnavailableError:
     elif os.environ.get("HF_HUB_OFFLINE"):
         hint = OFFLINE
     elif "connect" in reason:
-        hint = "Check the network, or name a model that is here."
+        hint = "Check the network, bring it with atp fetch first, or name a model that is here."
     return UnavailableError(f"the model {name} cannot be loaded: {reason}", hint)

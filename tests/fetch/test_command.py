@@ -239,6 +239,21 @@ def test_another_sae_leaves_the_first_one_recorded(
     assert at_hub.bytes_asked_for("layer_1/other/sae_weights.safetensors") == []  # the same bytes
 
 
+def test_a_model_stays_recorded_where_an_sae_of_its_repository_is_fetched_alone(
+    at_hub: FakeHub, capsys: Capture, place: Place
+) -> None:
+    at_hub.repositories[MODEL].files |= at_hub.repositories[SAES].files
+    model, sae = asked_of_the_hub(MODEL, None, [f"{MODEL}:layer_1/small"])
+    assert main(["fetch", f"--model={MODEL}", f"--sae={SPEC}"]) == ExitCode.OK
+    assert standing(model)
+    constants.HF_HUB_OFFLINE = False
+
+    assert main(["fetch", f"--model={place.model}", f"--sae={MODEL}:layer_1/small"]) == ExitCode.OK
+
+    assert standing(model)
+    assert standing(sae)
+
+
 def test_an_sae_that_changed_and_was_not_asked_for_is_no_longer_recorded(
     at_hub: FakeHub, capsys: Capture, place: Place
 ) -> None:
@@ -533,6 +548,16 @@ def test_a_disk_that_fills_up_is_told_with_the_path_and_the_bytes(
     assert is_fetched()
 
 
+@pytest.mark.parametrize("name", ["../../../../victim.json", "/victim.json"])
+def test_a_listing_that_leads_out_of_the_cache_is_refused(
+    at_hub: FakeHub, capsys: Capture, name: str
+) -> None:
+    at_hub.repositories[MODEL].files[name] = b"x"
+
+    assert repr(name) in refused(capsys)
+    assert not (Path(constants.HF_HUB_CACHE) / "models--owner--tiny" / "snapshots").exists()
+
+
 def test_small_files_are_checked_too(at_hub: FakeHub, capsys: Capture) -> None:
     at_hub.damaged.add("config.json")
 
@@ -546,6 +571,20 @@ def test_a_model_that_no_loader_can_read_is_not_recorded(at_hub: FakeHub, capsys
 
     assert f"the model {MODEL} cannot be loaded" in line
     assert not is_fetched()
+
+
+def test_a_proof_that_fails_leaves_what_was_fetched_before(
+    at_hub: FakeHub, capsys: Capture
+) -> None:
+    fetch(capsys)
+    at_hub.repositories[MODEL].commit = "2" * 40
+    at_hub.repositories[MODEL].files["tokenizer.json"] = b"{}"
+
+    assert "cannot be loaded" in refused(capsys)
+
+    assert is_fetched()
+    constants.HF_HUB_OFFLINE = True  # a scheduled run
+    assert main([*COMMAND]) == ExitCode.OK
 
 
 HOLD = """

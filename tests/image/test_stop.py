@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,17 @@ def test_a_container_that_is_stopped_while_it_loads_leaves_at_once(
 ) -> None:
     with image.started(options=(*OPTIONS, f"--volume={volume}:/data")) as container:
         container.wait_for("run.start")
+        seconds = container.stop()
+        stopped = container.ended()
+    assert stopped.code == 143, stopped
+    assert seconds < DOCKER_STOP
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.2])
+def test_a_stop_right_after_the_start_is_not_lost(image: Image, volume: Path, delay: float) -> None:
+    with image.started(options=(*OPTIONS, f"--volume={volume}:/data")) as container:
+        container.wait_until_it_runs()
+        time.sleep(delay)
         seconds = container.stop()
         stopped = container.ended()
     assert stopped.code == 143, stopped

@@ -236,6 +236,18 @@ def test_of_folders_the_last_run_is_taken_and_the_choice_is_logged(
     assert read(out.strip())["metadata"]["atp"]["source_sha256"] == "e" * 64
 
 
+def test_an_earlier_run_that_was_never_finished_is_in_nobodys_way(
+    tmp_path: Path, path: Path, merged: Callable[..., list[Path]]
+) -> None:
+    shards(tmp_path / "in", source(tmp_path, questions=2, name="older.json"), 2)[1].unlink()
+    new = shards(tmp_path / "in", path, 2, started=LATER)
+
+    (file,) = merged(tmp_path / "in")
+
+    sources = read(file)["metadata"]["atp"]["merged_from"]
+    assert [each["path"] for each in sources] == list(map(str, new))
+
+
 def test_of_a_shard_that_was_done_anew_the_last_complete_file_is_taken(
     tmp_path: Path, path: Path, merged: Callable[..., list[Path]]
 ) -> None:
