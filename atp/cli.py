@@ -153,7 +153,7 @@ def command() -> NoReturn:
     except OSError as error:  # of --help and --version: `main` tells all others
         code = ExitCode.SAVE_FAILED
         with suppress(OSError):
-            print(f"atp: standard output: {error.strerror}.", file=sys.stderr)  # noqa: T201
+            print(f"atp: standard output: {error.strerror}.", file=sys.stderr)  # noqa: T201  (no log)
     with suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
@@ -194,7 +194,7 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
         raise SettingsError(msg)
 
     if arguments["fetch"]:
-        from atp.fetch.command import fetch  # noqa: PLC0415
+        from atp.fetch.command import fetch  # noqa: PLC0415  (start-up stays light)
 
         if records := fetch(settings, stop):
             _print(*records)

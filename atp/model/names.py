@@ -84,6 +84,8 @@ def check_same_model(model: str, trained_on: str | None, spec: str) -> None:
     if _plain(trained_on, aliases) not in names:
         msg = f"--sae={spec} was trained on {trained_on}, the model is {model}."
         hint = "Choose an SAE of this model, or pass --allow-other-model if the two are close kin."
+        if is_local(model):
+            hint += " A folder goes by its own name and the _name_or_path in its config.json."
         raise SettingsError(msg, hint)
 
 

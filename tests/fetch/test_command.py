@@ -57,6 +57,15 @@ def refused(capsys: Capture, *arguments: str, code: ExitCode = ExitCode.UNAVAILA
     return f"{last['message']} {last['hint']}"
 
 
+def add_another_sae(hub: FakeHub, place: Place) -> None:
+    """Commit an SAE with the same bytes beside the first one."""
+    repository = hub.repositories[SAES]
+    repository.commit = "2" * 40
+    repository.files |= {
+        f"layer_1/other/{path.name}": path.read_bytes() for path in place.sae.iterdir()
+    }
+
+
 def is_fetched() -> bool:
     """Say whether a run would find everything."""
     return all(standing(each) is not None for each in asked_of_the_hub(MODEL, None, [SPEC]))
@@ -226,11 +235,7 @@ def test_another_sae_leaves_the_first_one_recorded(
     at_hub: FakeHub, capsys: Capture, place: Place
 ) -> None:
     fetch(capsys)
-    repository = at_hub.repositories[SAES]
-    repository.commit = "2" * 40
-    repository.files |= {
-        f"layer_1/other/{path.name}": path.read_bytes() for path in place.sae.iterdir()
-    }
+    add_another_sae(at_hub, place)
 
     assert main(["fetch", f"--model={MODEL}", f"--sae={SAES}:layer_1/other"]) == ExitCode.OK
 
@@ -258,12 +263,8 @@ def test_an_sae_that_changed_and_was_not_asked_for_is_no_longer_recorded(
     at_hub: FakeHub, capsys: Capture, place: Place
 ) -> None:
     fetch(capsys)
-    repository = at_hub.repositories[SAES]
-    repository.commit = "2" * 40
-    repository.files |= {
-        f"layer_1/other/{path.name}": path.read_bytes() for path in place.sae.iterdir()
-    }
-    repository.files["layer_1/small/cfg.json"] += b" "
+    add_another_sae(at_hub, place)
+    at_hub.repositories[SAES].files["layer_1/small/cfg.json"] += b" "
 
     assert main(["fetch", f"--model={MODEL}", f"--sae={SAES}:layer_1/other"]) == ExitCode.OK
 
