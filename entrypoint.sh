@@ -144,7 +144,7 @@ for argument in "$@"; do
     esac
 done
 case ${1-} in
-    --help | -h | --version) exec atp "$@" ;;
+    --version) exec atp "$@" ;;
     "" | -*) plain=yes && set -- run "$@" ;;
 esac
 
