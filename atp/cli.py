@@ -16,7 +16,7 @@ from docopt import DocoptExit, docopt
 
 from atp import __version__
 from atp.errors import AtpError, ExitCode, SaveError, SettingsError, UnavailableError, did_you_mean
-from atp.sources import from_sources, merge_sources
+from atp.sources import OPTIONS_OF, check_options, from_sources, merge_sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,6 +164,7 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
         arguments = docopt(USAGE, argv, default_help=False)
     except DocoptExit as error:
         raise _usage_error(argv) from error
+    check_options(next(command for command in OPTIONS_OF if arguments[command]), arguments)
     if arguments["merge"]:
         from atp.merge.command import merge  # noqa: PLC0415  (start-up stays light)
 
@@ -179,9 +180,6 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
         report = check(settings)
         _print(as_json(report) if settings.json else as_text(report))
         return ExitCode(report["exit_code"])
-    if arguments["--json"]:
-        msg = "--json is an option of atp check."
-        raise SettingsError(msg)
     if arguments["bench"]:
         from atp.bench.command import bench  # noqa: PLC0415
 
@@ -189,10 +187,6 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
             table, path = bench(settings)
         _print(table, "", path)  # the last line is the path, as of `run`
         return ExitCode.OK
-    if arguments["--rounds"]:
-        msg = "--rounds is an option of atp bench."
-        raise SettingsError(msg)
-
     if arguments["fetch"]:
         from atp.fetch.command import fetch  # noqa: PLC0415  (start-up stays light)
 
@@ -237,7 +231,7 @@ def _usage_error(argv: list[str]) -> SettingsError:
     """Say what about the command line is wrong, as far as can be told."""
     options = set(re.findall(r"--[a-z][a-z-]*", USAGE))
     takes_value = set(re.findall(r"(--[a-z][a-z-]*)=", USAGE))
-    if not argv or argv[0] not in {"run", "check", "fetch", "bench", "merge"}:
+    if not argv or argv[0] not in OPTIONS_OF:
         msg = f"{argv[0]!r} is not a command." if argv else "no command is given."
         return SettingsError(msg, "Write atp run INPUT; atp --help tells the rest.")
     for argument in argv[1:]:

@@ -15,7 +15,19 @@ from atp.settings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Mapping
+
+EVERY_PARSER: dict[str, Callable[[str, str], Any]] = {**PARSERS}
+"""Every option that a command knows; any of them may stand in the environment."""
+
+OPTIONS_OF: dict[str, set[str]] = {
+    "run": {*PARSERS} - {"rounds", "json"},
+    "check": {*PARSERS} - {"rounds"},
+    "fetch": {*PARSERS} - {"rounds", "json"},
+    "bench": {*PARSERS} - {"json"},
+    "merge": {"out"},
+}
+"""What each command takes on its command line."""
 
 VOLUME_INPUT, VOLUME_OUT = Path("/data/input"), Path("/data/results/feedback")
 """Where the container mounts its data."""
@@ -58,7 +70,7 @@ def from_sources(
         SettingsError: a value is malformed, or an ATP_ variable is unknown.
     """
     environment = os.environ if environment is None else environment
-    values = _given(PARSERS, arguments, environment)
+    values = _given({*PARSERS}, arguments, environment)
     if "sae" in values and not arguments.get("--sae") and _chooses_sae(arguments):
         del values["sae"]  # the environment's --sae loses to the command line's layer and width
 
@@ -79,27 +91,42 @@ def merge_sources(
         SettingsError: a value is malformed, or an ATP_ variable is unknown.
     """
     environment = os.environ if environment is None else environment
-    for option, given in arguments.items():
-        if option.startswith("--") and option != "--out" and given not in (None, False, []):
-            msg = f"{option} is no option of atp merge."
-            raise SettingsError(msg, "The results themselves tell how they were made.")
-    out = _given(["out"], arguments, environment).get("out", _default_out())
+    out = _given({"out"}, arguments, environment).get("out", _default_out())
     results = [local_path(name) for name in arguments["RESULT"]]
     _check_recordable(out, *results)
     return results, out
 
 
+def check_options(command: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse an option of another command.
+
+    Args:
+        command: the one that is given.
+        arguments: what docopt found.
+
+    Raises:
+        SettingsError: names the option and the commands that take it.
+    """
+    for option, given in arguments.items():
+        name = option.removeprefix("--").replace("-", "_")
+        if name in EVERY_PARSER and given not in (None, False, []):
+            takers = [other for other, names in OPTIONS_OF.items() if name in names]
+            if command not in takers:
+                msg = f"{option} is no option of atp {command}."
+                raise SettingsError(msg, f"It is one of atp {', atp '.join(takers)}.")
+
+
 def _given(
-    names: Iterable[str], arguments: Mapping[str, Any], environment: Mapping[str, str]
+    names: set[str], arguments: Mapping[str, Any], environment: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return those of the named settings that command line or environment give, parsed."""
-    known = {f"ATP_{name.upper()}": name for name in PARSERS}
+    known = {f"ATP_{name.upper()}": name for name in EVERY_PARSER}
     for variable in environment:
         if variable.startswith("ATP_") and variable not in {*known, "ATP_INPUT"}:
             msg = f"the environment variable {variable} is not a setting of atp."
             raise SettingsError(msg, did_you_mean(variable, known))
     values: dict[str, Any] = {}
-    for name in names:
+    for name in (name for name in EVERY_PARSER if name in names):
         option, variable = "--" + name.replace("_", "-"), f"ATP_{name.upper()}"
         given = arguments.get(option)
         if given not in (None, False, []):
@@ -108,10 +135,10 @@ def _given(
                 if given is True
                 else tuple(given)
                 if isinstance(given, list)
-                else PARSERS[name](option, given)
+                else EVERY_PARSER[name](option, given)
             )
         elif environment.get(variable):
-            values[name] = PARSERS[name](variable, environment[variable])
+            values[name] = EVERY_PARSER[name](variable, environment[variable])
     return values
 
 

@@ -21,7 +21,14 @@ from atp.settings import (
     sae_width,
 )
 from atp.shard import Shard
-from atp.sources import from_sources, merge_sources, newest_input
+from atp.sources import (
+    EVERY_PARSER,
+    OPTIONS_OF,
+    check_options,
+    from_sources,
+    merge_sources,
+    newest_input,
+)
 
 INPUT = {"INPUT": "answers.json"}
 
@@ -260,13 +267,17 @@ def test_a_merge_takes_results_and_a_folder_and_nothing_else(no_volume: Path) ->
     assert merge_sources(given, {"ATP_OUT": "p", "ATP_TOP_K": "7"})[1] == Path("p")
     no_volume.mkdir(parents=True)
     assert merge_sources(given, {})[1] == sources.VOLUME_OUT
-    for faulty, environment in (
-        ({"--top-k": "7"}, {}),
-        ({"--fresh": True}, {}),
-        ({}, {"ATP_X": "1"}),
-    ):
-        with pytest.raises(SettingsError, match=r"--top-k|--fresh|ATP_X"):
-            merge_sources({**given, **faulty}, environment)
+    with pytest.raises(SettingsError, match="ATP_X"):
+        merge_sources(given, {"ATP_X": "1"})
+    for option, value in (("--top-k", "7"), ("--fresh", True), ("--sae", ["a:b"])):
+        with pytest.raises(SettingsError, match=f"{option} is no option of atp merge"):
+            check_options("merge", {**given, option: value})
+
+
+def test_a_command_takes_its_own_options_and_says_whose_another_is() -> None:
+    check_options("run", {"--top-k": "7", "--json": False, "--rounds": None})
+    with pytest.raises(SettingsError, match=r"--json is no option of atp run. It is one of atp ch"):
+        check_options("run", {"--json": True})
 
 
 # --- which SAEs
@@ -368,8 +379,12 @@ def test_the_usage_lists_exactly_the_settings() -> None:
     listed = re.findall(r"^  (--[a-z-]+)", cli.USAGE, re.MULTILINE)
 
     assert sorted(listed) == sorted(
-        ["--version", *("--" + name.replace("_", "-") for name in PARSERS)]
+        ["--version", *("--" + name.replace("_", "-") for name in EVERY_PARSER)]
     )
+
+
+def test_every_option_is_one_of_a_command() -> None:
+    assert set().union(*OPTIONS_OF.values()) == set(EVERY_PARSER)
 
 
 def test_the_parsers_are_the_fields_of_settings_but_the_input() -> None:

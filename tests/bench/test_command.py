@@ -177,7 +177,7 @@ def test_rounds_are_of_bench_alone(
     input_file: Path, options: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", str(input_file), *options, "--rounds=2"]) == ExitCode.USAGE
-    assert "--rounds is an option of atp bench" in last_line(capfd)["message"]
+    assert "--rounds is no option of atp" in last_line(capfd)["message"]
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", ""])

@@ -348,7 +348,10 @@ def test_json_is_an_option_of_check_alone(
     input_file: Path, options: Options, capsys: pytest.CaptureFixture[str], command_name: str
 ) -> None:
     assert main([command_name, *options(input_file, "--json")]) == ExitCode.USAGE
-    assert "--json is an option of atp check" in capsys.readouterr().err
+    assert (
+        f"--json is no option of atp {command_name}. It is one of atp check."
+        in capsys.readouterr().err
+    )
 
 
 MEMORY = """
