@@ -13,10 +13,11 @@ __version__ = version("atp")
 _HOME_OF = {
     "load_model": "atp.model.loading",
     "load_sae": "atp.model.dictionaries",
-    "attribute": "atp.scoring",
+    "attribute": "atp.library",
+    "exact_effects": "atp.library",
 }
 
-__all__ = ["__version__", "attribute", "load_model", "load_sae"]
+__all__ = ["__version__", "attribute", "exact_effects", "load_model", "load_sae"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (functions of several types)

@@ -67,6 +67,24 @@ What to compute:
   --max-tokens-to-check=N    Tokens of the two answers to compare (default 20).
   --top-k=N                  Features to list for each pair, by |score| (default 50).
   --chat-template            Put prompts through the tokenizer's chat template (default: raw text).
+  --metric=NAME              What tells the answers apart: first, the logits of the first tokens
+                             that differ; or sequence, the mean log-probabilities of their first
+                             tokens (default first).
+  --sequence-tokens=N        Of --metric=sequence: how many tokens; up to the first difference where
+                             that comes later (default 20).
+  --method=NAME              atp, attribution patching; or ig, integrated gradients (default
+                             atp).
+  --ig-steps=N               Of --method=ig: steps on the way from the baseline (default 10).
+  --baseline=NAME            What activations are compared with: zero; mean, their mean over the
+                             base prompts of INPUT; or base, what they are on the question's own
+                             base prompt (default zero).
+  --position=NAME            Where features are read: at the last token of the prompt; in the tail,
+                             from there to the first difference; or at all tokens of the prompt;
+                             more than one are summed up (default last).
+  --exact                    Also remove each listed feature in turn, run the model without it, and
+                             tell its effect, and how well scores agree with effects.
+  --prompt-activations       Also tell which features are active on the flagged prompt and on the
+                             base prompt.
   --limit=N                  Score the first N pairs only (default: all).
 
 How to run:

@@ -91,6 +91,14 @@ EVENTS = {
         "a journal in the folder cannot be assigned to a run; it is left alone",
         {"journal": "path", "reason": "text"},
     ),
+    "baseline.mean": Event(
+        "info",
+        "the mean activations over the base prompts are known",
+        {
+            "prompts": "how many base prompts they were taken over",
+            "left_out": "how many could not be read",
+        },
+    ),
     "batch.done": Event(
         "info",
         "a batch is scored and in the journal",

@@ -19,9 +19,9 @@ from atp.analyses import without_contrast
 from atp.attribution.batches import plan
 from atp.dataset import reader
 from atp.dataset.pairs import BrokenPair, Pair, PairKey
-from atp.errors import ExitCode, StoppedError
+from atp.errors import ExitCode, InputError, StoppedError
 from atp.log import progress
-from atp.model.contrast import Contrasted
+from atp.model.contrast import Contrasted, NotContrasted
 from atp.shard import WHOLE, Shard
 from atp.signals import BatchGivenUpError
 
@@ -78,8 +78,9 @@ class Pipeline:
         return (ExitCode.PAIRS_FAILED if saver.failed else ExitCode.OK), saver.paths
 
     def _score(self, advance: Callable[[int], None]) -> None:
-        saver = self.saver
-        budget = saver.journal.header["facts"]["settings"]["batch_tokens"]
+        saver, scorer = self.saver, self.worker.scorer
+        if scorer.method.baseline == "mean":
+            scorer.take_means(self._base_prompts())
         pairs = reader.pairs(saver.survey.path, saver.total)
         read = planned = 0  # pairs and batches of the windows before
         for window in ahead(self._windows(pairs)):
@@ -97,11 +98,19 @@ class Pipeline:
             # same batches as an uninterrupted one and gets the same bits.
             batches = [
                 [contrasted[i] for i in indices]
-                for indices in plan([item.contrast for _, item in contrasted], budget)
+                for indices in plan(
+                    [item.contrast for _, item in contrasted],
+                    scorer.batch_tokens,
+                    scorer.method.position,
+                )
             ]
+            scorer.base_prompts.plan(
+                item.base_prompt for _, item in contrasted if item.base_prompt is not None
+            )
             # A turn of all shards at a time, so that progress is even; but SAEs that are lent to
-            # the device go there once for the whole window.
-            size = len(batches) if self.worker.dictionaries.lending else self.shard.count
+            # the device go there once for the whole window, unless every batch has a long trail.
+            whole = self.worker.dictionaries.lending and not scorer.method.traces
+            size = len(batches) if whole else self.shard.count
             for start in range(0, len(batches), size or 1):
                 self._take_turn(batches[start : start + size], planned + start, advance)
             planned += len(batches)
@@ -149,7 +158,33 @@ class Pipeline:
         if isinstance(pair, BrokenPair):
             return {"error": pair.error, "details": pair.details}
         found = self.contraster(pair.prompt, pair.target_response, pair.base_response)
+        if self.worker.scorer.method.reads_base_prompts:
+            found = self.contraster.with_base_prompt(found, pair.base_prompt)
         return found if isinstance(found, Contrasted) else without_contrast(found)
+
+    def _base_prompts(self) -> Iterator[tuple[int, ...]]:
+        """Yield the base prompt of every question that has a pair; log how many there were."""
+        read = left_out = 0
+        question = None
+        for pair in reader.pairs(self.saver.survey.path, self.saver.total):
+            self._stop_if_asked()
+            if pair.key.question == question or isinstance(pair, BrokenPair):
+                continue
+            question = pair.key.question
+            found = self.contraster.prompt(pair.base_prompt)
+            if isinstance(found, NotContrasted):
+                left_out += 1
+                continue
+            read += 1
+            yield found
+        if not read:
+            msg = (
+                f"{self.saver.survey.path} holds no base prompt that can be read: no mean of them."
+            )
+            raise InputError(
+                msg, "Use --baseline=zero, or mend the prompts of the base variations."
+            )
+        log.info("baseline.mean", prompts=read, left_out=left_out)
 
     def _do(self, batches: Sequence[Sequence[Keyed]], advance: Callable[[int], None]) -> None:
         began = time.monotonic()
@@ -176,7 +211,7 @@ class Pipeline:
             **self.saver.progress(),
             pairs=len(keyed),
             new=new,
-            tokens=sum(len(item.contrast.tokens) for _, item in keyed),
+            tokens=sum(item.contrast.read for _, item in keyed),
             seconds=round(time.monotonic() - began, 3),
         )
 

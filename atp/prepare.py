@@ -101,6 +101,7 @@ def load(settings: Settings, specs: Sequence[str]) -> Loaded:
         model,
         max_tokens_to_check=settings.max_tokens_to_check,
         chat_template=settings.chat_template,
+        sequence_tokens=settings.sequence,
     )
     saes = [load_sae(spec) for spec in specs]
     for dictionary in saes:
@@ -108,7 +109,7 @@ def load(settings: Settings, specs: Sequence[str]) -> Loaded:
         if not (known_before or settings.allow_other_model):
             check_same_model(settings.model, dictionary.trained_on, dictionary.spec)
     dictionaries = Dictionaries(saes, model.device)
-    check_dictionaries(model, dictionaries)
+    check_dictionaries(model, dictionaries, settings.scoring)
     log.info(
         "model.loaded",
         model=model.name,

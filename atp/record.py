@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
+from atp.attribution.agreement import Pooled
 from atp.dataset.journal import outcome
 from atp.dataset.output import unsharded
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch", "transformers", "transformer-lens", "sae-lens", "tokenizers")
 MEANS = ("n_active", "variance_explained")
 """Diagnostics whose mean over the scored pairs the result states."""
-
-METHOD = {"name": "attribution patching", "baseline": "zero", "position": "last prompt token"}
 
 
 def facts(
@@ -50,7 +49,7 @@ def facts(
             "device": model.device.type,
         },
         "saes": [dictionary.describe() for dictionary in dictionaries],
-        "method": METHOD,
+        "method": settings.scoring.describe(settings.sequence),
         "settings": {**settings.deciding_numbers(), "batch_tokens": batch_tokens},
     }
 
@@ -83,6 +82,8 @@ class Tally:
     """By outcome."""
     sums: dict[str, float]
     """Of the diagnostics whose mean is stated."""
+    effects: Pooled = field(default_factory=Pooled)
+    """Of all features that were removed, where effects were asked for."""
 
     @classmethod
     def of_run(cls, *, sharded: bool) -> Self:
@@ -95,6 +96,12 @@ class Tally:
         self.counts[outcome(analysis)] += 1
         for name in MEANS if "diagnostics" in analysis else ():
             self.sums[name] += analysis["diagnostics"][name]
+        listed = analysis.get("top_features", ())
+        features = [
+            each for each in listed if "effect" in each and (each["score"] or each["effect"])
+        ]
+        if features:
+            self.effects.add(*([each[key] for each in features] for key in ("score", "effect")))
 
     def means(self) -> dict[str, float]:
         """Return the means over the scored pairs."""
@@ -128,6 +135,7 @@ def metadata(survey: Survey, journal: Journal, finished: str) -> list[dict[str, 
                 "pending": total - len(journal),
             },
             "means": tally.means(),
+            **({"exact": tally.effects.as_json()} if tally.effects.features else {}),
             "model": known["model"],
             "sae": sae,
             "method": known["method"],

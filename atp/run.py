@@ -65,13 +65,15 @@ def score(
     # Imported here: they import torch, and what is wrong before they are needed need not wait.
     from atp.pipeline import Pipeline  # noqa: PLC0415
     from atp.saving import Saver  # noqa: PLC0415
+    from atp.scoring import Scorer  # noqa: PLC0415
     from atp.worker import Worker  # noqa: PLC0415
 
-    worker = Worker(loaded.model, loaded.dictionaries, settings.top_k)
     with _journal(settings, found, loaded) as journal:
+        budget = journal.header["facts"]["settings"]["batch_tokens"]
+        scorer = Scorer(loaded.model, loaded.dictionaries, settings.top_k, settings.scoring, budget)
         saver = Saver(found, journal, len(loaded.dictionaries), settings.save_interval)
         shard = settings.shard or WHOLE
-        return Pipeline(loaded.contraster, worker, saver, stop, shard).finish()
+        return Pipeline(loaded.contraster, Worker(scorer), saver, stop, shard).finish()
 
 
 def _journal(settings: Settings, found: Survey, loaded: Loaded) -> Journal:

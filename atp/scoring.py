@@ -5,80 +5,51 @@ The pipeline and a notebook both come through here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from atp.analyses import analyses_of, without_contrast
-from atp.attribution.batches import Batch, plan
-from atp.attribution.capture import Capture, HookError, capture, prove
+import torch
+
+from atp.attribution.batches import Batch
+from atp.attribution.capture import TOLERANCES, Capture, HookError, capture, prove
+from atp.attribution.replay import replay_of
 from atp.attribution.scores import score
+from atp.baselines import BasePrompts, activations, mean_activations
 from atp.errors import SettingsError, UnavailableError
-from atp.model.contrast import Contrasted, Contraster, NotContrasted
-from atp.model.placement import Dictionaries
+from atp.method import Method
+from atp.rating import Rater
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from torch import Tensor
+
     from atp.dataset.journal import Analysis
-    from atp.model.dictionaries import Dictionary
+    from atp.model.contrast import Contrasted
     from atp.model.loading import Model
+    from atp.model.placement import Dictionaries
 
 
-def attribute(  # noqa: PLR0913  (keywords with defaults)
-    model: Model,
-    sae: Dictionary,
-    answers: Iterable[tuple[str, str, str]],
-    *,
-    top_k: int = 50,
-    max_tokens_to_check: int = 20,
-    chat_template: bool = False,
-    batch_tokens: int = 2048,
-) -> list[Analysis]:
-    """Score the features of one SAE for pairs of answers.
+def check_dictionaries(
+    model: Model, dictionaries: Dictionaries, method: Method | None = None
+) -> None:
+    """Try everything once on a short probe: the pass in two parts, each hook point, each SAE.
 
     Args:
-        model: from `load_model`.
-        sae: from `load_sae`.
-        answers: (prompt, sycophantic response, neutral response) of each pair.
-        top_k: how many features to list, by |score|.
-        max_tokens_to_check: how many tokens of the answers to compare.
-        chat_template: put prompts through the tokenizer's chat template.
-        batch_tokens: most tokens in one pass, padding included.
-
-    Returns:
-        One analysis a pair, as the result file has it in `atp_analysis`.
-
-    Raises:
-        SettingsError: the SAE does not belong to the model.
-    """
-    dictionaries = Dictionaries([sae], model.device)
-    check_dictionaries(model, dictionaries)
-    contraster = Contraster(
-        model, max_tokens_to_check=max_tokens_to_check, chat_template=chat_template
-    )
-    found = [contraster(*texts) for texts in answers]
-    analyses = [without_contrast(item) if isinstance(item, NotContrasted) else {} for item in found]
-    places = [i for i, item in enumerate(found) if isinstance(item, Contrasted)]
-    contrasted = [item for item in found if isinstance(item, Contrasted)]
-    for indices in plan([item.contrast for item in contrasted], batch_tokens):
-        members = [contrasted[i] for i in indices]
-        readings = [read(model, dictionaries, members)]
-        for i, (analysis,) in zip(indices, analyse(dictionaries, readings, top_k), strict=True):
-            analyses[places[i]] = analysis
-    return analyses
-
-
-def check_dictionaries(model: Model, dictionaries: Dictionaries) -> None:
-    """Try everything once on a short probe: the pass in two parts, each hook point, each SAE.
+        model: to be tried.
+        dictionaries: to be tried on it.
+        method: for one that goes through passes again, that is tried, too.
 
     Raises:
         SettingsError: an SAE does not fit the model; says which and why.
-        UnavailableError: the model cannot be run in two parts, prefix and tail.
+        UnavailableError: the model cannot be run in two parts, prefix and tail, or not be gone
+            through again from a hook point on.
     """
+    method = method or Method()
     for dictionary in dictionaries:
         model.check_hook(dictionary.hook_name)
     try:
-        found = prove(model, dictionaries.hook_names)
+        found = prove(model, dictionaries.hook_names, trace=method.traces)
     except HookError as error:
         msg = f"the model {model.name} cannot be read: {error}."
         raise SettingsError(msg, "Choose SAEs of another hook point.") from error
@@ -99,6 +70,34 @@ def check_dictionaries(model: Model, dictionaries: Dictionaries) -> None:
                 reason = f"gives what the SAE cannot encode: {str(error).splitlines()[0]}"
         msg = f"--sae={dictionary.spec} does not fit {model.name}: {dictionary.hook_name} {reason}."
         raise SettingsError(msg, "Choose an SAE that was trained on this model.")
+    if method.traces:
+        _check_replay(model, dictionaries.hook_names, found)
+
+
+def _check_replay(model: Model, hook_names: Sequence[str], found: Capture) -> None:
+    """Go through the probe again with nothing changed: the metric must stay.
+
+    Raises:
+        UnavailableError: it does not: a layer hands on more than the residual stream, say.
+    """
+    for name in hook_names:
+        x = found.residuals[name]
+        for pair, metric in enumerate(found.metric.tolist()):
+            replay = replay_of(model, found, pair, name, chunk_tokens=1)
+            nothing = torch.zeros(2, 1, *x.shape[1:], device=x.device)
+            try:
+                with torch.no_grad():
+                    gap = float((replay.metrics(nothing) - metric).abs().max())
+            except Exception as error:  # the libraries raise what they like
+                raise _no_replay(model, name, str(error)) from error
+            if not gap <= TOLERANCES[x.dtype] * (1 + abs(metric)):
+                raise _no_replay(model, name, f"with nothing changed, m differs by {gap:.2g}")
+
+
+def _no_replay(model: Model, hook_name: str, reason: str) -> UnavailableError:
+    """Return the error that says why effects cannot be had."""
+    msg = f"the model {model.name} cannot be gone through again from {hook_name} on: {reason}"
+    return UnavailableError(msg.splitlines()[0], "Leave out --exact and --method=ig.")
 
 
 @dataclass(frozen=True)
@@ -107,40 +106,72 @@ class Reading:
 
     batch: Sequence[Contrasted]
     found: Capture
+    base: dict[str, Tensor] | None = None
+    """What hook points hold at the last token of each pair's base prompt, (pair, *hook)."""
 
     def halves(self) -> tuple[Reading, Reading]:
         """Return the first and the second half of the pairs."""
         half = len(self.batch) // 2
-        return (
-            Reading(self.batch[:half], self.found.rows(slice(None, half))),
-            Reading(self.batch[half:], self.found.rows(slice(half, None))),
-        )
+        return self._some(slice(None, half)), self._some(slice(half, None))
+
+    def _some(self, which: slice) -> Reading:
+        base = self.base and {name: rows[which] for name, rows in self.base.items()}
+        return Reading(self.batch[which], self.found.pairs(which), base)
 
 
-def read(model: Model, dictionaries: Dictionaries, batch: Sequence[Contrasted]) -> Reading:
-    """Run the model once over a batch, and keep what its hook points held."""
-    tensors = Batch.of([item.contrast for item in batch], model.device)
-    return Reading(batch, capture(model, tensors, dictionaries.hook_names))
+@dataclass
+class Scorer:
+    """A model, its SAEs, and how features are scored."""
 
+    model: Model
+    dictionaries: Dictionaries
+    top_k: int
+    method: Method = field(default_factory=Method)
+    batch_tokens: int = 2048
+    """Most tokens of base prompts, or of variants of a pair, in a pass."""
+    means: Sequence[Tensor] = ()
+    """The mean activations over base prompts, of each SAE, where they are the baseline."""
+    base_prompts: BasePrompts = field(init=False)
+    """Those of the pairs that are read; to be planned before, where the method reads them."""
 
-def analyse(
-    dictionaries: Dictionaries, readings: Sequence[Reading], top_k: int
-) -> list[list[Analysis]]:
-    """Score readings with every SAE, one SAE after the other.
+    def __post_init__(self) -> None:
+        """Make the reader of base prompts."""
+        names = self.dictionaries.hook_names
+        self.base_prompts = BasePrompts(self.model, names, self.batch_tokens)
 
-    Returns:
-        For each pair, one analysis for each SAE. A number that is not finite makes an error of
-        that pair and SAE alone.
-    """
-    by_dictionary: list[list[Analysis]] = []
-    for dictionary in dictionaries:
-        name = dictionary.hook_name
-        analyses: list[Analysis] = []
-        with dictionaries.on_device(dictionary) as sae:
-            for reading in readings:
-                x, g = reading.found.residuals[name], reading.found.gradients[name]
-                scores = score(sae, dictionary.view(x), dictionary.view(g))
-                analyses += analyses_of(reading.batch, reading.found.metric, scores, top_k)
-                del scores  # of every feature: not two batches at once
-        by_dictionary.append(analyses)
-    return [list(of_pair) for of_pair in zip(*by_dictionary, strict=True)]
+    def take_means(self, prompts: Iterable[tuple[int, ...]]) -> None:
+        """Run base prompts to take the mean of each feature over them."""
+        self.means = mean_activations(self.model, self.dictionaries, prompts, self.batch_tokens)
+
+    def read(self, batch: Sequence[Contrasted]) -> Reading:
+        """Run the model once over a batch, and keep what its hook points held."""
+        contrasts = [item.contrast for item in batch]
+        tensors = Batch.of(contrasts, self.model.device, self.method.position)
+        names = self.dictionaries.hook_names
+        found = capture(self.model, tensors, names, trace=self.method.traces)
+        if not self.method.reads_base_prompts:
+            return Reading(batch, found)
+        prompts = [item.base_prompt for item in batch if item.base_prompt is not None]
+        return Reading(batch, found, self.base_prompts.residuals(prompts))
+
+    def analyse(self, readings: Sequence[Reading]) -> list[list[Analysis]]:
+        """Score readings with every SAE, one SAE after the other.
+
+        Returns:
+            For each pair, one analysis for each SAE. A number that is not finite makes an error of
+            that pair and SAE alone.
+        """
+        means: Sequence[Tensor | None] = self.means or [None] * len(self.dictionaries)
+        by_dictionary: list[list[Analysis]] = []
+        for dictionary, mean in zip(self.dictionaries, means, strict=True):
+            analyses: list[Analysis] = []
+            rate = Rater(self.model, dictionary, self.method, self.top_k, self.batch_tokens)
+            with self.dictionaries.on_device(dictionary) as sae:
+                for reading in readings:
+                    base = None
+                    if reading.base is not None:
+                        there = dictionary.view(reading.base[dictionary.hook_name])
+                        base = activations(sae, there)
+                    analyses += rate(reading.batch, reading.found, base, mean)
+            by_dictionary.append(analyses)
+        return [list(of_pair) for of_pair in zip(*by_dictionary, strict=True)]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from atp import shard
-from atp.errors import SettingsError
+from atp.errors import SettingsError, did_you_mean
+from atp.method import Baseline, Method, Name, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,14 @@ class Settings:
     sae_width: int = 16384
     max_tokens_to_check: int = 20
     top_k: int = 50
+    method: str = "atp"
+    ig_steps: int = 10
+    baseline: str = "zero"
+    position: str = "last"
+    metric: str = "first"
+    sequence_tokens: int = 20
+    exact: bool = False
+    prompt_activations: bool = False
     chat_template: bool = False
     allow_other_model: bool = False
     model_dtype: str | None = None
@@ -86,6 +95,23 @@ class Settings:
         """Return the settings that change a score, as JSON values."""
         names = ("max_tokens_to_check", "top_k", "chat_template", "limit")
         return {**{name: getattr(self, name) for name in names}, "shard": self._shard_name}
+
+    @property
+    def scoring(self) -> Method:
+        """How features are scored."""
+        return Method(
+            cast("Name", self.method),
+            self.ig_steps,
+            cast("Baseline", self.baseline),
+            cast("Position", self.position),
+            self.exact,
+            self.prompt_activations,
+        )
+
+    @property
+    def sequence(self) -> int | None:
+        """How many tokens of the answers are contrasted; None for the first that differ."""
+        return self.sequence_tokens if self.metric == "sequence" else None
 
     def as_json(self) -> dict[str, Any]:
         """Return every setting of a run as JSON values, for `metadata.atp`."""
@@ -173,6 +199,18 @@ def switch(option: str, text: str) -> bool:
     raise SettingsError(msg)
 
 
+def one_of(*names: str) -> Callable[[str, str], str]:
+    """Return a parser of names."""
+
+    def parse(option: str, text: str) -> str:
+        if text not in names:
+            msg = f"{option} must be one of {', '.join(names)}, not {text!r}."
+            raise SettingsError(msg, did_you_mean(text, names))
+        return text
+
+    return parse
+
+
 def as_text(option: str, text: str) -> str:
     """Parse a text that may not be blank."""
     if not text.strip():
@@ -190,6 +228,14 @@ PARSERS: dict[str, Callable[[str, str], Any]] = {
     "sae_width": sae_width,
     "max_tokens_to_check": whole_number(1),
     "top_k": whole_number(1),
+    "method": one_of(*get_args(Name)),
+    "ig_steps": whole_number(1),
+    "baseline": one_of(*get_args(Baseline)),
+    "position": one_of(*get_args(Position)),
+    "metric": one_of("first", "sequence"),
+    "sequence_tokens": whole_number(1),
+    "exact": switch,
+    "prompt_activations": switch,
     "chat_template": switch,
     "allow_other_model": switch,
     "model_dtype": dtype,

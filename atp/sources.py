@@ -79,7 +79,9 @@ def from_sources(
     values["input"] = NO_INPUT if arguments.get("fetch") else _input(arguments, environment)
     values.setdefault("out", _default_out())
     _check_recordable(values["input"], values["out"])
-    return Settings(**values)
+    settings = Settings(**values)
+    settings.scoring.check()
+    return settings
 
 
 def merge_sources(

@@ -14,7 +14,7 @@ import structlog
 from atp.analyses import failed
 from atp.errors import UnavailableError
 from atp.model.memory import figures, is_out_of_memory
-from atp.scoring import Reading, analyse, check_dictionaries, read
+from atp.scoring import Reading, Scorer, check_dictionaries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,11 +44,19 @@ class Failed:
 class Worker:
     """A model and its SAEs at work."""
 
-    model: Model
-    dictionaries: Dictionaries
-    top_k: int
+    scorer: Scorer
     failures_in_a_row: Counter[str] = field(default_factory=Counter)
     """Of passes ("read") and of scoring ("analyse"): either may be lost while the other works."""
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        return self.scorer.model
+
+    @property
+    def dictionaries(self) -> Dictionaries:
+        """Its SAEs."""
+        return self.scorer.dictionaries
 
     def read(self, batch: Sequence[Contrasted]) -> list[Reading | Failed]:
         """Run the model over a batch.
@@ -60,7 +68,7 @@ class Worker:
             UnavailableError: pair after pair fails, and a probe, too: model or device are lost.
         """
         try:
-            reading = read(self.model, self.dictionaries, batch)
+            reading = self.scorer.read(batch)
             self.failures_in_a_row["read"] = 0
             return [reading]  # noqa: TRY300  (an else would stand behind the except)
         except Exception as error:  # noqa: BLE001  (a pair's fault becomes that pair's error)
@@ -92,7 +100,7 @@ class Worker:
     def _analyse(self, readings: list[Reading]) -> list[list[Analysis]]:
         batch = [item for reading in readings for item in reading.batch]
         try:
-            analyses = analyse(self.dictionaries, readings, self.top_k)
+            analyses = self.scorer.analyse(readings)
             self.failures_in_a_row["analyse"] = 0
             return analyses  # noqa: TRY300  (as in `read`)
         except Exception as error:  # noqa: BLE001  (as in `read`)
@@ -107,7 +115,7 @@ class Worker:
         analysis = failed(error)
         if not is_out_of_memory(error):
             return analysis
-        tokens = sum(len(item.contrast.tokens) for item in batch)
+        tokens = sum(item.contrast.read for item in batch)
         details = {**analysis["details"], "tokens": tokens, **figures(self.model.device)}
         return {"error": "OOM", "details": details}
 
@@ -133,7 +141,7 @@ class Worker:
             UnavailableError: nothing works any more.
         """
         try:
-            check_dictionaries(self.model, self.dictionaries)
+            check_dictionaries(self.model, self.dictionaries, self.scorer.method)
         except Exception as error:
             last = f"{failure['error']}: {failure['details']['message']}"
             msg = (

@@ -24,7 +24,7 @@ from atp.bench.measure import interleave, ratio
 from atp.dataset.journal import outcome
 from atp.model.budget import batch_tokens
 from atp.model.memory import is_out_of_memory
-from atp.scoring import read
+from atp.scoring import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,11 +231,12 @@ def _scores(
     model: Model, dictionaries: Dictionaries, contrasted: Sequence[Contrasted]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return the logit differences, (pairs,), and for each SAE all scores, (pairs, features)."""
+    scorer = Scorer(model, dictionaries, TOP)
     order: list[int] = []
     metric: list[torch.Tensor] = []
     scores: list[list[torch.Tensor]] = [[] for _ in dictionaries]
     for indices in plan([item.contrast for item in contrasted], DTYPE_TOKENS):
-        found = read(model, dictionaries, [contrasted[i] for i in indices]).found
+        found = scorer.read([contrasted[i] for i in indices]).found
         order += indices
         metric.append(found.metric.cpu())
         for dictionary, parts in zip(dictionaries, scores, strict=True):

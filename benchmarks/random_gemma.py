@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-    from atp.attribution.batches import Contrast
+    from atp.attribution.contrasts import Contrast
     from atp.model.loading import Model
 
 NAME = "google/gemma-2-9b-it"

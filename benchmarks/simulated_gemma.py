@@ -16,8 +16,9 @@ from live_bytes import LiveBytes
 from random_gemma import bridged, causal_lm, random_saes
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from atp.attribution.batches import Batch, Contrast
+from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
+from atp.attribution.contrasts import Contrast
 from atp.bench.notebook import Notebook, layers_of
 from atp.model.head import TokenHead
 

@@ -56,9 +56,9 @@ class Job:
             proper = scoring.capture
             told = os.open(folder / "computed", os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
 
-            def counting(model: Any, batch: Any, names: Any) -> Any:
+            def counting(model: Any, batch: Any, names: Any, **how: Any) -> Any:
                 os.write(told, f"{len(batch)}\n".encode())
-                return proper(model, batch, names)
+                return proper(model, batch, names, **how)
 
             scoring.capture = counting
 

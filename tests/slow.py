@@ -40,7 +40,7 @@ class Slow:
         """Be what this process runs its batches with; called in a child."""
         proper, passes = scoring.capture, 0
 
-        def slow(model: Any, batch: Any, names: Any) -> Any:
+        def slow(model: Any, batch: Any, names: Any, **how: Any) -> Any:
             nonlocal passes
             passes += 1
             if passes == self.batch:
@@ -48,7 +48,7 @@ class Slow:
                 end = time.monotonic() + self.seconds
                 while (left := end - time.monotonic()) > 0:
                     time.sleep(left)
-            return proper(model, batch, names)
+            return proper(model, batch, names, **how)
 
         scoring.capture = slow
 

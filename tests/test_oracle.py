@@ -19,11 +19,12 @@ from sae_lens import SAE
 from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
 from atp.attribution.scores import score
+from atp.library import attribute
 from atp.model.contrast import Contrasted, Contraster
 from atp.model.dictionaries import Dictionary
 from atp.model.loading import Model, load_model
 from atp.model.placement import Dictionaries
-from atp.scoring import analyse, attribute, check_dictionaries, read
+from atp.scoring import Scorer, check_dictionaries
 
 ModelFolder = Callable[[str], Path]
 SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4
@@ -181,7 +182,8 @@ def test_more_saes_in_one_pass_change_nothing(model_folder: ModelFolder) -> None
 
     def analysed(*chosen: SAE[Any], lend: bool = False) -> list[list[dict[str, Any]]]:
         dictionaries = Dictionaries([dictionary_of(sae) for sae in chosen], model.device, lend=lend)
-        return analyse(dictionaries, [read(model, dictionaries, batch)], top_k=8)
+        scorer = Scorer(model, dictionaries, top_k=8)
+        return scorer.analyse([scorer.read(batch)])
 
     together = analysed(*saes)
     assert analysed(*saes, lend=True) == together

@@ -56,11 +56,11 @@ def interrupted(
     """A run with the default budget that SIGTERM has stopped; its log."""
     proper, passes = scoring.capture, []
 
-    def signalling(*args: Any) -> Any:
+    def signalling(*args: Any, **how: Any) -> Any:
         passes.append(args)
         if len(passes) == BATCHES:
             signal.raise_signal(signal.SIGTERM)
-        return proper(*args)
+        return proper(*args, **how)
 
     default_budget(BEGUN)
     with monkeypatch.context() as patch:

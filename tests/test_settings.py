@@ -70,6 +70,14 @@ def test_the_defaults_are_those_that_the_readme_promises() -> None:
         sae_width=16384,
         max_tokens_to_check=20,
         top_k=50,
+        method="atp",
+        ig_steps=10,
+        baseline="zero",
+        position="last",
+        metric="first",
+        sequence_tokens=20,
+        exact=False,
+        prompt_activations=False,
         chat_template=False,
         allow_other_model=False,
         model_dtype=None,
@@ -109,8 +117,17 @@ EXAMPLES = {
     "save_interval": ("1", 1),
     "limit": ("3", 3),
     "rounds": ("5", 5),
+    "method": ("ig", "ig"),
+    "ig_steps": ("50", 50),
+    "baseline": ("base", "base"),
+    "position": ("tail", "tail"),
+    "metric": ("sequence", "sequence"),
+    "sequence_tokens": ("5", 5),
 }
-SWITCHES = ("chat_template", "allow_other_model", "fresh", "json")
+SWITCHES = (
+    *("chat_template", "allow_other_model", "fresh", "json"),
+    *("exact", "prompt_activations"),
+)
 
 
 def test_every_setting_has_its_example() -> None:
@@ -431,6 +448,36 @@ def test_settings_are_json_values() -> None:
 )
 def test_what_changes_a_score_decides_the_run(option: str, text: Any) -> None:
     assert made({option: text}).deciding_numbers() != made().deciding_numbers()
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--method", "ig"),
+        ("--baseline", "base"),
+        ("--position", "tail"),
+        ("--metric", "sequence"),
+        ("--exact", True),
+        ("--prompt-activations", True),
+    ],
+)
+def test_how_features_are_scored_is_a_fact_of_the_run(option: str, text: Any) -> None:
+    plain, other = made(), made({option: text})
+    assert other.scoring.describe(other.sequence) != plain.scoring.describe(plain.sequence)
+
+
+def test_a_baseline_of_prompts_goes_with_their_last_tokens_alone() -> None:
+    message = refused({"--baseline": "base", "--position": "all"})
+    assert message.startswith("--baseline=base compares the last tokens of prompts")
+    assert "--position=last" in refused({"--baseline": "mean"}, {"ATP_POSITION": "tail"})
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("--method", "igs"), ("--baseline", "0"), ("--position", "first"), ("--metric", "x")],
+)
+def test_a_name_is_one_of_a_few(option: str, text: str) -> None:
+    assert f"{option} must be one of" in refused({option: text})
 
 
 def test_two_shards_are_two_runs() -> None:

@@ -209,11 +209,11 @@ def test_a_killed_shard_goes_on_to_the_same_bytes(
     proper = scoring.capture
     passes: list[int] = []
 
-    def dies_at_the_fourth(*given: Any) -> Any:
+    def dies_at_the_fourth(*given: Any, **how: Any) -> Any:
         passes.append(1)
         if len(passes) == 4:
             os.kill(os.getpid(), signal.SIGKILL)
-        return proper(*given)
+        return proper(*given, **how)
 
     def prepare() -> None:
         scoring.capture = dies_at_the_fourth
@@ -239,11 +239,11 @@ def test_an_unfinished_shard_is_told_from_a_finished_one(
     proper = scoring.capture
     passes: list[int] = []
 
-    def stops_at_the_third(*given: Any) -> Any:
+    def stops_at_the_third(*given: Any, **how: Any) -> Any:
         passes.append(1)
         if len(passes) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return proper(*given)
+        return proper(*given, **how)
 
     arguments = ["run", str(path), *options, "--shard=0/2", "--out=out"]
 

@@ -15,13 +15,13 @@ import tiny
 import torch
 from structlog.testing import capture_logs
 
-from atp import scoring
+from atp import rating
 from atp.errors import UnavailableError
 from atp.model.contrast import Contrasted, Contraster
 from atp.model.dictionaries import Dictionary
 from atp.model.loading import Model, load_model
 from atp.model.placement import Dictionaries
-from atp.scoring import Reading
+from atp.scoring import Reading, Scorer
 from atp.worker import FAILURES_IN_A_ROW, Failed, Worker
 
 Analysis = dict[str, Any]
@@ -60,7 +60,7 @@ def dictionaries(model: Model) -> Dictionaries:
 @pytest.fixture
 def worker(model: Model, dictionaries: Dictionaries) -> Worker:
     """A worker that lists every feature."""
-    return Worker(model, dictionaries, top_k=tiny.D_SAE)
+    return Worker(Scorer(model, dictionaries, top_k=tiny.D_SAE))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def alone(
     model: Model, dictionaries: Dictionaries, pairs: list[Contrasted]
 ) -> list[list[Analysis]]:
     """The analyses that each pair gets when it is the only one."""
-    worker = Worker(model, dictionaries, top_k=tiny.D_SAE)
+    worker = Worker(Scorer(model, dictionaries, top_k=tiny.D_SAE))
     return [worker.analyse(worker.read([pair]))[0] for pair in pairs]
 
 
@@ -253,19 +253,19 @@ def test_scoring_that_needs_too_much_memory_is_done_in_parts_without_another_pas
     alone: list[list[Analysis]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    proper, rows = scoring.score, []
+    proper, rows = rating.score, []
 
-    def narrow(sae: Any, x: torch.Tensor, g: torch.Tensor) -> Any:
+    def narrow(sae: Any, x: torch.Tensor, g: torch.Tensor, baseline: Any) -> Any:
         rows.append(len(x))
         if len(x) > 2:
             raise torch.OutOfMemoryError
-        return proper(sae, x, g)
+        return proper(sae, x, g, baseline)
 
     counter = NoMemory(worker.model, MARK)
     with counter.here():
         pieces = worker.read(pairs)
         passes = counter.passes
-        monkeypatch.setattr(scoring, "score", narrow)
+        monkeypatch.setattr(rating, "score", narrow)
         with capture_logs() as logs:
             found = worker.analyse(pieces)
         assert counter.passes == passes > 0
@@ -282,16 +282,16 @@ def test_several_readings_are_scored_apart_when_together_they_need_too_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As SAEs that are lent to the device have it: all batches of a window, then their scores."""
-    proper, calls = scoring.score, []
+    proper, calls = rating.score, []
 
-    def fails_once_late(sae: Any, x: torch.Tensor, g: torch.Tensor) -> Any:
+    def fails_once_late(sae: Any, x: torch.Tensor, g: torch.Tensor, baseline: Any) -> Any:
         calls.append(len(x))
         if len(calls) == 2:
             raise torch.OutOfMemoryError
-        return proper(sae, x, g)
+        return proper(sae, x, g, baseline)
 
     pieces = worker.read(pairs[:2]) + worker.read(pairs[2:])
-    monkeypatch.setattr(scoring, "score", fails_once_late)
+    monkeypatch.setattr(rating, "score", fails_once_late)
     found = worker.analyse(pieces)
     assert calls == [2, 4, 2, 2, 4, 4]
     for one, other in zip(found, alone, strict=True):
@@ -305,7 +305,7 @@ def test_a_pair_that_cannot_be_scored_alone_has_an_error_for_every_sae(
         raise torch.OutOfMemoryError
 
     pieces = worker.read(pairs)
-    monkeypatch.setattr(scoring, "score", none)
+    monkeypatch.setattr(rating, "score", none)
     for pair, analyses in zip(pairs, worker.analyse(pieces), strict=True):
         assert [analysis["error"] for analysis in analyses] == ["OOM", "OOM"]
         assert analyses[0]["details"]["message"] == ""

@@ -1,9 +1,19 @@
-"""Contrasts of token ids, and how they are put into padded batches under a token budget.
+"""Contrasts as padded batches under a token budget.
 
-The rows of a batch are right-aligned: the last column of each is position p+o-1, which predicts the
-first differing token. p is the index of the prompt's last token, o the offset of that token. The
+The rows of a batch are right-aligned: the last column of each is the last position that matters,
+p+o-1 of a contrast of first differing tokens. p is the index of the prompt's last token. The
 columns fall into three parts: those taken from stems (what rows share at their start), the middle,
-and the tail, wide enough to hold positions p..p+o-1 of every row; only the tail carries gradients.
+and the tail, wide enough to hold the positions from p on of every row; only the tail carries
+gradients.
+
+Features are read and changed at *leaves*, positions of the tail:
+
+    last   p
+    tail   p and every position after it
+    all    every token of the prompt, but the BOS token; then the tail is the whole text
+
+Two rows of a pair share the prompt, so that a leaf there is one *place* of the pair: what stands
+there is the same in both, and its gradient is the sum of both.
 """
 
 from __future__ import annotations
@@ -11,10 +21,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from atp.attribution.stems import find_stems
@@ -22,53 +32,105 @@ from atp.attribution.stems import find_stems
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from atp.attribution.contrasts import Contrast, Row
+
+Position = Literal["last", "tail", "all"]
+
 
 @dataclass(frozen=True)
-class Contrast:
-    """The token ids of one pair, as far as they matter."""
+class Leaves:
+    """Where in a batch features are read."""
 
-    tokens: tuple[int, ...]
-    """Prompt and response up to the token before the first differing one: positions 0..p+o-1."""
-    prompt_length: int
-    """Number of prompt tokens, p + 1."""
-    target_token: int
-    """The sycophantic answer's token at p + o."""
-    base_token: int
-    """The neutral answer's token there."""
+    rows: Int[Tensor, " leaf"]
+    columns: Int[Tensor, " leaf"]
+    """Counted from the start of the tail."""
+    places: Int[Tensor, " leaf"]
+    """Which place of the batch each one is."""
+    firsts: Int[Tensor, " place"]
+    """The first leaf of each place."""
+    counts: tuple[int, ...]
+    """The places of each pair; they stand in the order of the pairs."""
+    positions: tuple[tuple[int, int], ...]
+    """Of each place, its position in its text, and which of the pair's texts that is."""
 
-    @property
-    def offset(self) -> int:
-        """O >= 1: the position of the differing token, counted from the prompt's last token."""
-        return len(self.tokens) - self.prompt_length + 1
+    @classmethod
+    def of(
+        cls, contrasts: Sequence[Contrast], position: Position, tail: int, device: torch.device
+    ) -> Leaves:
+        """Find the leaves of a batch whose tail has so many columns."""
+        leaves: list[tuple[int, int, int]] = []
+        found: list[tuple[int, int]] = []
+        counts = []
+        number = 0
+        for contrast in contrasts:
+            places: dict[tuple[int, int], int] = {}
+            for side, row in enumerate(contrast.rows):
+                gap = tail - len(row.tokens)
+                for at in _positions(contrast, row, position):
+                    # What both texts have in common is one place.
+                    key = (at, side if at >= row.prompt_length else 0)
+                    place = places.setdefault(key, len(found) + len(places))
+                    leaves.append((number, at + gap, place))
+                number += 1
+            found += places
+            counts.append(len(places))
+        rows, columns, places_of = torch.tensor(leaves, device=device).T
+        firsts = torch.full((len(found),), len(leaves), device=device)
+        order = torch.arange(len(leaves), device=device)
+        firsts = firsts.scatter_reduce(0, places_of, order, "amin")
+        return cls(rows, columns, places_of, firsts, tuple(counts), tuple(found))
+
+
+def _positions(contrast: Contrast, row: Row, position: Position) -> range:
+    last = row.prompt_length - 1
+    if position == "last":
+        return range(last, last + 1)
+    if position == "tail":
+        return range(last, len(row.tokens))
+    return range(min(int(contrast.bos), last), last + 1)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Contrasts as padded tensors."""
+    """Contrasts as padded tensors; each has one row or, contrasted as sequences, two."""
 
     stem_ids: Int[Tensor, "stem stem_length"]
     """Right-padded; each stem is computed once. Both sizes are 0 when nothing is shared."""
-    stem_of_row: Int[Tensor, " batch"]
-    stem_columns: Int[Tensor, "batch shared"]
+    stem_of_row: Int[Tensor, " row"]
+    stem_columns: Int[Tensor, "row shared"]
     """Which position of its stem a row has in each column; padding repeats the first."""
-    ids: Int[Tensor, "batch own"]
+    ids: Int[Tensor, "row own"]
     """The columns that each row computes by itself, left-padded."""
-    positions: Int[Tensor, "batch own"]
+    positions: Int[Tensor, "row own"]
     """The position of each of them in its own text."""
-    mask: Int[Tensor, "batch shared+own"]
+    mask: Int[Tensor, "row shared+own"]
     """1 for real tokens."""
     tail: int
     """How many of the last columns carry gradients."""
-    prompt_last: Int[Tensor, " batch"]
-    """The column of p, counted from the start of the tail."""
-    contrast_tokens: Int[Tensor, "batch 2"]
+    leaves: Leaves
+    contrast_tokens: Int[Tensor, "row 2"]
     """Target and base token of each row."""
+    texts: tuple[Row, ...]
+    """What the rows were made of."""
+    next_tokens: Int[Tensor, "row tail"] | None = None
+    """Of sequences: the token that follows each column."""
+    weights: Float[Tensor, "row tail"] | None = None
+    """Of sequences: what its log-probability counts in the metric."""
 
     @classmethod
-    def of(cls, contrasts: Sequence[Contrast], device: torch.device) -> Batch:
-        """Pad `contrasts` into one batch."""
-        rows = [contrast.tokens for contrast in contrasts]
-        width, tail = _shape(contrasts)
+    def of(
+        cls, contrasts: Sequence[Contrast], device: torch.device, position: Position = "last"
+    ) -> Batch:
+        """Pad `contrasts` into one batch.
+
+        Args:
+            contrasts: all of first tokens, or all of sequences.
+            device: where the tensors go.
+            position: where features are read.
+        """
+        texts = tuple(row for contrast in contrasts for row in contrast.rows)
+        rows = [row.tokens for row in texts]
+        width, tail = _shape(contrasts, position)
         stems = find_stems(rows, tail)
         own = width - stems.columns
         stem_length = max(map(len, stems.tokens), default=0)
@@ -84,16 +146,22 @@ class Batch:
                 [max(0, column - gap) for column in range(stems.columns, width)] for gap in gaps
             ],
             "mask": [[0] * gap + [1] * (width - gap) for gap in gaps],
-            "prompt_last": [tail - contrast.offset for contrast in contrasts],
-            "contrast_tokens": [(item.target_token, item.base_token) for item in contrasts],
+            "contrast_tokens": [
+                (item.target_token, item.base_token) for item in contrasts for _ in item.rows
+            ],
         }
         # Without a dtype, an empty list would give floats.
         on_host = {name: torch.tensor(rows, dtype=torch.long) for name, rows in columns.items()}
+        if any(row.next_tokens for row in texts):
+            followed = [[0] * (tail - row.tail) + list(row.next_tokens) for row in texts]
+            shares = [[0.0] * (tail - row.tail) + [row.sign / row.tail] * row.tail for row in texts]
+            on_host |= {"next_tokens": torch.tensor(followed), "weights": torch.tensor(shares)}
         if device.type == "cuda":  # pinned: the copy does not wait for the device
             on_host = {name: tensor.pin_memory() for name, tensor in on_host.items()}
         there = {name: tensor.to(device, non_blocking=True) for name, tensor in on_host.items()}
         there["stem_ids"] = there["stem_ids"].view(len(stems.tokens), stem_length)
-        return cls(tail=tail, **there)
+        leaves = Leaves.of(contrasts, position, tail, device)
+        return cls(tail=tail, leaves=leaves, texts=texts, **there)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -104,13 +172,16 @@ PASS_TOKENS = 256
 """What a further batch costs, in tokens: its passes, and the stems that it computes again."""
 
 
-def _shape(contrasts: Sequence[Contrast]) -> tuple[int, int]:
+def _shape(contrasts: Sequence[Contrast], position: Position = "last") -> tuple[int, int]:
     """Return the columns of a batch, and how many of them are the tail."""
-    width = max(len(contrast.tokens) for contrast in contrasts)
-    return width, max(contrast.offset for contrast in contrasts)
+    rows = [row for contrast in contrasts for row in contrast.rows]
+    width = max(len(row.tokens) for row in rows)
+    return width, width if position == "all" else max(row.tail for row in rows)
 
 
-def plan(contrasts: Sequence[Contrast], batch_tokens: int) -> list[list[int]]:
+def plan(
+    contrasts: Sequence[Contrast], batch_tokens: int, position: Position = "last"
+) -> list[list[int]]:
     """Group contrasts so that little is padding and much is shared.
 
     Sorted by length, batches have the least padding; sorted by their tokens, they share the most.
@@ -120,6 +191,7 @@ def plan(contrasts: Sequence[Contrast], batch_tokens: int) -> list[list[int]]:
     Args:
         contrasts: a window of the input, in input order.
         batch_tokens: most tokens in a batch, padding included; a longer contrast goes alone.
+        position: where features are read.
 
     Returns:
         Indices into `contrasts`, each in exactly one batch.
@@ -131,7 +203,7 @@ def plan(contrasts: Sequence[Contrast], batch_tokens: int) -> list[list[int]]:
     plans = [
         _cut(sorted(range(len(contrasts)), key=order), contrasts, batch_tokens) for order in orders
     ]
-    return min(plans, key=partial(_cost, contrasts))
+    return min(plans, key=partial(_cost, contrasts, position))
 
 
 def _cut(order: Sequence[int], contrasts: Sequence[Contrast], batch_tokens: int) -> list[list[int]]:
@@ -139,14 +211,16 @@ def _cut(order: Sequence[int], contrasts: Sequence[Contrast], batch_tokens: int)
 
     A batch costs its tokens, padding included, and what starting a pass costs.
     """
-    widths = [len(contrasts[index].tokens) for index in order]
+    sizes = [[len(row.tokens) for row in contrasts[index].rows] for index in order]
+    widths = [max(lengths) for lengths in sizes]
+    rows = max(map(len, sizes), default=1)  # of a contrast
     cheapest = [0.0]  # cost of the first n contrasts
     starts: list[int] = []  # where the last batch of the first n begins
     for end in range(1, len(order) + 1):
         best, best_start, width = math.inf, end - 1, 0
         for start in range(end - 1, -1, -1):
             width = max(width, widths[start])
-            tokens = (end - start) * width
+            tokens = (end - start) * rows * width
             if tokens > batch_tokens and start < end - 1:
                 break
             if (cost := cheapest[start] + tokens + PASS_TOKENS) < best:
@@ -161,11 +235,16 @@ def _cut(order: Sequence[int], contrasts: Sequence[Contrast], batch_tokens: int)
     return batches[::-1]
 
 
-def _cost(contrasts: Sequence[Contrast], batches: Sequence[Sequence[int]]) -> int:
+def _cost(
+    contrasts: Sequence[Contrast], position: Position, batches: Sequence[Sequence[int]]
+) -> int:
     """Return what a plan costs, in tokens: those it runs through the model, and its passes."""
-    return sum(PASS_TOKENS + computed_tokens([contrasts[i] for i in batch]) for batch in batches)
+    return sum(
+        PASS_TOKENS + computed_tokens([contrasts[i] for i in batch], position) for batch in batches
+    )
 
 
-def computed_tokens(batch: Sequence[Contrast]) -> int:
+def computed_tokens(batch: Sequence[Contrast], position: Position = "last") -> int:
     """Return how many tokens a batch runs through the model, padding included."""
-    return find_stems([item.tokens for item in batch], _shape(batch)[1]).computed
+    rows = [row.tokens for item in batch for row in item.rows]
+    return find_stems(rows, _shape(batch, position)[1]).computed

@@ -1,14 +1,17 @@
-"""From (x, g) to scores: attribution patching of SAE features, with a zero baseline.
+"""From (x, g) to scores: attribution patching of SAE features.
 
     f        = encode(x)                       activations, non-zero for few features
     dm/df    = J^T g,  J = d decode / df at f  (vector-Jacobian product)
-    score_i  = f_i * dm/df_i                   first-order estimate of m - m(feature i removed)
+    score_i  = (f_i - f_base_i) * dm/df_i      to first order, m - m(feature i at its baseline)
 
-A positive score promotes the target (sycophantic) token, a negative one the base token. With
-x = decode(f) + error and a decoder that is affine in f, the whole first-order effect splits as
+The baseline f_base is zero unless one is given. A positive score promotes the target (sycophantic)
+token, a negative one the base token. With x = decode(f) + error and a decoder that is affine in f,
+the whole first-order effect splits as
 
     x.g = sum_i f_i dm/df_i + decode(0).g + error.g
           features            bias          sae_error
+
+Where features are read at several places of a pair, all of this is summed over the places.
 
 Marks et al. 2024, "Sparse Feature Circuits" (arXiv:2403.19647); Syed et al. 2023
 (arXiv:2310.10348).
@@ -16,7 +19,7 @@ Marks et al. 2024, "Sparse Feature Circuits" (arXiv:2403.19647); Syed et al. 202
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -42,50 +45,79 @@ class Autoencoder(Protocol):
 class Scores:
     """Scores of every feature, and how far the dictionary accounts for x."""
 
-    activations: Float[Tensor, "batch d_sae"]
+    activations: Float[Tensor, "place d_sae"]
     """f"""
-    gradients: Float[Tensor, "batch d_sae"]
-    """dm/df"""
-    scores: Float[Tensor, "batch d_sae"]
-    """f * dm/df"""
-    n_active: Int[Tensor, " batch"]
-    """Number of non-zero activations (L0)."""
-    variance_explained: Float[Tensor, " batch"]
-    """1 - |x - decode(f)|^2 / |x - decode(0)|^2, float64.
-
-    One position has no mean to compare with; the decoder's bias stands for it.
-    """
-    features: Float[Tensor, " batch"]
+    gradients: Float[Tensor, "place d_sae"]
+    """dm/df; of summed places, the mean weighted by f."""
+    scores: Float[Tensor, "place d_sae"]
+    """(f - f_base) * dm/df"""
+    n_active: Float[Tensor, " place"]
+    """Number of non-zero activations (L0), float64; of summed places, their mean."""
+    unexplained: Float[Tensor, " place"]
+    """|x - decode(f)|^2, float64."""
+    spread: Float[Tensor, " place"]
+    """|x - decode(0)|^2, float64."""
+    features: Float[Tensor, " place"]
     """sum_i f_i dm/df_i, float64."""
-    bias: Float[Tensor, " batch"]
+    bias: Float[Tensor, " place"]
     """decode(0).g, float64."""
-    sae_error: Float[Tensor, " batch"]
+    sae_error: Float[Tensor, " place"]
     """(x - decode(f)).g, float64."""
-    identity_gap: Float[Tensor, " batch"]
-    """|x.g - (features + bias + sae_error)| as a share of the terms' sizes, float64."""
+    total: Float[Tensor, " place"]
+    """x.g, float64."""
+    size: Float[Tensor, " place"]
+    """The sum of the sizes of the terms of the identity above, float64."""
+
+    @property
+    def variance_explained(self) -> Float[Tensor, " place"]:
+        """1 - |x - decode(f)|^2 / |x - decode(0)|^2, float64.
+
+        One position has no mean to compare with; the decoder's bias stands for it.
+        """
+        return 1 - self.unexplained / self.spread.clamp(min=1e-30)
+
+    @property
+    def identity_gap(self) -> Float[Tensor, " place"]:
+        """|x.g - (features + bias + sae_error)| as a share of the terms' sizes, float64."""
+        gap = (self.total - self.features - self.bias - self.sae_error).abs()
+        return gap / self.size.clamp(min=1e-30)
+
+    def summed(self) -> Scores:
+        """Return the sums over all places, as those of one."""
+        sums = {
+            field.name: getattr(self, field.name).sum(dim=0, keepdim=True) for field in fields(self)
+        }
+        weighted = sums["scores"] / torch.where(sums["activations"] != 0, sums["activations"], 1)
+        return replace(
+            Scores(**sums), gradients=weighted, n_active=sums["n_active"] / len(self.scores)
+        )
 
 
 def score(
-    sae: Autoencoder, x: Float[Tensor, " batch *d_in"], g: Float[Tensor, " batch *d_in"]
+    sae: Autoencoder,
+    x: Float[Tensor, " place *d_in"],
+    g: Float[Tensor, " place *d_in"],
+    baseline: Float[Tensor, "place d_sae"] | None = None,
 ) -> Scores:
     """Score every feature of an SAE.
 
     Args:
         sae: in float32.
-        x: residuals at the prompt's last token, any dtype.
+        x: residuals, any dtype.
         g: gradients of the metric there.
+        baseline: the activations to compare with; zero by default.
     """
     x, g = x.float(), g.float()
     with torch.no_grad():
-        activations = sae.encode(x)  # (batch, d_sae)
+        activations = sae.encode(x)  # (place, d_sae)
     with torch.enable_grad():
         leaf = activations.detach().requires_grad_()
         # In one call: normalising SAEs remember their input's scale for one decode only.
-        both = sae.decode(torch.stack([leaf, torch.zeros_like(leaf)]))  # (2, batch, *d_in)
+        both = sae.decode(torch.stack([leaf, torch.zeros_like(leaf)]))  # (2, place, *d_in)
         (gradients,) = torch.autograd.grad(both[0], leaf, grad_outputs=g)
     decoded, origin = both.detach()
     with torch.no_grad():
-        # The shares are sums of large terms that cancel: float64, at a cost of batch x d_in.
+        # The shares are sums of large terms that cancel: float64, at a cost of place x d_in.
         wide, wide_g = x.flatten(1).double(), g.flatten(1).double()
         error = wide - decoded.flatten(1).double()
         per_feature = activations.double() * gradients.double()
@@ -93,20 +125,19 @@ def score(
         bias = (origin.flatten(1).double() * wide_g).sum(dim=1)
         sae_error = (error * wide_g).sum(dim=1)
         total = (wide * wide_g).sum(dim=1)
-        size = per_feature.abs().sum(dim=1) + bias.abs() + sae_error.abs() + total.abs()
-        gap = (total - features - bias - sae_error).abs() / size.clamp(min=1e-30)
-        spread = wide - origin.flatten(1).double()
-        explained = 1 - error.square().sum(dim=1) / spread.square().sum(dim=1).clamp(min=1e-30)
+        moved = activations if baseline is None else activations - baseline
         return Scores(
             activations=activations,
             gradients=gradients,
-            scores=activations * gradients + 0.0,  # -0.0 + 0.0 = 0.0
-            n_active=(activations != 0).sum(dim=1),
-            variance_explained=explained,
+            scores=moved * gradients + 0.0,  # -0.0 + 0.0 = 0.0
+            n_active=(activations != 0).sum(dim=1).double(),
+            unexplained=error.square().sum(dim=1),
+            spread=(wide - origin.flatten(1).double()).square().sum(dim=1),
             features=features,
             bias=bias,
             sae_error=sae_error,
-            identity_gap=gap,
+            total=total,
+            size=per_feature.abs().sum(dim=1) + bias.abs() + sae_error.abs() + total.abs(),
         )
 
 

@@ -33,7 +33,7 @@ from atp.signals import StopRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from atp.attribution.batches import Contrast
+    from atp.attribution.contrasts import Contrast
     from atp.model.dictionaries import Dictionary
     from atp.prepare import Loaded
     from atp.settings import Settings

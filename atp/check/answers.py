@@ -14,7 +14,7 @@ from atp.dataset.pairs import BrokenPair, Problem
 from atp.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
-    from atp.attribution.batches import Contrast
+    from atp.attribution.contrasts import Contrast
     from atp.dataset.pairs import Pair
     from atp.model.contrast import Contraster, NotContrasted
 

@@ -42,6 +42,8 @@ class Pair:
     """The flagged (sycophantic) answer."""
     base_response: str
     """The base (neutral) answer."""
+    base_prompt: str | None = None
+    """The base variation's own prompt; None where it has no text."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,10 @@ def outcomes_of(question: Any, index: int) -> Iterator[Pair | BrokenPair | Probl
             "response": (key, variation.get("response")),
             "base response": (PairKey(index, base[0]), base[1].get("response")),
         }
-        yield _broken(key, texts) or Pair(key, *(str(text) for _, text in texts.values()))
+        base_prompt = base[1].get("prompt")
+        neutral = base_prompt if isinstance(base_prompt, str) else None
+        prompt, response, base_response = (str(text) for _, text in texts.values())
+        yield _broken(key, texts) or Pair(key, prompt, response, base_response, neutral)
 
 
 def _numbered_variations(

@@ -2,13 +2,15 @@
 
 Two savings over a plain cache. A pass that only fills it ends where the last layer has its keys and
 values: the rest of that layer, and the final norm, would be thrown away. And the pass that uses it
-lets go of each layer's keys and values once that layer has read them.
+lets go of each layer's keys and values once that layer has read them, unless later passes are to
+resume from a layer on: these read what is kept, and add nothing.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import DynamicCache
 
 if TYPE_CHECKING:
@@ -23,12 +25,16 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
     """Keys and values of every layer, in full: a sliding window is a matter of the mask.
 
     Args:
-        n_layers: of the model.
+        n_layers: of the model; or fewer, where a pass goes no further.
+        kept_from: the first layer whose keys and values are kept after they were read; None: none.
     """
 
-    def __init__(self, n_layers: int) -> None:
+    def __init__(self, n_layers: int, kept_from: int | None = None) -> None:
         super().__init__()
         self.n_layers = n_layers
+        self.kept_from = n_layers if kept_from is None else kept_from
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
+        """Of old and new tokens, by layer."""
         self.filling = False
         """True: a pass only adds to it. False: a pass uses up what is there."""
 
@@ -50,6 +56,8 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
         )
         if not self.filling:
             self.layers[layer_idx].keys = self.layers[layer_idx].values = None
+            if layer_idx >= self.kept_from:
+                self.kept[layer_idx] = (whole[0].detach(), whole[1].detach())
         elif layer_idx == self.n_layers - 1:
             raise CacheFilledError
         return whole
@@ -65,3 +73,52 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
             # Indexing moves the head to the back: (batch, shared, head, d_head).
             layer.keys = layer.keys[rows[:, None], :, columns].transpose(1, 2)
             layer.values = layer.values[rows[:, None], :, columns].transpose(1, 2)
+
+    def prefix(self, row: int, start: int, end: int) -> ReadCache:
+        """Return what is kept of a row's columns start..end, for passes of variants of that row."""
+        return ReadCache(
+            {
+                layer: tuple(table[row : row + 1, :, start:end] for table in tables)
+                for layer, tables in self.kept.items()
+            },
+            end - start,
+        )
+
+
+class ReadCache(DynamicCache):  # type: ignore[misc]  # as above
+    """Keys and values of one row's first tokens, in some layers, that any number of rows read.
+
+    Args:
+        tables: keys and values of each layer, (1, head, length, d_head).
+        length: of the tokens.
+    """
+
+    def __init__(self, tables: dict[int, tuple[Tensor, ...]], length: int) -> None:
+        super().__init__()
+        self.tables, self.length = tables, length
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,
+        *args: Any,  # noqa: ANN401, ARG002  (transformers' signature)
+        **kwargs: Any,  # noqa: ANN401, ARG002
+    ) -> tuple[Tensor, Tensor]:
+        """Return the keys and values of old and new tokens; nothing is added."""
+        if not self.length:
+            return key_states, value_states
+        keys, values = (
+            table.expand(len(key_states), -1, -1, -1) for table in self.tables[layer_idx]
+        )
+        return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return how many tokens come before, of any layer."""
+        del layer_idx
+        return self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Return what a mask must span, and from where."""
+        del layer_idx
+        return self.length + query_length, 0

@@ -7,6 +7,9 @@ string, as the model that wrote it saw it, while the prompt's own ids are a pref
 Split: where a tokenizer merges the prompt's end with the response's start ("\n" + "\n\nI"), the
 prompt and each response are tokenised apart and their ids are joined.
 
+The answers are contrasted by these two tokens or, as sequences, by their first tokens: at least up
+to the one that differs, however late.
+
 Any text gives a Contrasted or a NotContrasted: what the tokenizer or its chat template raises is
 the fault of that pair alone. Nor does a text of many megabytes cost their tokens: a prompt with
 more characters than the context can hold is too long, and of a response only the start counts.
@@ -14,11 +17,11 @@ more characters than the context can hold is too long, and of a response only th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, Protocol
 
-from atp.attribution.batches import Contrast
+from atp.attribution.contrasts import Contrast
 from atp.errors import SettingsError
 
 
@@ -58,6 +61,8 @@ class Contrasted:
     """The neutral token, as text."""
     boundary: str
     """"joint" or "split"."""
+    base_prompt: tuple[int, ...] | None = None
+    """The token ids of the base variation's prompt, where it matters."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +82,28 @@ class Contraster:
         model: whose tokenizer and context length to use; its weights are not needed.
         max_tokens_to_check: how many tokens of the answers to compare.
         chat_template: put prompts through the tokenizer's own chat template.
+        sequence_tokens: contrast that many first tokens of the answers, and not only the first that
+            differ; then answers are compared to their end.
 
     Raises:
         SettingsError: a chat template is wanted and the tokenizer has none.
     """
 
-    def __init__(self, model: Reader, *, max_tokens_to_check: int, chat_template: bool) -> None:
+    def __init__(
+        self,
+        model: Reader,
+        *,
+        max_tokens_to_check: int,
+        chat_template: bool,
+        sequence_tokens: int | None = None,
+    ) -> None:
         if chat_template and not model.tokenizer.chat_template:
             msg = f"--chat-template: the tokenizer of {model.name} has no chat template."
             raise SettingsError(msg, "Leave the option out, or use an instruction-tuned model.")
         self.tokenizer = model.tokenizer
         self.n_ctx = model.n_ctx
-        self.max_tokens = max_tokens_to_check
+        self.sequence_tokens = sequence_tokens
+        self.max_tokens = max_tokens_to_check if sequence_tokens is None else self.n_ctx
         self.chat_template = chat_template
         self.bos = model.bos_token_id
         self.longest_token = max(map(len, self.tokenizer.get_vocab()))
@@ -100,6 +115,41 @@ class Contraster:
         for name, response in (("flagged", target_response), ("base", base_response)):
             if not response:
                 return NotContrasted("Empty response", failed=False, details={"response": name})
+        text = self._text(prompt)
+        if isinstance(text, NotContrasted):
+            return text
+        end = self.max_tokens * self.longest_token + RESPONSE_MARGIN
+        try:
+            return self._contrast(*self._tokens(text, target_response[:end], base_response[:end]))
+        except Exception as error:  # noqa: BLE001  (the libraries raise what they like)
+            return _fault("Tokenizer failed", error)
+
+    def with_base_prompt(
+        self, found: Contrasted | NotContrasted, prompt: str | None
+    ) -> Contrasted | NotContrasted:
+        """Return a contrast with the token ids of its base prompt, or why there is none."""
+        if isinstance(found, NotContrasted):
+            return found
+        ids = self.prompt(prompt)
+        return ids if isinstance(ids, NotContrasted) else replace(found, base_prompt=ids)
+
+    def prompt(self, prompt: str | None) -> tuple[int, ...] | NotContrasted:
+        """Return the token ids of a base prompt, or why it cannot be read; None: there is none."""
+        if prompt is None:
+            return NotContrasted("Base prompt missing", failed=True, details={"field": "prompt"})
+        text = self._text(prompt)
+        if isinstance(text, NotContrasted):
+            return text
+        try:
+            ids = self._with_bos(self._encode(text))
+        except Exception as error:  # noqa: BLE001  (as above)
+            return _fault("Tokenizer failed", error)
+        if not ids:
+            return NotContrasted("Empty prompt", failed=True, details={"field": "base prompt"})
+        return self._too_long(len(ids)) or tuple(ids)
+
+    def _text(self, prompt: str) -> str | NotContrasted:
+        """Return the text that a prompt stands in."""
         try:
             text = self._prompt_text(prompt)
         except Exception as error:  # noqa: BLE001  (a template is a program of the model's author)
@@ -107,11 +157,13 @@ class Contraster:
         if len(text) > self.n_ctx * self.longest_token:
             details = {"characters": len(text), "context": self.n_ctx}
             return NotContrasted("Sequence too long", failed=True, details=details)
-        end = self.max_tokens * self.longest_token + RESPONSE_MARGIN
-        try:
-            return self._contrast(*self._tokens(text, target_response[:end], base_response[:end]))
-        except Exception as error:  # noqa: BLE001  (the libraries raise what they like)
-            return _fault("Tokenizer failed", error)
+        return text
+
+    def _too_long(self, tokens: int) -> NotContrasted | None:
+        if tokens <= self.n_ctx:
+            return None
+        details = {"tokens": tokens, "context": self.n_ctx}
+        return NotContrasted("Sequence too long", failed=True, details=details)
 
     def _contrast(
         self, head: list[int], target: list[int], base: list[int], boundary: str
@@ -124,18 +176,35 @@ class Contraster:
             if t is None or b is None:
                 break  # one answer ends here: no two tokens to compare
             if t != b:
-                tokens = (*head, *target[:index])
-                if len(tokens) > self.n_ctx:
-                    details = {"tokens": len(tokens), "context": self.n_ctx}
-                    return NotContrasted("Sequence too long", failed=True, details=details)
-                contrast = Contrast(tokens, len(head), t, b)
-                texts = (self.tokenizer.decode([t]), self.tokenizer.decode([b]))
-                return Contrasted(contrast, *texts, boundary)
+                return self._found(head, (target, base), index, boundary)
         return NotContrasted(
-            f"No differing tokens found in first {self.max_tokens} positions",
+            self._no_difference(),
             failed=False,
             details={"target_tokens": len(target), "base_tokens": len(base)},
         )
+
+    def _found(
+        self, head: list[int], answers: tuple[list[int], list[int]], index: int, boundary: str
+    ) -> Contrasted | NotContrasted:
+        """Return the contrast of two answers, the first difference being at `index`."""
+        target, base = answers
+        sequences = None
+        longest = index
+        if self.sequence_tokens is not None:
+            count = max(self.sequence_tokens, index + 1)
+            sequences = (tuple(target[:count]), tuple(base[:count]))
+            longest = max(map(len, sequences)) - 1
+        if too_long := self._too_long(len(head) + longest):
+            return too_long
+        tokens, bos = (*head, *target[:index]), self.bos is not None
+        contrast = Contrast(tokens, len(head), target[index], base[index], sequences, bos)
+        texts = (self.tokenizer.decode([target[index]]), self.tokenizer.decode([base[index]]))
+        return Contrasted(contrast, *texts, boundary)
+
+    def _no_difference(self) -> str:
+        if self.sequence_tokens is not None:
+            return "No differing tokens found"
+        return f"No differing tokens found in first {self.max_tokens} positions"
 
     def _prompt_text(self, prompt: str) -> str:
         if not self.chat_template:
@@ -158,11 +227,12 @@ class Contraster:
         else:
             rest = [self._encode(response) for response in (target, base)]
             boundary = "split"
+        return self._with_bos(head), rest[0], rest[1], boundary
+
+    def _with_bos(self, head: list[int]) -> list[int]:
         while head and head[0] == self.bos:  # whatever the text already held
             head = head[1:]
-        if self.bos is not None:
-            head = [self.bos, *head]
-        return head, rest[0], rest[1], boundary
+        return head if self.bos is None else [self.bos, *head]
 
     def _encode(self, text: str) -> list[int]:
         # Never truncated: a sequence that is too long is an error of its pair.

@@ -21,6 +21,8 @@ from atp.model.sae_names import check_sae_spec, split_spec
 from atp.settings import local_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import torch
     from sae_lens import SAE
     from torch import Tensor
@@ -63,6 +65,20 @@ class Dictionary:
         """
         joins_heads = self.sae.cfg.reshape_activations == "hook_z"
         return captured if joins_heads else captured.flatten(1)
+
+    def feature_ids(self, features: Iterable[int | str]) -> list[int]:
+        """Return ids of features as numbers.
+
+        Raises:
+            SettingsError: it has no such feature.
+        """
+        ids = []
+        for feature in features:
+            if not str(feature).isdecimal() or int(feature) >= self.d_sae:
+                msg = f"the SAE {self.label} has no feature {feature!r}."
+                raise SettingsError(msg, f"Its features are 0 to {self.d_sae - 1}.")
+            ids.append(int(feature))
+        return ids
 
     def describe(self) -> dict[str, Any]:
         """Return what `metadata.atp` says of it."""

@@ -1,9 +1,10 @@
-"""The unembedding of two tokens instead of the whole vocabulary.
+"""The unembedding of chosen tokens instead of the whole vocabulary.
 
 logit_t = cap(scale * (h . W_U[t] + b_U[t])), in float32, with h the final hidden state. The full
 logits of a batch would be batch x sequence x vocabulary numbers, of which two a row are read; and
-bfloat16 resolves a logit of 20 to about 0.1 only. Because models differ in what they do to their
-logits, `prove` compares with the model's own logits once, when it is loaded.
+bfloat16 resolves a logit of 20 to about 0.1 only. Log-probabilities need all logits: they are
+taken a part of the vocabulary at a time, on the way back, too. Because models differ in what they
+do to their logits, `prove` compares with the model's own logits once, when it is loaded.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from atp.errors import UnavailableError
 
 PROBE_LENGTH = 6
+PART = 8192
+"""Of the vocabulary, the tokens whose logits are there at the same time."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,34 @@ class TokenHead:
         logits = torch.einsum("bd,bnd->bn", hidden.float(), rows)
         if self.bias is not None:
             logits = logits + self.bias[tokens].float()
+        return self._finished(logits)
+
+    def log_normalizer(self, hidden: Float[Tensor, "batch d_model"]) -> Float[Tensor, " batch"]:
+        """Return log sum exp over the logits of the whole vocabulary.
+
+        Args:
+            hidden: final hidden states.
+
+        Returns:
+            float32, whatever the model's dtype.
+        """
+        parts = [
+            checkpoint(self._part, hidden, start, use_reentrant=False, preserve_rng_state=False)
+            for start in range(0, len(self.weight), PART)
+        ]
+        return torch.stack(parts).logsumexp(dim=0)
+
+    def _part(self, hidden: Float[Tensor, "batch d_model"], start: int) -> Float[Tensor, " batch"]:
+        logits = hidden.float() @ self.weight[start : start + PART].float().T  # (batch, part)
+        if self.bias is not None:
+            logits = logits + self.bias[start : start + PART].float()
+        return self._finished(logits).logsumexp(dim=1)
+
+    def _finished(self, logits: Tensor) -> Tensor:
         logits = logits * self.scale
-        if self.soft_cap is not None:
-            logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
-        return logits
+        return (
+            logits if self.soft_cap is None else self.soft_cap * torch.tanh(logits / self.soft_cap)
+        )
 
     @torch.no_grad()
     def prove(self, hf_model: Any, bos: int | None, device: torch.device) -> None:  # noqa: ANN401
@@ -80,6 +108,8 @@ class TokenHead:
         hidden = hf_model.base_model(input_ids=ids).last_hidden_state[:, -1]
         tokens = theirs.topk(4).indices
         ours, expected = self.logits(hidden, tokens), theirs.gather(1, tokens)
+        ours = torch.cat([ours, self.log_normalizer(hidden)[:, None]], dim=1)
+        expected = torch.cat([expected, theirs.logsumexp(dim=1, keepdim=True)], dim=1)
         precision = 1e-4 if hidden.dtype == torch.float32 else 2e-2
         if not torch.allclose(ours, expected, rtol=precision, atol=precision):
             msg = f"the logits of {type(hf_model).__name__} are not what its unembedding gives."

@@ -24,8 +24,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from atp.errors import AtpError, SettingsError, UnavailableError, did_you_mean
-from atp.model.cache import CacheFilledError, PrefixCache
+from atp.model.cache import CacheFilledError, PrefixCache, ReadCache
 from atp.model.head import TokenHead
+from atp.model.layers import LayerOutput, layers_before, layers_through, left_out, reading
 from atp.model.names import OFFLINE, check_model_name, is_local
 from atp.model.provenance import hub_commit, local_origin
 from atp.model.unwatched import leave_out_unwatched
@@ -33,6 +34,7 @@ from atp.settings import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from torch import Tensor
@@ -69,9 +71,15 @@ class Model:
         bos: int | None = self.tokenizer.bos_token_id
         return bos
 
-    def new_cache(self) -> PrefixCache:
-        """Return an empty key-value cache."""
-        return PrefixCache(int(self.bridge.cfg.n_layers))
+    def new_cache(self, *, layers: int | None = None, kept_from: int | None = None) -> PrefixCache:
+        """Return an empty key-value cache.
+
+        Args:
+            layers: to be filled; all by default.
+            kept_from: the first layer whose keys and values are still there after a pass has used
+                them; none are, by default.
+        """
+        return PrefixCache(layers or int(self.bridge.cfg.n_layers), kept_from)
 
     def fill(self, cache: PrefixCache, ids: Tensor, mask: Tensor, positions: Tensor) -> None:
         """Add the keys and values of new tokens to a cache, and compute nothing else.
@@ -106,8 +114,49 @@ class Model:
         """
         return self._run(ids, mask, positions, cache)
 
+    def resume(  # noqa: PLR0913, PLR0917  (as a pass needs them)
+        self,
+        layers: int,
+        entering: LayerOutput | None,
+        ids: Tensor,
+        mask: Tensor,
+        positions: Tensor,
+        cache: ReadCache,
+    ) -> Tensor:
+        """Run the layers that come after the first ones, on what came out of these.
+
+        Args:
+            layers: how many the first ones are.
+            entering: what came out of them, one row; None for 0. A hook may make more rows of it.
+            ids: token ids, (1, new).
+            mask: 1 for each token, cached ones included, (1, cached + new).
+            positions: position ids of the new tokens, (1, new).
+            cache: of the tokens before.
+
+        Returns:
+            The final hidden state after the last norm, (rows, new, d_model).
+        """
+        with left_out(self.bridge, layers, entering):
+            return self._run(ids, mask, positions, cache)
+
+    def layers_before(self, hook_name: str) -> int:
+        """Return how many layers are done when a hook point fires, its own one if it ends it."""
+        return layers_before(hook_name)
+
+    def layers_through(self, hook_name: str) -> int:
+        """Return how many layers a pass must begin until a hook point fires."""
+        return layers_through(hook_name) or int(self.bridge.cfg.n_layers)
+
+    def reading(self, layers: Iterable[int]) -> AbstractContextManager[dict[int, LayerOutput]]:
+        """Return a context in which a pass leaves what comes out of the first n layers, by n."""
+        return reading(self.bridge, layers)
+
     def _run(
-        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | None
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        positions: Tensor,
+        cache: PrefixCache | ReadCache | None,
     ) -> Tensor:
         if hasattr(self.bridge, "pos_embed"):  # what the bridge's own forward() tells its embedding
             self.bridge.pos_embed._current_batch_size = len(ids)  # noqa: SLF001

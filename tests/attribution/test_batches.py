@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atp.attribution.batches import Batch, Contrast, plan
+from atp.attribution.batches import Batch, plan
+from atp.attribution.contrasts import Contrast
 
 # Few different tokens: many rows begin alike.
 contrasts = st.builds(
@@ -55,9 +56,10 @@ def test_a_batch_holds_each_row_and_nothing_else(items: list[Contrast]) -> None:
         assert steps[gap:] == list(range(len(item.tokens)))
         assert set(steps[:gap]) <= {0}
         # p is where the prompt ends, in the tail; the tail is among the row's own columns.
-        column = batch.mask.shape[1] - batch.tail + int(batch.prompt_last[row])
+        prompt_last = int(batch.leaves.columns[row])
+        column = batch.mask.shape[1] - batch.tail + prompt_last
         assert column - gap == item.prompt_length - 1
-        assert 0 <= batch.prompt_last[row] < batch.tail <= batch.ids.shape[1]
+        assert 0 <= prompt_last < batch.tail <= batch.ids.shape[1]
         assert batch.contrast_tokens[row].tolist() == [item.target_token, item.base_token]
 
 

@@ -9,8 +9,9 @@ import pytest
 import tiny
 import torch
 
-from atp.attribution.batches import Batch, Contrast
+from atp.attribution.batches import Batch
 from atp.attribution.capture import HookError, SplitError, capture, prove
+from atp.attribution.contrasts import Contrast
 from atp.model.loading import Model, load_model
 
 HOOK = "blocks.2.hook_resid_post"

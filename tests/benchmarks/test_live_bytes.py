@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from atp.attribution.batches import Batch, Contrast
+from atp.attribution.batches import Batch
+from atp.attribution.contrasts import Contrast
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from atp.attribution.batches import Contrast, computed_tokens, plan
+from atp.attribution.batches import computed_tokens, plan
+from atp.attribution.contrasts import Contrast
 from atp.check.answers import MOST_KEPT, Problems, Work
 from atp.dataset.pairs import BrokenPair, Pair, PairKey, Problem
 from atp.model.contrast import Contrasted, NotContrasted

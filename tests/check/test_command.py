@@ -358,7 +358,7 @@ MEMORY = """
 import re, sys
 from pathlib import Path
 from types import SimpleNamespace
-from atp.attribution.batches import Contrast
+from atp.attribution.contrasts import Contrast
 from atp.check.answers import Problems, Work
 from atp.dataset.survey import survey
 

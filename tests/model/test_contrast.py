@@ -15,7 +15,7 @@ from oracle import Oracle
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from atp.attribution.batches import Contrast
+from atp.attribution.contrasts import Contrast
 from atp.errors import SettingsError
 from atp.model.contrast import Contrasted, Contraster, NotContrasted
 from atp.model.loading import Model, load_model
@@ -173,7 +173,7 @@ def test_a_contrast_holds_for_any_text(model: Model, prompt: str, target: str, b
         assert isinstance(found, NotContrasted)
         return
     ids, p, o, t, b = expected
-    assert contrasted(found).contrast == Contrast(tuple(ids[: p + o]), p + 1, t, b)
+    assert contrasted(found).contrast == Contrast(tuple(ids[: p + o]), p + 1, t, b, bos=True)
 
 
 # --- texts and libraries that nobody expects
@@ -269,7 +269,9 @@ def test_any_text_gives_a_contrast_by_the_rules_or_says_why_not(
             assert found.reason == "Sequence too long"
             return
         tokens = [answer[differing[0]] for answer in answers]
-        assert contrasted(found).contrast == Contrast(expected, len(of_prompt), *tokens)
+        assert contrasted(found).contrast == Contrast(
+            expected, len(of_prompt), *tokens, bos=bos is not None
+        )
         assert contrasted(found).boundary == ("joint" if is_joint else "split")
         assert contrasted(found).target_text == tokenizer.decode([tokens[0]])
         if bos is not None:

@@ -20,7 +20,7 @@ from atp.model.contrast import Contrasted, Contraster
 from atp.model.dictionaries import Dictionary
 from atp.model.loading import Model, load_model
 from atp.model.placement import Dictionaries
-from atp.scoring import analyse, read
+from atp.scoring import Scorer
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 LAYERS = (0, 2, 3)
@@ -76,8 +76,9 @@ def test_lent_saes_give_the_very_numbers_of_resident_ones(
     model: Model, batch: list[Contrasted], kind: str
 ) -> None:
     both = [Dictionaries(of_kind(kind), CPU, lend=lend) for lend in (False, True)]
-    reading = read(model, both[0], batch)
-    analyses = [analyse(each, [reading], top_k=tiny.D_SAE) for each in both]
+    scorers = [Scorer(model, each, top_k=tiny.D_SAE) for each in both]
+    reading = scorers[0].read(batch)
+    analyses = [scorer.analyse([reading]) for scorer in scorers]
     assert analyses[0] == analyses[1]
     assert len(analyses[0]) == len(batch)
     assert all("top_features" in analysis for of_pair in analyses[0] for analysis in of_pair)

@@ -13,8 +13,9 @@ import torch
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 from transformers import AutoModelForCausalLM
 
-from atp.attribution.batches import Batch, Contrast
+from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
+from atp.attribution.contrasts import Contrast
 from atp.model.loading import Model, load_model
 from atp.model.twin import load_twin
 

@@ -1,0 +1,82 @@
+"""The metric m of each row, read off final hidden states.
+
+    first      m = logit_t - logit_b                                  at the last column
+    sequence   m = sign / n * sum_j log p(answer token j | what is before it)      n tokens
+
+Of a pair that is contrasted as sequences, m is the sum of its two rows: the mean log-probability of
+the flagged answer's first tokens minus that of the base answer's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from atp.attribution.batches import Batch
+
+
+@runtime_checkable
+class Head(Protocol):
+    """The unembedding."""
+
+    def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Return float32 logits, (batch, n), of tokens (batch, n) at hidden (batch, d_model)."""
+
+    def log_normalizer(self, hidden: Tensor) -> Tensor:
+        """Return log sum exp of all logits, float32 (batch,), at hidden (batch, d_model)."""
+
+
+def row_metrics(
+    head: Head, hidden: Float[Tensor, "row tail d_model"], batch: Batch
+) -> Float[Tensor, " row"]:
+    """Return what each row adds to the metric of its pair, float32.
+
+    Args:
+        head: of the model.
+        hidden: final hidden states of the tail.
+        batch: says what is read where.
+    """
+    return _read(head, hidden, batch.contrast_tokens, batch.next_tokens, batch.weights)
+
+
+def variant_metrics(
+    head: Head, hidden: Float[Tensor, "variant tail d_model"], batch: Batch, row: int
+) -> Float[Tensor, " variant"]:
+    """Return what one row adds to the metric, of each variant of it; arguments as above.
+
+    Args:
+        head: of the model.
+        hidden: of the variants; their columns are the last ones of the batch.
+        batch: to which the row belongs.
+        row: its number.
+    """
+    count, width = hidden.shape[:2]
+
+    def repeated(table: Tensor | None) -> Tensor | None:
+        return None if table is None else table[row, -width:].expand(count, -1)
+
+    tokens = batch.contrast_tokens[row].expand(count, -1)
+    return _read(head, hidden, tokens, repeated(batch.next_tokens), repeated(batch.weights))
+
+
+def _read(
+    head: Head,
+    hidden: Float[Tensor, "row tail d_model"],
+    contrast_tokens: Int[Tensor, "row 2"],
+    next_tokens: Tensor | None,
+    weights: Tensor | None,
+) -> Float[Tensor, " row"]:
+    if next_tokens is None or weights is None:
+        logits = head.logits(hidden[:, -1], contrast_tokens)  # (row, 2)
+        return logits[:, 0] - logits[:, 1]
+    width = min(hidden.shape[1], next_tokens.shape[1])
+    hidden, next_tokens, weights = hidden[:, -width:], next_tokens[:, -width:], weights[:, -width:]
+    rows, columns = weights.nonzero(as_tuple=True)  # (n,)
+    there = hidden[rows, columns]  # (n, d_model)
+    followed = head.logits(there, next_tokens[rows, columns][:, None])[:, 0]
+    shares = (followed - head.log_normalizer(there)) * weights[rows, columns]
+    return torch.zeros(len(hidden), device=hidden.device).index_add(0, rows, shares)

@@ -1,0 +1,144 @@
+"""What methods and effects are held against: the plain Hugging Face model, on whole texts.
+
+No cache, no batch, full logits; what is changed at the layer is changed by a forward hook, for one
+text at a time. Formulas are those of the method page, written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from oracle import Oracle
+from torch import Tensor
+
+Change = Callable[[Tensor], Tensor]
+"""From the residuals of a text, (position, d_model), to what they become."""
+
+
+@dataclass
+class Text:
+    """A text to run, and what is read of its logits."""
+
+    ids: list[int]
+    prompt_length: int
+    read: Callable[[Tensor], Tensor]
+    """From logits, (position, vocabulary), to a part of the metric."""
+
+
+class Plain(Oracle):
+    """The oracle's model and SAE, run with changes."""
+
+    def texts(
+        self, prompt: str, target: str, base: str, sequence_tokens: int | None = None
+    ) -> list[Text]:
+        """Return what the metric of a pair is read off."""
+        if sequence_tokens is None:
+            found = self.first_difference(prompt, target, base)
+            assert found is not None
+            ids, p, o, t, b = found
+            return [Text(ids, p + 1, lambda logits: logits[p + o - 1, t] - logits[p + o - 1, b])]
+        whole, n = self.ids(prompt, target, base, chat=False)
+        other, _ = self.ids(prompt, base, target, chat=False)
+        first = next(
+            i for i, (t, b) in enumerate(zip(whole[n:], other[n:], strict=False)) if t != b
+        )
+        count = max(sequence_tokens, first + 1)
+
+        def mean(ids: list[int], sign: int) -> Callable[[Tensor], Tensor]:
+            places = range(n, min(n + count, len(ids)))
+
+            def read(logits: Tensor) -> Tensor:
+                logs = logits.log_softmax(dim=-1)
+                return sign * torch.stack([logs[i - 1, ids[i]] for i in places]).mean()
+
+            return read
+
+        return [Text(whole, n, mean(whole, 1)), Text(other, n, mean(other, -1))]
+
+    def run(self, text: Text, change: Change = lambda x: x) -> Tensor:
+        """Return a text's part of the metric, with the layer's output changed."""
+
+        def on_output(_module: object, _inputs: object, output: Any) -> Any:
+            if isinstance(output, tuple):
+                return (change(output[0][0])[None], *output[1:])
+            return change(output[0])[None]
+
+        handle = self.module.register_forward_hook(on_output)
+        try:
+            return text.read(self.model(torch.tensor([text.ids])).logits[0])
+        finally:
+            handle.remove()
+
+    def metric(self, texts: list[Text], changes: list[Change] | None = None) -> float:
+        """Return the metric of a pair."""
+        with torch.no_grad():
+            return float(
+                sum(
+                    self.run(text, change)
+                    for text, change in zip(
+                        texts, changes or [lambda x: x] * len(texts), strict=True
+                    )
+                )
+            )
+
+    def residuals(self, text: Text) -> Tensor:
+        """Return what the layer gives, (position, d_model)."""
+        kept: list[Tensor] = []
+
+        def keep(x: Tensor) -> Tensor:
+            kept.append(x)
+            return x
+
+        with torch.no_grad():
+            self.run(text, keep)
+        return kept[0]
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the activations of one residual."""
+        with torch.no_grad():
+            return self.sae.encode(x[None])[0]
+
+    def moved(self, x: Tensor, features: Tensor) -> Tensor:
+        """Return x with the part that its features decode to replaced by what others decode to."""
+        with torch.no_grad():
+            mine = self.sae.encode(x[None])
+            own = self.sae.decode(mine)[0]
+            self.sae.encode(x[None])  # an SAE that normalises forgets the scale when it decodes
+            other = self.sae.decode(features[None])[0]
+        return x - own + other
+
+    def without(self, ids: list[int], at: list[int], baseline: Tensor | None = None) -> Change:
+        """Return the change that sets some features to their baseline at some positions."""
+
+        def change(x: Tensor) -> Tensor:
+            x = x.clone()
+            for position in at:
+                features = self.features(x[position])
+                features[ids] = 0 if baseline is None else baseline[ids]
+                x[position] = self.moved(x[position], features)
+            return x
+
+        return change
+
+    def gradients(self, text: Text, moved: Tensor | None = None, at: int = 0) -> Tensor:
+        """Return dm/dx at every position, (position, d_model), x at one of them being `moved`."""
+        kept: list[Tensor] = []
+
+        def splice(x: Tensor) -> Tensor:
+            x = x.detach().clone()
+            if moved is not None:
+                x[at] = moved
+            kept.append(x.requires_grad_())
+            return kept[0]
+
+        (gradient,) = torch.autograd.grad(self.run(text, splice), kept)
+        return gradient
+
+    def per_feature(self, x: Tensor, g: Tensor) -> Tensor:
+        """Return dm/df of one residual: g through the decoder."""
+        leaf = self.features(x).requires_grad_()
+        (gradient,) = torch.autograd.grad(self.sae.decode(leaf[None])[0] @ g, leaf)
+        return gradient
