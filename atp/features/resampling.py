@@ -37,8 +37,8 @@ LEVEL = 0.95
 AT_A_TIME = 250
 """Resamples that are drawn together; part of what a seed means."""
 
-ENTRIES = 1 << 25
-"""Numbers in memory at a time, 256 MiB of them."""
+ENTRIES = 1 << 24
+"""Numbers in memory at a time: 128 MiB, and as much again a few times while it is worked on."""
 
 ROUNDING = 1e-12
 """Relative: sums that differ by less are the same, added in another order."""

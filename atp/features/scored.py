@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 GROUPINGS = ("template_type", "dataset")
 """Fields by which pairs are grouped: of the variation, and of the question."""
 
+MOST_FEATURES = 1 << 40
+"""No SAE has as many: a greater number is none of a feature."""
+
 
 def _numbers() -> array[float]:
     return array("d")
@@ -121,7 +124,7 @@ def _activations(prompts: dict[str, Any]) -> list[tuple[int, float, float]]:
 
 def _id(text: Any) -> int:  # noqa: ANN401  (any JSON value)
     number = int(text)
-    if str(number) != text or number < 0:
+    if str(number) != text or not 0 <= number < MOST_FEATURES:
         raise ValueError
     return number
 

@@ -92,6 +92,9 @@ def select_features(*results: str | Path, **options: float | None) -> Features:
         InputError: a result cannot be read, is a part of a run, or does not go with the others.
         SettingsError: an option is unknown, or its value is malformed.
     """
+    if not results:
+        msg = "no results are named."
+        raise SettingsError(msg, "Write select_features(RESULT, ...).")
     found, _ = found_in([Path(path) for path in results])
     return features_of(found, _choice(options))
 
@@ -136,7 +139,8 @@ def _of_sae(scored: ScoredPairs, name: str, choice: Choice, where: str) -> SaeFe
     table["selected"] = table["feature"].isin(selection.selected)
     page = _page(scored)
     table["link"] = None if page is None else page + "/" + table["feature"].astype(str)
-    return SaeFeatures(name, scored.sae, groups, selection, table[list(COLUMNS)])
+    table = table[list(COLUMNS)].astype({"value": "str", "link": "str"})
+    return SaeFeatures(name, scored.sae, groups, selection, table)
 
 
 def _page(scored: ScoredPairs) -> str | None:
