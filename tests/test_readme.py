@@ -24,7 +24,7 @@ OF_DOCKER = {"--entrypoint", "--env", "--gpus", "--network", "--rm", "--user"}
 
 def test_every_option_in_the_readme_exists() -> None:
     known = {"--" + name.replace("_", "-") for name in EVERY_PARSER} | {"--help", "--version"}
-    known |= OF_DOCKER
+    known |= OF_DOCKER | {"--prompt-activations"}  # of atp run, which atp features builds on
     assert set(re.findall(r"--[a-z][a-z-]+", README.replace("<!--", ""))) <= known
 
 
