@@ -139,6 +139,10 @@ def test_where_the_mean_is_0_p_values_are_as_often_small_as_they_say() -> None:
     assert 0.05 < (skewed <= 0.05).mean() < 0.08
 
 
+def test_no_p_value_is_below_what_so_many_resamples_can_tell() -> None:
+    assert p_values(csr_array(np.ones((1, 200))), 499, 0) == 1 / 500
+
+
 def test_a_feature_of_one_question_proves_nothing() -> None:
     sums = np.zeros((1, 50))
     sums[0, 7] = 9.0

@@ -74,6 +74,8 @@ def test_as_many_negative_features_are_told_the_most_negative_first() -> None:
 
     assert select(found, Choice(min_log_ratio=None), "").negative == [2, 1]
     assert select(found, Choice(min_log_ratio=None, top_features=1), "").negative == [2]
+    fewer = table(mean_score=[0.4, 0.1, -0.5, 0.2])
+    assert select(fewer, Choice(min_log_ratio=None), "").negative == [2]
 
 
 def test_each_threshold_tells_what_it_took() -> None:

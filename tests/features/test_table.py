@@ -8,10 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aggregates import adjusted, analyses, expected, grouped, made, occurring, scored, source
+from aggregates import (
+    adjusted,
+    analyses,
+    expected,
+    grouped,
+    made,
+    occurring,
+    of_pair,
+    scored,
+    source,
+)
+from scipy.sparse import csr_array
 from statsmodels.stats.multitest import multipletests
 
 from atp import select_features
+from atp.features.resampling import intervals, p_values
 from atp.features.table import COLUMNS
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +60,35 @@ def test_every_number_is_that_of_plain_loops(
                 assert same(row[column], wanted), (name, value, row["feature"], column)
         seen += len(chosen)
     assert seen == len(table) > 50
+
+
+def test_intervals_and_p_values_are_those_of_the_sums_over_each_question(tmp_path: Path) -> None:
+    inputs = [source(tmp_path, questions=6, seed=seed) for seed in (1, 2)]
+    files = [
+        made(tmp_path / "with", inputs[0], seed=1, effects=True),
+        made(tmp_path / "without", inputs[1], seed=2),
+    ]
+
+    table = select_features(*files, **QUICK, seed=4).table
+
+    rows = scored(files)
+    features = sorted(occurring(rows))
+    over_all = table[table["group"] == "all"].set_index("feature").loc[features]
+    for what, members in (
+        ("score", rows),
+        ("effect", [row for row in rows if "exact" in row["diagnostics"]]),
+    ):
+        questions = list(dict.fromkeys(row["question"] for row in members))
+        sums = np.zeros((len(features), len(questions)))
+        for row in members:
+            for place, feature in enumerate(features):
+                sums[place, questions.index(row["question"])] += of_pair(row, feature, what)
+        pairs = np.array([sum(row["question"] == q for row in members) for q in questions])
+        limits = intervals(csr_array(sums), pairs, 200, 4)
+        for column, wanted in zip((f"mean_{what}_low", f"mean_{what}_high"), limits, strict=True):
+            assert np.allclose(over_all[column], wanted, rtol=1e-9, atol=1e-12), column
+        if what == "score":
+            assert np.array_equal(over_all["p_value"], p_values(csr_array(sums), 200, 4))
 
 
 def test_pairs_of_several_files_are_put_together_by_sae(tmp_path: Path) -> None:
