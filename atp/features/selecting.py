@@ -14,7 +14,7 @@ import pandas as pd
 from atp.errors import SettingsError, did_you_mean
 from atp.features.results import check_alike, found_in
 from atp.features.scored import read_pairs
-from atp.features.selection import select
+from atp.features.selection import check_ratio, select
 from atp.features.settings import PARSERS, Choice
 from atp.features.table import COLUMNS, groups_of, numbers_of
 from atp.model.sae_names import neuronpedia_page
@@ -119,17 +119,17 @@ def features_of(results: Sequence[Result], choice: Choice) -> Features:
     check_alike(results)
     scored = read_pairs(results)
     names = _distinct(scored)
-    of_each = []
-    for pairs, name in zip(scored, names, strict=True):
-        where = next(str(result.path) for result in results if result.told["sae"] == pairs.sae)
-        of_each.append(_of_sae(pairs, name, choice, where))
+    for pairs in scored:  # before anything is computed: that can take minutes
+        where = next(result.path for result in results if result.told["sae"] == pairs.sae)
+        check_ratio(pairs, choice, where)
+    of_each = [_of_sae(pairs, name, choice) for pairs, name in zip(scored, names, strict=True)]
     return Features(of_each, list(results), choice)
 
 
-def _of_sae(scored: ScoredPairs, name: str, choice: Choice, where: str) -> SaeFeatures:
+def _of_sae(scored: ScoredPairs, name: str, choice: Choice) -> SaeFeatures:
     groups = list(groups_of(scored))
     first = numbers_of(scored, groups[0], choice)
-    selection = select(first, choice, where)
+    selection = select(first, choice)
     tables = [first, *(numbers_of(scored, group, choice) for group in groups[1:])]
     for table, group in zip(tables, groups, strict=True):
         table["group"], table["value"] = group.name, group.value

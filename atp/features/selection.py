@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 from atp.errors import InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import pandas as pd
 
+    from atp.features.scored import ScoredPairs
     from atp.features.settings import Choice
 
 
@@ -48,22 +51,31 @@ class Selection:
         return ", ".join(parts) or "no pair has a score other than 0"
 
 
-def select(table: pd.DataFrame, choice: Choice, where: str) -> Selection:
+def check_ratio(scored: ScoredPairs, choice: Choice, where: Path) -> None:
+    """Make sure that there is what the ratio is of, if one is asked for.
+
+    Args:
+        scored: the pairs of an SAE.
+        choice: the thresholds.
+        where: a result of that SAE.
+
+    Raises:
+        InputError: no pair carries activations.
+    """
+    if choice.min_log_ratio is not None and not any(scored.has_activations):
+        msg = f"{where}: no pair carries prompt_activations, which "
+        msg += f"--min-log-ratio={choice.min_log_ratio:g} needs."
+        hint = "Run atp run with --prompt-activations, or pass --min-log-ratio=none."
+        raise InputError(msg, hint)
+
+
+def select(table: pd.DataFrame, choice: Choice) -> Selection:
     """Apply the thresholds to the features of an SAE.
 
     Args:
         table: a row for each feature, over all pairs.
         choice: the thresholds.
-        where: the results, for the message.
-
-    Raises:
-        InputError: a ratio is asked for, and no pair carries what it is of.
     """
-    if choice.min_log_ratio is not None and not (table["activation_pairs"] > 0).all():
-        msg = f"{where}: no pair carries prompt_activations, which "
-        msg += f"--min-log-ratio={choice.min_log_ratio:g} needs."
-        hint = "Run atp run with --prompt-activations, or pass --min-log-ratio=none."
-        raise InputError(msg, hint)
     everywhere = (table["effect_pairs"] == table["pairs"]).all()
     impact = "mean_effect" if len(table) and everywhere else "mean_score"
     passed: list[tuple[str, pd.Series]] = [

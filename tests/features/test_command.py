@@ -503,11 +503,15 @@ def test_results_without_a_scored_pair_are_told(
 def test_a_ratio_without_activations_is_refused_with_the_mend(
     tmp_path: Path, path: Path, refusal: Callable[..., str]
 ) -> None:
-    line = refusal(made(tmp_path / "in", path), options=())
+    file = made(tmp_path / "in", path, activations=True)
+    other = made(tmp_path / "b", path, of="b")
 
-    assert "carries prompt_activations, which --min-log-ratio=0.5 needs" in line
-    assert "--prompt-activations" in line
-    assert "--min-log-ratio=none" in line
+    line = refusal(file, other, options=())
+
+    assert line == (
+        f"{other}: no pair carries prompt_activations, which --min-log-ratio=0.5 needs. "
+        "Run atp run with --prompt-activations, or pass --min-log-ratio=none."
+    )
 
 
 # --- where it is written

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atp.errors import InputError
 from atp.features.selection import select
 from atp.features.settings import Choice
 
@@ -27,7 +25,7 @@ def table(**columns: list[Any]) -> pd.DataFrame:
 
 def chosen(found: pd.DataFrame, **options: Any) -> list[int]:
     """Return the selected features."""
-    return select(found, Choice(**{**FREE, **options}), "a.json").selected
+    return select(found, Choice(**{**FREE, **options})).selected
 
 
 def test_the_mean_score_must_be_above_the_threshold() -> None:
@@ -52,7 +50,7 @@ def test_the_impact_is_the_effect_where_all_pairs_carry_one_and_the_score_elsewh
     for carrying in (0, 2):
         found = table(**columns, effect_pairs=[carrying] * 3)
         assert chosen(found, min_impact=0.6) == [2]
-        assert select(found, Choice(min_log_ratio=None), "").impact == "mean_score"
+        assert select(found, Choice(min_log_ratio=None)).impact == "mean_score"
 
 
 def test_the_false_discovery_rate_is_compared_with_the_q_value() -> None:
@@ -72,10 +70,10 @@ def test_the_top_features_are_those_of_greatest_mean_score_ties_by_number() -> N
 def test_as_many_negative_features_are_told_the_most_negative_first() -> None:
     found = table(mean_score=[0.4, -0.3, -0.5, 0.2, -0.1, 0.0])
 
-    assert select(found, Choice(min_log_ratio=None), "").negative == [2, 1]
-    assert select(found, Choice(min_log_ratio=None, top_features=1), "").negative == [2]
+    assert select(found, Choice(min_log_ratio=None)).negative == [2, 1]
+    assert select(found, Choice(min_log_ratio=None, top_features=1)).negative == [2]
     fewer = table(mean_score=[0.4, 0.1, -0.5, 0.2])
-    assert select(fewer, Choice(min_log_ratio=None), "").negative == [2]
+    assert select(fewer, Choice(min_log_ratio=None)).negative == [2]
 
 
 def test_each_threshold_tells_what_it_took() -> None:
@@ -85,7 +83,7 @@ def test_each_threshold_tells_what_it_took() -> None:
         q_value=[0.0, 0.0, 0.0, 0.9, 0.0, 0.0],
     )
 
-    selection = select(found, Choice(min_impact=0.2, fdr=0.05, top_features=1), "a.json")
+    selection = select(found, Choice(min_impact=0.2, fdr=0.05, top_features=1))
 
     assert selection.selected == [0]
     assert [(step.option, step.took, step.left) for step in selection.steps] == [
@@ -96,19 +94,6 @@ def test_each_threshold_tells_what_it_took() -> None:
         ("--top-features=1", 1, 1),
     ]
     assert selection.reason.startswith("--min-score=0 took 1, --min-log-ratio=0.5 took 1, --min-i")
-
-
-def test_a_ratio_that_no_pair_carries_is_refused_with_the_mend() -> None:
-    found = table(mean_score=[1.0], activation_pairs=[0], log_ratio=[float("nan")])
-
-    with pytest.raises(InputError) as caught:
-        chosen(found, min_log_ratio=0.5)
-
-    assert str(caught.value) == (
-        "a.json: no pair carries prompt_activations, which --min-log-ratio=0.5 needs. "
-        "Run atp run with --prompt-activations, or pass --min-log-ratio=none."
-    )
-    assert chosen(found) == [0]
 
 
 @settings(deadline=None, max_examples=50)
@@ -126,7 +111,7 @@ def test_what_is_selected_is_what_passes_all_thresholds(
     found = table(mean_score=scores, log_ratio=ratios, q_value=q_values)
     choice = Choice(min_score=limits[0], min_log_ratio=limits[1], fdr=0.5, top_features=count)
 
-    selection = select(found, choice, "")
+    selection = select(found, choice)
 
     passing = [
         i
