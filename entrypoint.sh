@@ -149,7 +149,7 @@ case ${1-} in
 esac
 
 case $1 in
-    run | bench | merge)
+    run | bench | merge | features)
         out=$(value --out "${ATP_OUT:-$volume/results/feedback}" "$@")
         if on_volume "$out"; then
             case $out in

@@ -15,9 +15,17 @@ _HOME_OF = {
     "load_sae": "atp.model.dictionaries",
     "attribute": "atp.library",
     "exact_effects": "atp.library",
+    "select_features": "atp.features.selecting",
 }
 
-__all__ = ["__version__", "attribute", "exact_effects", "load_model", "load_sae"]
+__all__ = [
+    "__version__",
+    "attribute",
+    "exact_effects",
+    "load_model",
+    "load_sae",
+    "select_features",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (functions of several types)

@@ -16,7 +16,13 @@ from docopt import DocoptExit, docopt
 
 from atp import __version__
 from atp.errors import AtpError, ExitCode, SaveError, SettingsError, UnavailableError, did_you_mean
-from atp.sources import OPTIONS_OF, check_options, from_sources, merge_sources
+from atp.sources import (
+    OPTIONS_OF,
+    check_options,
+    features_sources,
+    from_sources,
+    merge_sources,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +37,7 @@ Usage:
   atp fetch [options] [--sae=SPEC]...
   atp bench [INPUT] [options] [--sae=SPEC]...
   atp merge RESULT... [options]
+  atp features RESULT... [options]
   atp --help
   atp --version
 
@@ -49,6 +56,9 @@ Commands:
   merge  Put the results of all shards of a run together, into the result of the whole run. RESULT
        is a shard's result file, or a folder that holds them, itself or in its folders. Of the
        options, it takes --out.
+  features  Aggregate the scored pairs of one or more results of a model, select features of each
+       SAE, and write a table as CSV and Parquet, and the selection as JSON. RESULT is a result
+       file, or a folder, whose last run is taken.
 
 What to read:
   --model=NAME               Hub name, Hugging Face folder or GGUF file (default
@@ -102,6 +112,20 @@ How to run:
   --json                     Of check: print one JSON object instead of text.
   --rounds=N                 Of bench: how often to time each procedure (default 3).
 
+Which features to select (atp features):
+  --min-score=X              The mean score over all pairs must be above X logits (default 0).
+  --min-log-ratio=X          log10 of the mean activation on flagged prompts, over that on base
+                             prompts, must be above X, or none: do not ask (default 0.5). Needs
+                             results of atp run --prompt-activations.
+  --min-impact=X             The size of the mean effect, or of the mean score where the results
+                             carry no effects, must be X logits or more (default 0).
+  --fdr=Q                    Of the features whose mean score differs from 0, take those with a
+                             false discovery rate of Q, as in 0.05, or none (default none).
+  --top-features=K           Take the K of greatest mean score of what is left (default 50).
+  --epsilon=X                Added to both activations of that ratio (default 1e-6).
+  --resamples=N              Of the 95 % intervals and the p-values (default 9999).
+  --seed=N                   Of the resampling (default 0).
+
   -h --help                  Show this text.
   --version                  Show the version.
 
@@ -114,7 +138,8 @@ written; 75 another run holds the output folder; 130, 143 stopped by a signal; 7
 atp itself. Of check: 0 nothing is wrong; 2 as above; 3 as above, or too little memory or disk. Of
 fetch: 0 all is there; 2 as above; 3 something cannot be had, or too little disk; 74 the cache
 cannot be written. Of merge: as of run; 2 also where a shard is missing, not complete, or of
-another run.
+another run. Of features: 0 the tables are written; 2 also where no feature is selected, and
+where results do not go together.
 """
 
 OUT_OF_MEMORY = "Give it more, or lower --batch-tokens; what was computed is saved."
@@ -190,6 +215,15 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
             code, paths = merge(*merge_sources(arguments))
         _print(*paths)
         return code
+    if arguments["features"]:
+        from atp.features.command import features  # noqa: PLC0415
+
+        with stop.unwinding():
+            paths, problem = features(*features_sources(arguments))
+        _print(*paths)
+        if problem is not None:
+            raise problem
+        return ExitCode.OK
     settings = from_sources(arguments)
     if arguments["check"]:
         from atp.check.command import check  # noqa: PLC0415
@@ -264,8 +298,8 @@ def _usage_error(argv: list[str]) -> SettingsError:
             return SettingsError(f"{name} is given twice.")
     if argv[-1] in takes_value:
         return SettingsError(f"{argv[-1]} needs a value.", f"Write {argv[-1]}=VALUE.")
-    form = {"fetch": "[options]", "merge": "RESULT... [--out=DIR]"}.get(
-        argv[0], "[INPUT] [options]"
-    )
+    forms = {"fetch": "[options]", "merge": "RESULT... [--out=DIR]"}
+    forms["features"] = "RESULT... [options]"
+    form = forms.get(argv[0], "[INPUT] [options]")
     msg = f"{' '.join(argv)!r} does not fit the usage: atp {argv[0]} {form}."
     return SettingsError(msg, "See atp --help.")

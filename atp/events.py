@@ -202,6 +202,36 @@ EVENTS = {
             "seconds": "what it took",
         },
     ),
+    "features.found": Event(
+        "info",
+        "`atp features` has found the results that it puts together",
+        {
+            "results": "paths",
+            "left_out": "paths of those in its folders that are of earlier runs, or of shards",
+            "errors": "pairs of the results that have an error, and no scores",
+        },
+    ),
+    "features.selected": Event(
+        "info",
+        "features of an SAE are selected",
+        {
+            "sae": "name",
+            "pairs": "scored, with this SAE",
+            "features": "how many have a score in some pair",
+            "selected": "how many of them are selected",
+            "strongest": "ids of the first ten of these",
+        },
+    ),
+    "features.none": Event(
+        "warning",
+        "no feature of an SAE is selected",
+        {"sae": "name", "reason": "what each threshold took"},
+    ),
+    "features.done": Event(
+        "info",
+        "the tables are written",
+        {"result": "path of the JSON file", "seconds": "what it took"},
+    ),
     "hub.offline": Event(
         "info",
         "all that a command names of the hub was fetched by `atp fetch`: it makes no network call",

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atp.errors import SettingsError, did_you_mean
+from atp.features.settings import PARSERS as FEATURES_PARSERS
+from atp.features.settings import Choice
 from atp.settings import (
     NO_INPUT,
     PARSERS,
@@ -17,7 +19,7 @@ from atp.settings import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-EVERY_PARSER: dict[str, Callable[[str, str], Any]] = {**PARSERS}
+EVERY_PARSER: dict[str, Callable[[str, str], Any]] = {**PARSERS, **FEATURES_PARSERS}
 """Every option that a command knows; any of them may stand in the environment."""
 
 OPTIONS_OF: dict[str, set[str]] = {
@@ -26,6 +28,7 @@ OPTIONS_OF: dict[str, set[str]] = {
     "fetch": {*PARSERS} - {"rounds", "json"},
     "bench": {*PARSERS} - {"json"},
     "merge": {"out"},
+    "features": {"out", *FEATURES_PARSERS},
 }
 """What each command takes on its command line."""
 
@@ -92,7 +95,25 @@ def merge_sources(
     Raises:
         SettingsError: a value is malformed, or an ATP_ variable is unknown.
     """
+    return _results_and_out(arguments, os.environ if environment is None else environment)
+
+
+def features_sources(
+    arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> tuple[list[Path], Path, Choice]:
+    """Return what `atp features` is to read, where to write, and what to select.
+
+    Raises:
+        SettingsError: a value is malformed, or an ATP_ variable is unknown.
+    """
     environment = os.environ if environment is None else environment
+    choice = Choice(**_given({*FEATURES_PARSERS}, arguments, environment))
+    return *_results_and_out(arguments, environment), choice
+
+
+def _results_and_out(
+    arguments: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[list[Path], Path]:
     out = _given({"out"}, arguments, environment).get("out", _default_out())
     results = [local_path(name) for name in arguments["RESULT"]]
     _check_recordable(out, *results)

@@ -1,48 +1,43 @@
-"""Print the features of a result file that matter most over all its scored pairs.
+"""Print the features that matter most over all scored pairs of a result, with how sure that is.
 
     python examples/strongest_features.py RESULT [COUNT]
 
-The mean runs over all scored pairs; a feature that a pair does not list counts as 0 there.
+`atp features` writes the same numbers of all features to files; docs/features.md explains them.
 """
 
 import sys
-from collections import defaultdict
-from pathlib import Path
 
-import orjson
+from atp import select_features
+from atp.errors import AtpError
 
 COUNT = 10
 
 
-def main(path: Path, count: int) -> None:
-    """Print a table of the `count` features of largest |mean score|."""
-    result = orjson.loads(path.read_bytes())
-    analyses = [
-        variation["atp_analysis"]
-        for question in result["results"]
-        for variation in question["variations"]
-        if "top_features" in variation.get("atp_analysis", {})
-    ]
-    if not analyses:
-        sys.exit(f"{path} holds no scored pair.")
-    scores: dict[str, list[float]] = defaultdict(list)
-    for analysis in analyses:
-        for feature in analysis["top_features"]:
-            if feature["score"]:
-                scores[feature["id"]].append(feature["score"])
-    means = {feature: sum(values) / len(analyses) for feature, values in scores.items()}
-    strongest = sorted(means, key=lambda feature: (-abs(means[feature]), int(feature)))[:count]
+def main(path: str, count: int) -> None:
+    """Print a table of the `count` features of largest |mean score| of each SAE."""
+    found = select_features(path, min_log_ratio=None)
+    for sae in found.saes:
+        over_all = sae.table[sae.table["group"] == "all"]
+        strongest = over_all.sort_values("mean_score", key=abs, ascending=False, kind="stable")
 
-    run = result["metadata"]["atp"]
-    print(f"{len(analyses)} scored pairs of {run['counts']['pairs']}; {run['sae']['hook_name']}")
-    print(f"{'feature':>8}  {'mean score':>10}  {'in pairs':>8}  {'positive':>8}")
-    for feature in strongest:
-        values = scores[feature]
-        positive = sum(value > 0 for value in values) / len(values)
-        print(f"{feature:>8}  {means[feature]:>+10.4f}  {len(values):>8}  {positive:>8.0%}")
+        questions = sae.groups[0].questions
+        print(f"{sae.pairs} scored pairs of {questions} questions; {sae.sae['hook_name']}")
+        print(
+            f"{'feature':>8}  {'mean score':>10}  {'95 % interval':^18}  {'in pairs':>8}  same sign"
+        )
+        for row in strongest.head(count).itertuples():
+            interval = f"{row.mean_score_low:+.4f} to {row.mean_score_high:+.4f}"
+            listed = round(row.frequency * row.pairs)
+            print(
+                f"{row.feature:>8}  {row.mean_score:>+10.4f}  {interval:>18}  {listed:>8}"
+                f"  {row.sign_consistency:>9.0%}"
+            )
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in {2, 3}:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) == 3 else COUNT)
+    try:
+        main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) == 3 else COUNT)
+    except AtpError as error:
+        sys.exit(str(error))

@@ -17,7 +17,9 @@ from jaxtyping import install_import_hook
 sys.path.insert(0, str(Path(__file__).parent))  # oracle.py and tiny.py, next to this file
 
 # Shapes and dtypes in the signatures of the numerics are checked while tests run.
-install_import_hook(["atp.attribution", "atp.model.head"], "beartype.beartype")
+install_import_hook(
+    ["atp.attribution", "atp.features.resampling", "atp.model.head"], "beartype.beartype"
+)
 
 # Tiny tensors gain nothing from threads, and threads of several processes wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"

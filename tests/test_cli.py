@@ -290,7 +290,7 @@ def test_the_process_prints_help_and_version() -> None:
 
 
 def test_importing_the_command_line_imports_nothing_heavy() -> None:
-    code = "import sys, atp, atp.cli, atp.run; print(*sys.modules)"
+    code = "import sys, atp, atp.cli, atp.run, atp.features.command; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
@@ -323,6 +323,14 @@ FAULTS = [
     ["merge", "text.json"],
     ["merge", "answers.json", "--top-k=3"],
     ["merge", "answers.json", "--out=answers.json"],
+    ["features"],
+    ["features", "none.json"],
+    ["features", "empty"],
+    ["features", "answers.json"],
+    ["features", "text.json"],
+    ["features", "answers.json", "--min-score=much"],
+    ["features", "answers.json", "--top-k=3"],
+    ["features", "answers.json", "--out=answers.json"],
     ["fetch", f"--sae={CANONICAL}:x"],
     ["fetch", "--model=./none"],
     ["fetch", "answers.json"],

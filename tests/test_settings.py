@@ -13,6 +13,8 @@ import pytest
 
 from atp import cli, sources
 from atp.errors import SettingsError
+from atp.features.settings import PARSERS as FEATURES_PARSERS
+from atp.features.settings import Choice
 from atp.model.sae_names import check_sae_spec
 from atp.settings import (
     CANONICAL_RELEASES,
@@ -25,6 +27,7 @@ from atp.sources import (
     EVERY_PARSER,
     OPTIONS_OF,
     check_options,
+    features_sources,
     from_sources,
     merge_sources,
     newest_input,
@@ -291,6 +294,82 @@ def test_a_merge_takes_results_and_a_folder_and_nothing_else(no_volume: Path) ->
             check_options("merge", {**given, option: value})
 
 
+FEATURES_EXAMPLES = {
+    "min_score": ("-0.25", -0.25),
+    "min_log_ratio": ("1e-1", 0.1),
+    "min_impact": ("0.01", 0.01),
+    "fdr": ("0.05", 0.05),
+    "top_features": ("7", 7),
+    "epsilon": ("1e-9", 1e-9),
+    "resamples": ("100", 100),
+    "seed": ("3", 3),
+}
+
+
+def features_choice(options: dict[str, str], environment: dict[str, str] | None = None) -> Choice:
+    """Return what `atp features a.json` is to select with these options and this environment."""
+    return features_sources({"RESULT": ["a.json"], **options}, environment or {})[2]
+
+
+def test_features_takes_results_and_a_folder_and_selects_as_the_study_did() -> None:
+    given: dict[str, Any] = {"RESULT": ["a.json", "b"], "--out": "o", "--min-score": None}
+
+    assert features_sources(given, {}) == ([Path("a.json"), Path("b")], Path("o"), Choice())
+    assert Choice() == Choice(
+        min_score=0.0,
+        min_log_ratio=0.5,
+        min_impact=0.0,
+        fdr=None,
+        top_features=50,
+        epsilon=1e-6,
+        resamples=9999,
+        seed=0,
+    )
+    with pytest.raises(SettingsError, match="--top-k is no option of atp features"):
+        check_options("features", {**given, "--top-k": "7"})
+    with pytest.raises(SettingsError, match=r"--fdr is no option of atp run. It is one of atp fea"):
+        check_options("run", {"--fdr": "0.05"})
+
+
+@pytest.mark.parametrize("name", FEATURES_PARSERS)
+def test_an_option_or_a_variable_sets_a_threshold(name: str) -> None:
+    text, value = FEATURES_EXAMPLES[name]
+
+    option = features_choice({"--" + name.replace("_", "-"): text}, {f"ATP_{name.upper()}": "0.5"})
+    variable = features_choice({}, {f"ATP_{name.upper()}": text})
+
+    assert getattr(option, name) == getattr(variable, name) == value
+    assert FEATURES_EXAMPLES.keys() == {field.name for field in fields(Choice)}
+
+
+@pytest.mark.parametrize("name", ["min_log_ratio", "fdr"])
+def test_a_threshold_can_be_left_out(name: str) -> None:
+    for text in ("none", " None "):
+        assert getattr(features_choice({"--" + name.replace("_", "-"): text}), name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("min_score", ["", "x", "nan", "inf", "none"]),
+        ("min_log_ratio", ["", "x", "-inf", "nothing"]),
+        ("min_impact", ["", "-0.1", "none"]),
+        ("fdr", ["0", "1.1", "5%", "-0.05"]),
+        ("top_features", ["0", "none"]),
+        ("epsilon", ["0", "-1e-6", "none"]),
+        ("resamples", ["99", "1e4"]),
+        ("seed", ["-1", "x"]),
+    ],
+)
+def test_a_bad_threshold_is_refused_in_one_line(name: str, texts: list[str]) -> None:
+    option = "--" + name.replace("_", "-")
+
+    for text in texts:
+        with pytest.raises(SettingsError, match=f"^{option} must be") as caught:
+            features_choice({option: text})
+        assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_command_takes_its_own_options_and_says_whose_another_is() -> None:
     check_options("run", {"--top-k": "7", "--json": False, "--rounds": None})
     with pytest.raises(SettingsError, match=r"--json is no option of atp run. It is one of atp ch"):
@@ -414,15 +493,20 @@ def test_the_usage_tells_which_options_take_a_value() -> None:
     takes_value = set(re.findall(r"^  (--[a-z-]+)=", cli.USAGE, re.MULTILINE))
 
     assert takes_value == {
-        "--" + name.replace("_", "-") for name in PARSERS if name not in SWITCHES
+        "--" + name.replace("_", "-") for name in EVERY_PARSER if name not in SWITCHES
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["model", "hook_layer", "sae_width", "max_tokens_to_check", "top_k", "save_interval"]
+    "name",
+    [
+        *("model", "hook_layer", "sae_width", "max_tokens_to_check", "top_k", "save_interval"),
+        *FEATURES_PARSERS,
+    ],
 )
 def test_the_usage_tells_the_default(name: str) -> None:
-    default = getattr(made(), name)
+    default = getattr(Choice() if name in FEATURES_PARSERS else made(), name)
+    default = {0.0: 0, None: "none", 1e-6: "1e-6"}.get(default, default)
     spelled = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
     option = name.replace("_", "-")
     entry = re.search(rf"^  --{option}=.*?(?=^  --|^\S|^$)", cli.USAGE, re.MULTILINE | re.DOTALL)

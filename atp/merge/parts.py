@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
 from atp.dataset.survey import survey
+from atp.dataset.written import as_written
 from atp.errors import InputError, SettingsError
 from atp.shard import Shard, parse
 
@@ -112,25 +112,6 @@ class Part:
         """What is the same for all shards of a run: its fingerprint, token budget, their number."""
         budget = self.told["settings"]["batch_tokens"]
         return self.told["unsharded"]["fingerprint"], budget, self.shard.count
-
-
-def as_written(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
-    """Return what atp wrote into a file as it was then: its floats are read as decimals.
-
-    Raises:
-        ValueError: a number is beyond all floats.
-    """
-    if isinstance(value, dict):
-        return {key: as_written(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [as_written(item) for item in value]
-    if isinstance(value, Decimal):
-        number = float(value)
-        if number in {float("inf"), float("-inf")}:
-            msg = f"{value} is beyond all floats"
-            raise ValueError(msg)
-        return number
-    return value
 
 
 def files_in(folder: Path) -> list[Path]:

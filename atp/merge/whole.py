@@ -16,8 +16,8 @@ from atp.dataset.reader import named_pairs_of, questions
 from atp.dataset.results import write_all
 from atp.dataset.source import CHUNK, opened
 from atp.dataset.survey import check_unchanged, survey
+from atp.dataset.written import as_written
 from atp.errors import InputError
-from atp.merge.parts import as_written
 from atp.record import Tally
 
 if TYPE_CHECKING:

@@ -38,6 +38,8 @@ class Release(NamedTuple):
     """Where in the repository each SAE is, by its id."""
     loader: str
     """What SAELens calls the way in which it reads them."""
+    pages: dict[str, str]
+    """What Neuronpedia calls those SAEs that it shows, by their ids."""
 
 
 class Published(NamedTuple):
@@ -119,6 +121,24 @@ def published_at(spec: str) -> Published | None:
     if listed is None:
         return Published(*named, OWN_FORMAT)
     return Published(listed.repository, listed.paths[named[1]], listed.loader)
+
+
+def neuronpedia_page(spec: str, path: str | None) -> str | None:
+    """Return the address below which Neuronpedia has the features of an SAE, a page each.
+
+    Args:
+        spec: RELEASE:SAE_ID; anything else has no page.
+        path: where in its repository the weights were found: a release that has moved on may list
+            others by the same name, whose features are not these.
+    """
+    named = split_spec(spec)
+    if named is None or named[0] not in _releases():
+        return None
+    listed = _entry(named[0])
+    name = listed.pages.get(named[1])
+    if name is None or listed.paths[named[1]] != path:
+        return None
+    return f"https://www.neuronpedia.org/{name}"
 
 
 def _check_sae_folder(spec: str, folder: Path) -> str | None:
@@ -221,4 +241,7 @@ def _entry(release: str) -> Release:
     entry = yaml.safe_load(_releases()[release])
     paths = {str(sae["id"]): str(sae["path"]) for sae in entry["saes"]}
     loader = str(entry.get("conversion_func") or OWN_FORMAT)
-    return Release(str(entry["model"]), str(entry["repo_id"]), paths, loader)
+    pages = {
+        str(sae["id"]): str(sae["neuronpedia"]) for sae in entry["saes"] if "neuronpedia" in sae
+    }
+    return Release(str(entry["model"]), str(entry["repo_id"]), paths, loader, pages)

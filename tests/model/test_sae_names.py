@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from atp.errors import SettingsError
-from atp.model.sae_names import check_sae_spec, expand_sae_specs
+from atp.model.sae_names import check_sae_spec, expand_sae_specs, neuronpedia_page
 
 RELEASE = "gemma-scope-2b-pt-res-canonical"
 LAYERS = [f"{RELEASE}:layer_{n}/width_16k/canonical" for n in range(26)]
@@ -165,3 +165,30 @@ def test_a_pattern_of_a_repository_that_saelens_does_not_list_asks_for_names() -
     error = refused("owner/repository:layer_*")
     assert "owner/repository" in error.message
     assert "--sae=owner/repository:SAE_ID" in error.hint
+
+
+# --- pages
+
+
+@pytest.mark.parametrize(
+    ("spec", "path", "page"),
+    [
+        (
+            "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical",
+            "layer_31/width_16k/average_l0_76",
+            "https://www.neuronpedia.org/gemma-2-9b-it/31-gemmascope-res-16k",
+        ),
+        ("gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical", "elsewhere", None),
+        ("gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical", None, None),
+        ("gemma-scope-9b-it-res-canonical:none", None, None),
+        ("gemma-scope-9b-pt-att:layer_0/width_16k/average_l0_12", "x", None),
+        ("no-such-release:x", "x", None),
+        ("owner/repository:x", "x", None),
+        ("./sae", None, None),
+        ("sae", None, None),
+    ],
+)
+def test_an_sae_that_neuronpedia_shows_has_its_page(
+    spec: str, path: str | None, page: str | None
+) -> None:
+    assert neuronpedia_page(spec, path) == page

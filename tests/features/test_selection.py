@@ -1,0 +1,122 @@
+"""The thresholds take what they say, one after the other, and the rest is ranked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atp.features.selection import select
+from atp.features.settings import Choice
+
+FREE = {"min_score": -1e9, "min_log_ratio": None}
+
+
+def table(**columns: list[Any]) -> pd.DataFrame:
+    """Return features whose columns are as given, and harmless else."""
+    count = len(next(iter(columns.values())))
+    harmless = {"mean_score": 1.0, "log_ratio": 1.0, "q_value": 0.0, "mean_effect": 1.0}
+    harmless |= {"pairs": 3, "effect_pairs": 0, "activation_pairs": 3}
+    filled = {name: [value] * count for name, value in harmless.items()}
+    return pd.DataFrame({"feature": range(count), **filled, **columns})
+
+
+def chosen(found: pd.DataFrame, **options: Any) -> list[int]:
+    """Return the selected features."""
+    return select(found, Choice(**{**FREE, **options})).selected
+
+
+def test_the_mean_score_must_be_above_the_threshold() -> None:
+    found = table(mean_score=[0.2, 0.0, -0.1, 0.3])
+
+    assert chosen(found, min_score=0.0) == [3, 0]
+    assert chosen(found, min_score=0.2) == [3]
+    assert chosen(found, min_score=-0.1) == [3, 0, 1]
+
+
+def test_the_ratio_must_be_above_the_threshold_and_known() -> None:
+    found = table(log_ratio=[0.5, 0.51, float("nan"), 3.0])
+
+    assert chosen(found, min_log_ratio=0.5) == [1, 3]
+    assert chosen(found, min_log_ratio=None) == [0, 1, 2, 3]
+
+
+def test_the_impact_is_the_effect_where_all_pairs_carry_one_and_the_score_elsewhere() -> None:
+    columns = {"mean_score": [0.5, 0.5, -0.7], "mean_effect": [0.1, -0.9, 0.4]}
+
+    assert chosen(table(**columns, effect_pairs=[3] * 3), min_impact=0.4) == [1, 2]
+    for carrying in (0, 2):
+        found = table(**columns, effect_pairs=[carrying] * 3)
+        assert chosen(found, min_impact=0.6) == [2]
+        assert select(found, Choice(min_log_ratio=None)).impact == "mean_score"
+
+
+def test_the_false_discovery_rate_is_compared_with_the_q_value() -> None:
+    found = table(q_value=[0.05, 0.06, 0.01])
+
+    assert chosen(found, fdr=0.05) == [0, 2]
+    assert chosen(found, fdr=None) == [0, 1, 2]
+
+
+def test_the_top_features_are_those_of_greatest_mean_score_ties_by_number() -> None:
+    found = table(mean_score=[0.1, 0.3, 0.3, 0.2])
+
+    assert chosen(found, top_features=3) == [1, 2, 3]
+    assert chosen(found.iloc[::-1].reset_index(drop=True), top_features=3) == [1, 2, 3]
+
+
+def test_as_many_negative_features_are_told_the_most_negative_first() -> None:
+    found = table(mean_score=[0.4, -0.3, -0.5, 0.2, -0.1, 0.0])
+
+    assert select(found, Choice(min_log_ratio=None)).negative == [2, 1]
+    assert select(found, Choice(min_log_ratio=None, top_features=1)).negative == [2]
+    fewer = table(mean_score=[0.4, 0.1, -0.5, 0.2])
+    assert select(fewer, Choice(min_log_ratio=None)).negative == [2]
+
+
+def test_each_threshold_tells_what_it_took() -> None:
+    found = table(
+        mean_score=[0.5, -1.0, 0.4, 0.3, 0.2, 0.1],
+        log_ratio=[9.0, 9.0, 0.1, 9.0, 9.0, 9.0],
+        q_value=[0.0, 0.0, 0.0, 0.9, 0.0, 0.0],
+    )
+
+    selection = select(found, Choice(min_impact=0.2, fdr=0.05, top_features=1))
+
+    assert selection.selected == [0]
+    assert [(step.option, step.took, step.left) for step in selection.steps] == [
+        ("--min-score=0", 1, 5),
+        ("--min-log-ratio=0.5", 1, 4),
+        ("--min-impact=0.2", 1, 3),
+        ("--fdr=0.05", 1, 2),
+        ("--top-features=1", 1, 1),
+    ]
+    assert selection.reason.startswith("--min-score=0 took 1, --min-log-ratio=0.5 took 1, --min-i")
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.tuples(*[st.sampled_from([-1.0, 0.0, 0.5, 1.0])] * 3), max_size=8),
+    st.tuples(*[st.sampled_from([-0.5, 0.0, 0.5])] * 2),
+    st.integers(1, 5),
+)
+def test_what_is_selected_is_what_passes_all_thresholds(
+    rows: list[tuple[float, float, float]], limits: tuple[float, float], count: int
+) -> None:
+    scores, ratios, q_values = (
+        (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 3
+    )
+    found = table(mean_score=scores, log_ratio=ratios, q_value=q_values)
+    choice = Choice(min_score=limits[0], min_log_ratio=limits[1], fdr=0.5, top_features=count)
+
+    selection = select(found, choice)
+
+    passing = [
+        i
+        for i, (score, ratio, q) in enumerate(rows)
+        if score > limits[0] and ratio > limits[1] and q <= 0.5
+    ]
+    assert selection.selected == sorted(passing, key=lambda i: (-scores[i], i))[:count]
+    assert sum(step.took for step in selection.steps) + len(selection.selected) == len(rows)
