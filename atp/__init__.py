@@ -14,9 +14,10 @@ _HOME_OF = {
     "load_model": "atp.model.loading",
     "load_sae": "atp.model.dictionaries",
     "attribute": "atp.scoring",
+    "ablate": "atp.intervention.ablate",
 }
 
-__all__ = ["__version__", "attribute", "load_model", "load_sae"]
+__all__ = ["__version__", "ablate", "attribute", "load_model", "load_sae"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (functions of several types)

@@ -16,7 +16,14 @@ from docopt import DocoptExit, docopt
 
 from atp import __version__
 from atp.errors import AtpError, ExitCode, SaveError, SettingsError, UnavailableError, did_you_mean
-from atp.sources import OPTIONS_OF, check_options, from_sources, merge_sources
+from atp.sources import (
+    OPTIONS_OF,
+    check_options,
+    compare_sources,
+    from_sources,
+    intervene_sources,
+    merge_sources,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +38,8 @@ Usage:
   atp fetch [options] [--sae=SPEC]...
   atp bench [INPUT] [options] [--sae=SPEC]...
   atp merge RESULT... [options]
+  atp intervene [INPUT] [options] [--sae=SPEC]...
+  atp intervene --compare BEFORE AFTER [options]
   atp --help
   atp --version
 
@@ -84,6 +93,17 @@ How to run:
   --json                     Of check: print one JSON object instead of text.
   --rounds=N                 Of bench: how often to time each procedure (default 3).
 
+What to intervene on (atp intervene):
+  --features=FILE            What atp features wrote: the selected features of each SAE.
+  --strength=X               The share of what they write that is taken out (default 1: all of it).
+  --ablate-first             Do so at the first position of a text, too (default: it is left alone).
+  --controls=N               Random sets of features to compare with (default 20).
+  --seed=N                   Of random sets, bootstrap and sampled answers (default 0).
+  --regenerate               Write answers anew, with and without the features.
+  --max-new-tokens=N         Where such an answer is cut off (default 128).
+  --temperature=X            Of such answers (default 0: greedy).
+  --compare                  Compare two labelled files, BEFORE and AFTER.
+
   -h --help                  Show this text.
   --version                  Show the version.
 
@@ -96,7 +116,7 @@ written; 75 another run holds the output folder; 130, 143 stopped by a signal; 7
 atp itself. Of check: 0 nothing is wrong; 2 as above; 3 as above, or too little memory or disk. Of
 fetch: 0 all is there; 2 as above; 3 something cannot be had, or too little disk; 74 the cache
 cannot be written. Of merge: as of run; 2 also where a shard is missing, not complete, or of
-another run.
+another run. Of intervene: as of run; 2 also where the features are of another model or SAE.
 """
 
 OUT_OF_MEMORY = "Give it more, or lower --batch-tokens; what was computed is saved."
@@ -170,6 +190,16 @@ def _dispatch(argv: list[str], stop: StopRequest) -> int:
 
         with stop.unwinding():
             code, paths = merge(*merge_sources(arguments))
+        _print(*paths)
+        return code
+    if arguments["intervene"]:
+        from atp.intervention.command import compare, intervene  # noqa: PLC0415
+
+        with stop.unwinding():
+            if arguments["--compare"]:
+                code, paths = ExitCode.OK, compare(compare_sources(arguments))
+            else:
+                code, paths = intervene(*intervene_sources(arguments))
         _print(*paths)
         return code
     settings = from_sources(arguments)
@@ -246,8 +276,10 @@ def _usage_error(argv: list[str]) -> SettingsError:
             return SettingsError(f"{name} is given twice.")
     if argv[-1] in takes_value:
         return SettingsError(f"{argv[-1]} needs a value.", f"Write {argv[-1]}=VALUE.")
-    form = {"fetch": "[options]", "merge": "RESULT... [--out=DIR]"}.get(
-        argv[0], "[INPUT] [options]"
-    )
+    form = {
+        "fetch": "[options]",
+        "merge": "RESULT... [--out=DIR]",
+        "intervene": "[INPUT] [options], or --compare BEFORE AFTER [--out=DIR]",
+    }.get(argv[0], "[INPUT] [options]")
     msg = f"{' '.join(argv)!r} does not fit the usage: atp {argv[0]} {form}."
     return SettingsError(msg, "See atp --help.")

@@ -160,6 +160,20 @@ def capture(model: LanguageModel, batch: Batch, hook_names: Sequence[str]) -> Ca
 
 
 @torch.no_grad()
+def measure(model: LanguageModel, batch: Batch) -> Float[Tensor, " batch"]:
+    """Return the metric of each row, by the passes of `capture` without their gradient.
+
+    Hooks that are active act on all of them. Stems stay right: what a hook makes of a position
+    depends on the tokens up to it alone, and these are the same in every row that shares them.
+    """
+    cache = _read_ahead(model, batch)
+    ids, positions = batch.ids[:, -batch.tail :], batch.positions[:, -batch.tail :]
+    hidden = model.hidden(ids, batch.mask, positions, cache)  # (batch, tail, d_model)
+    logits = model.head.logits(hidden[:, -1], batch.contrast_tokens)  # (batch, 2)
+    return logits[:, 0] - logits[:, 1]
+
+
+@torch.no_grad()
 def _read_ahead(model: LanguageModel, batch: Batch) -> Cache:
     """Return a cache with the keys and values of everything before the tail."""
     cache = model.new_cache()

@@ -19,6 +19,9 @@ from atp.errors import UnavailableError
 
 PROBE_LENGTH = 6
 
+VOCABULARY_PART = 2**15
+"""Rows of the unembedding that are brought to float32 at a time."""
+
 
 @dataclass(frozen=True)
 class TokenHead:
@@ -61,6 +64,24 @@ class TokenHead:
         logits = torch.einsum("bd,bnd->bn", hidden.float(), rows)
         if self.bias is not None:
             logits = logits + self.bias[tokens].float()
+        return self._capped(logits)
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of tokens."""
+        return len(self.weight)
+
+    def every_logit(self, hidden: Float[Tensor, "n d_model"]) -> Float[Tensor, "n vocabulary"]:
+        """Return the logits of all tokens, float32: for a few positions at a time."""
+        parts = []
+        for start in range(0, self.vocabulary, VOCABULARY_PART):  # no float32 copy of all weights
+            part = slice(start, start + VOCABULARY_PART)
+            logits = hidden.float() @ self.weight[part].float().T
+            parts.append(logits if self.bias is None else logits + self.bias[part].float())
+        return self._capped(torch.cat(parts, dim=1))
+
+    def _capped(self, logits: Tensor) -> Tensor:
+        """Return logits as the model's own scale and soft-cap leave them."""
         logits = logits * self.scale
         if self.soft_cap is not None:
             logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
