@@ -114,5 +114,5 @@ def verdict(targeted: dict[str, Any], random: dict[str, Any] | None) -> str:
 
 def finite(rows: Sequence[Floats]) -> NDArray[np.bool_]:
     """Return which pairs have a number in every row."""
-    there: NDArray[np.bool_] = np.isfinite(np.stack(rows)).all(axis=0)
+    there: NDArray[np.bool_] = np.logical_and.reduce([np.isfinite(row) for row in rows])
     return there

@@ -115,7 +115,7 @@ class Trial:
         for indices in batches_of([len(text.tokens) for text in texts], self.batch_tokens):
             batch = [texts[i] for i in indices]
             halving(self.model, work, batch, lambda text: len(text.tokens))
-        return [SideEffects(*map(float, row[:3]), int(row[3]), int(row[4])) for row in sums]
+        return [SideEffects(kl, was, now, int(n), int(count)) for kl, was, now, n, count in sums]
 
     def _side_effects(self, texts: Sequence[Text], each: Sequence[Sequence[FeatureSet]]) -> Floats:
         ids, mask = _padded([text.tokens for text in texts], self.model.device)
