@@ -9,7 +9,7 @@ from pathlib import Path
 from schema import ANALYSIS_FIELDS, FEATURE_FIELDS
 
 from atp.cli import USAGE
-from atp.settings import PARSERS
+from atp.sources import EVERY_PARSER
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ OF_DOCKER = {"--entrypoint", "--env", "--gpus", "--network", "--rm", "--user"}
 
 
 def test_every_option_in_the_readme_exists() -> None:
-    known = {"--" + name.replace("_", "-") for name in PARSERS} | {"--help", "--version"}
+    known = {"--" + name.replace("_", "-") for name in EVERY_PARSER} | {"--help", "--version"}
     known |= OF_DOCKER
     assert set(re.findall(r"--[a-z][a-z-]+", README.replace("<!--", ""))) <= known
 

@@ -119,8 +119,9 @@ def _seed(seed: int, key: PairKey) -> int:
 
 
 def opened(folder: Path, name: str, fingerprint: str, *, fresh: bool) -> Journal:
-    """Return the journal of an earlier start of the same fingerprint, or a new one."""
-    for path in sorted(folder.glob(f"*{SUFFIX}")) if not fresh else []:
+    """Return the journal of the last start of the same fingerprint, or a new one."""
+    earlier = sorted(folder.glob(f"*{SUFFIX}"), reverse=True)  # by the time in their names
+    for path in [] if fresh else earlier:
         header = Journal.header_of(path)
         if header is not None and header.get("fingerprint") == fingerprint:
             journal = Journal.reopen(path)

@@ -115,7 +115,10 @@ class Trial:
         for indices in batches_of([len(text.tokens) for text in texts], self.batch_tokens):
             batch = [texts[i] for i in indices]
             halving(self.model, work, batch, lambda text: len(text.tokens))
-        return [SideEffects(kl, was, now, int(n), int(count)) for kl, was, now, n, count in sums]
+        return [
+            SideEffects(kl, was, now, int(n), int(count))
+            for kl, was, now, n, count in sums.tolist()
+        ]
 
     def _side_effects(self, texts: Sequence[Text], each: Sequence[Sequence[FeatureSet]]) -> Floats:
         ids, mask = _padded([text.tokens for text in texts], self.model.device)

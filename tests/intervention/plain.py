@@ -1,4 +1,4 @@
-"""The slow, plain way to ablate: a Hugging Face model with a forward hook, whole texts, full logits.
+"""The slow, plain way to ablate: a Hugging Face model with a hook, whole texts, full logits.
 
 Shares nothing with atp: what each feature writes is found by switching it off and decoding again.
 """

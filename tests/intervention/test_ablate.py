@@ -165,7 +165,7 @@ def test_hooks_are_gone_afterwards_also_after_a_fault(loaded: Loaded) -> None:
         raise ZeroDivisionError
 
     assert torch.equal(metrics(model, items), before)
-    assert not model.bridge.original_model.base_model._forward_pre_hooks
+    assert not model.bridge.original_model.base_model._forward_pre_hooks  # noqa: SLF001
 
 
 def test_a_capture_within_leaves_the_ablation_in_place(loaded: Loaded) -> None:
