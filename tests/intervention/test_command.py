@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,6 +267,25 @@ def test_a_killed_generation_goes_on_where_it_was(
 
     assert of("intervene.resume", log)[0]["done"] == calls[0]
     assert [variations(path) for path in paths[:2]] == whole
+
+
+def test_a_signal_ends_it_and_leaves_what_was_answered(
+    run: Callable[..., Any], features: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [f"--features={features()}", "--controls=0", "--regenerate", "--max-new-tokens=3"]
+    real = answers.text_of
+
+    def stopped(*given: Any) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*given)
+
+    monkeypatch.setattr(answers, "text_of", stopped)
+    with pytest.raises(SystemExit) as caught:
+        run(*options)
+
+    assert caught.value.code == ExitCode.TERMINATED
+    left = {path.suffix for path in (features().parent / "out").iterdir()}
+    assert left == {".jsonl", ".lock"}
 
 
 def test_a_prompt_without_room_for_an_answer_is_an_error_of_its_own(
