@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-ROW = "{:<24}{:>9}{:>10}  {:<21}{:>7}{:>11}{:>12}"
+ROW = "{:<30}{:>9}{:>10}  {:<21}{:>7}{:>11}{:>12}"
 
 
 def as_text(report: Mapping[str, Any]) -> str:
