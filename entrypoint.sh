@@ -149,7 +149,7 @@ case ${1-} in
 esac
 
 case $1 in
-    run | bench | merge | features)
+    run | bench | merge | features | intervene)
         out=$(value --out "${ATP_OUT:-$volume/results/feedback}" "$@")
         if on_volume "$out"; then
             case $out in
@@ -167,7 +167,7 @@ case $1 in
         ;;
 esac
 case $1 in
-    run | bench | check | fetch) check_cache ;;
+    run | bench | check | fetch | intervene) check_cache ;;
 esac
 for argument in "$@"; do # a file that is named, or the value of an option: atp will know
     case $argument in
@@ -179,7 +179,7 @@ if [ $plain = yes ] && [ -z "${ATP_INPUT:-}" ]; then
     check_input
 fi
 case $1 in
-    run | bench | check)
+    run | bench | check | intervene)
         if [ -z "$(value --device "${ATP_DEVICE:-}" "$@")" ]; then
             check_gpu
         fi

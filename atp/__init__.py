@@ -13,6 +13,7 @@ __version__ = version("atp")
 _HOME_OF = {
     "load_model": "atp.model.loading",
     "load_sae": "atp.model.dictionaries",
+    "ablate": "atp.intervention.ablate",
     "attribute": "atp.library",
     "exact_effects": "atp.library",
     "select_features": "atp.features.selecting",
@@ -20,6 +21,7 @@ _HOME_OF = {
 
 __all__ = [
     "__version__",
+    "ablate",
     "attribute",
     "exact_effects",
     "load_model",

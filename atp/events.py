@@ -232,6 +232,49 @@ EVENTS = {
         "the tables are written",
         {"result": "path of the JSON file", "seconds": "what it took"},
     ),
+    "intervene.start": Event(
+        "info",
+        "`atp intervene` has read the features file and the input",
+        {
+            "input": "path",
+            "out": "folder",
+            "pairs": "count",
+            "features": "how many are selected, of all SAEs",
+        },
+    ),
+    "intervene.measured": Event(
+        "info",
+        "the metric of every pair is known for one set of features",
+        {
+            "what": "`nothing`, `selected`, `negative`, or which control",
+            "pairs": "how many have a number",
+        },
+    ),
+    "intervene.no_controls": Event(
+        "warning",
+        "too few other features are active on these pairs to draw random ones; none are compared",
+        {"features": "how many were to be drawn"},
+    ),
+    "intervene.side_effects": Event(
+        "info",
+        "the base answers have been run with and without features",
+        {"texts": "count", "tokens": "of the answers"},
+    ),
+    "intervene.resume": Event(
+        "info",
+        "the answers that an earlier start generated were found",
+        {"journal": "path", "done": "prompts that are not answered again"},
+    ),
+    "intervene.answers": Event(
+        "info",
+        "a batch of prompts is answered, with and without the features, and in the journal",
+        {"done": "prompts that need nothing more", "total": "count"},
+    ),
+    "intervene.done": Event(
+        "info",
+        "the report is written",
+        {"report": "path", "pairs": "measured", "seconds": "from the start of the command"},
+    ),
     "hub.offline": Event(
         "info",
         "all that a command names of the hub was fetched by `atp fetch`: it makes no network call",

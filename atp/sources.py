@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atp.errors import SettingsError, did_you_mean
-from atp.features.settings import PARSERS as FEATURES_PARSERS
+from atp.features.settings import PARSERS as OF_FEATURES
 from atp.features.settings import Choice
+from atp.intervention.settings import OF_RUN, ComparisonSettings, InterventionSettings
+from atp.intervention.settings import PARSERS as OF_INTERVENE
 from atp.settings import (
     NO_INPUT,
     PARSERS,
@@ -19,7 +21,7 @@ from atp.settings import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-EVERY_PARSER: dict[str, Callable[[str, str], Any]] = {**PARSERS, **FEATURES_PARSERS}
+EVERY_PARSER: dict[str, Callable[[str, str], Any]] = {**PARSERS, **OF_FEATURES, **OF_INTERVENE}
 """Every option that a command knows; any of them may stand in the environment."""
 
 OPTIONS_OF: dict[str, set[str]] = {
@@ -28,7 +30,8 @@ OPTIONS_OF: dict[str, set[str]] = {
     "fetch": {*PARSERS} - {"rounds", "json"},
     "bench": {*PARSERS} - {"json"},
     "merge": {"out"},
-    "features": {"out", *FEATURES_PARSERS},
+    "features": {"out", *OF_FEATURES},
+    "intervene": OF_RUN | {*OF_INTERVENE},
 }
 """What each command takes on its command line."""
 
@@ -107,7 +110,7 @@ def features_sources(
         SettingsError: a value is malformed, or an ATP_ variable is unknown.
     """
     environment = os.environ if environment is None else environment
-    choice = Choice(**_given({*FEATURES_PARSERS}, arguments, environment))
+    choice = Choice(**_given({*OF_FEATURES}, arguments, environment))
     return *_results_and_out(arguments, environment), choice
 
 
@@ -118,6 +121,55 @@ def _results_and_out(
     results = [local_path(name) for name in arguments["RESULT"]]
     _check_recordable(out, *results)
     return results, out
+
+
+def intervene_sources(
+    arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> tuple[Settings, InterventionSettings]:
+    """Return what `atp intervene` shares with a run, and what it alone has.
+
+    Raises:
+        SettingsError: a value is malformed, an ATP_ variable is unknown, or --features is missing.
+    """
+    environment = os.environ if environment is None else environment
+    own = _given({*OF_INTERVENE} - {"compare"}, arguments, environment)
+    if "features" not in own:
+        hint = "Name the file that atp features wrote: atp intervene INPUT --features=FILE."
+        msg = "--features is missing."
+        raise SettingsError(msg, hint)
+    shared = _given(OF_RUN, arguments, environment)
+    if "sae" in shared and not arguments.get("--sae") and _chooses_sae(arguments):
+        del shared["sae"]  # as of a run
+    shared["input"] = _input(arguments, environment)
+    shared.setdefault("out", _default_out())
+    _check_recordable(shared["input"], shared["out"], own["features"])
+    given = InterventionSettings(
+        **own,
+        model_given="model" in shared,
+        saes_given=bool({"sae", "hook_layer", "sae_width"} & shared.keys()),
+    )
+    return Settings(**shared), given
+
+
+def compare_sources(
+    arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> ComparisonSettings:
+    """Return what `atp intervene --compare` is to read and where to write.
+
+    Raises:
+        SettingsError: a value is malformed, an ATP_ variable is unknown, or an option is given that
+            a comparison does not take.
+    """
+    environment = os.environ if environment is None else environment
+    for name in sorted((OF_RUN | {*OF_INTERVENE}) - {"out", "compare"}):
+        option = "--" + name.replace("_", "-")
+        if arguments.get(option) not in (None, False, []):
+            msg = f"{option} is no option of atp intervene --compare."
+            raise SettingsError(msg, "It takes two files and --out.")
+    out = _given({"out"}, arguments, environment).get("out", _default_out())
+    before, after = (local_path(arguments[name]) for name in ("BEFORE", "AFTER"))
+    _check_recordable(out, before, after)
+    return ComparisonSettings(before, after, out)
 
 
 def check_options(command: str, arguments: Mapping[str, Any]) -> None:

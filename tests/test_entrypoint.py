@@ -129,6 +129,7 @@ def passed_on(done: subprocess.CompletedProcess[str]) -> list[str]:
         (["fetch"], ["fetch"]),
         (["merge", "x"], ["merge", "x"]),
         (["features", "x"], ["features", "x"]),
+        (["intervene", "x", "--features=y"], ["intervene", "x", "--features=y"]),
         (["--help"], ["--help"]),
         (["--version"], ["--version"]),
         (["nonsense"], ["nonsense"]),
@@ -172,7 +173,9 @@ def test_results_that_would_go_with_the_container_are_not_computed(container: Co
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
-@pytest.mark.parametrize("command", [[], ["fetch"], ["merge", "x"], ["features", "x"]])
+@pytest.mark.parametrize(
+    "command", [[], ["fetch"], ["merge", "x"], ["features", "x"], ["intervene", "x"]]
+)
 def test_a_volume_of_another_user_is_refused_with_the_mend(
     container: Container, command: list[str]
 ) -> None:

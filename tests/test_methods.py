@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from plain import Plain
+from rerun import Rerun
 from scipy import stats
 
 from atp import attribute, exact_effects
@@ -38,13 +38,13 @@ _models: dict[str, Model] = {}
 
 def parts(
     model_folder: ModelFolder, architecture: str = "llama", kind: str = "standard"
-) -> tuple[Model, Dictionary, Plain]:
+) -> tuple[Model, Dictionary, Rerun]:
     """Return a tiny model, an SAE on it, and the plain model that both are held against."""
     folder, sae = model_folder(architecture), tiny.make_sae(kind)
     if architecture not in _models:
         _models[architecture] = load_model(str(folder), device="cpu")
     dictionary = Dictionary("memory", "tiny", sae.cfg.metadata.hook_name, sae, {})
-    return _models[architecture], dictionary, Plain(str(folder), sae, tiny.HOOK_LAYER)
+    return _models[architecture], dictionary, Rerun(str(folder), sae, tiny.HOOK_LAYER)
 
 
 def ids_of(analysis: dict[str, Any]) -> list[int]:
@@ -64,7 +64,7 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor, bound: float) -> N
 
 
 def effects_of(
-    plain: Plain, triple: Triple, ids: list[int], baseline: torch.Tensor | None = None
+    plain: Rerun, triple: Triple, ids: list[int], baseline: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, float]:
     """Return the effects of features at the prompt's last token, and of all of them together."""
     texts = plain.texts(*triple)

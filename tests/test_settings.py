@@ -27,8 +27,10 @@ from atp.sources import (
     EVERY_PARSER,
     OPTIONS_OF,
     check_options,
+    compare_sources,
     features_sources,
     from_sources,
+    intervene_sources,
     merge_sources,
     newest_input,
 )
@@ -131,6 +133,8 @@ SWITCHES = (
     *("chat_template", "allow_other_model", "fresh", "json"),
     *("exact", "prompt_activations"),
 )
+OTHER_SWITCHES = ("spare_first", "regenerate", "compare")
+"""Of commands that have options of their own."""
 
 
 def test_every_setting_has_its_example() -> None:
@@ -370,6 +374,25 @@ def test_a_bad_threshold_is_refused_in_one_line(name: str, texts: list[str]) -> 
         assert len(str(caught.value).splitlines()) == 1
 
 
+def test_an_intervention_shares_options_with_a_run_and_has_its_own() -> None:
+    given = {**INPUT, "--features": "f.json", "--strength": "0.5", "--limit": "3"}
+    settings, own = intervene_sources(given, {"ATP_SEED": "7", "ATP_TOP_K": "9"})
+
+    assert (settings.input, settings.limit, settings.top_k) == (Path("answers.json"), 3, 50)
+    assert (own.features, own.strength, own.seed, own.controls) == (Path("f.json"), 0.5, 7, 20)
+    assert (own.model_given, own.saes_given, own.spare_first) == (False, False, False)
+    named, own = intervene_sources({**given, "--hook-layer": "9"}, {"ATP_SAE": "a:b"})
+    assert (named.sae, named.hook_layer, own.saes_given) == ((), (9,), True)
+
+
+def test_a_comparison_takes_two_files_and_a_folder_and_nothing_else() -> None:
+    given: dict[str, Any] = {"--compare": True, "BEFORE": "b", "AFTER": "a", "--sae": []}
+
+    assert compare_sources(given, {"ATP_OUT": "o", "ATP_SEED": "7"}).out == Path("o")
+    with pytest.raises(SettingsError, match="--seed is no option of atp intervene --compare"):
+        compare_sources({**given, "--seed": "7"}, {})
+
+
 def test_a_command_takes_its_own_options_and_says_whose_another_is() -> None:
     check_options("run", {"--top-k": "7", "--json": False, "--rounds": None})
     with pytest.raises(SettingsError, match=r"--json is no option of atp run. It is one of atp ch"):
@@ -493,7 +516,9 @@ def test_the_usage_tells_which_options_take_a_value() -> None:
     takes_value = set(re.findall(r"^  (--[a-z-]+)=", cli.USAGE, re.MULTILINE))
 
     assert takes_value == {
-        "--" + name.replace("_", "-") for name in EVERY_PARSER if name not in SWITCHES
+        "--" + name.replace("_", "-")
+        for name in EVERY_PARSER
+        if name not in {*SWITCHES, *OTHER_SWITCHES}
     }
 
 

@@ -75,6 +75,15 @@ class NotContrasted:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Text:
+    """A prompt and an answer as token ids."""
+
+    tokens: tuple[int, ...]
+    prompt_length: int
+    """How many of them are the prompt's."""
+
+
 class Contraster:
     """Turns texts into contrasts, with one model's tokenizer and rules.
 
@@ -164,6 +173,27 @@ class Contraster:
             return None
         details = {"tokens": tokens, "context": self.n_ctx}
         return NotContrasted("Sequence too long", failed=True, details=details)
+
+    def text(self, prompt: str, response: str = "") -> Text | NotContrasted:
+        """Return a prompt, with or without an answer, by the rules of contrasts."""
+        try:
+            text = self._prompt_text(prompt)
+        except Exception as error:  # noqa: BLE001  (as in __call__)
+            return _fault("Chat template failed", error)
+        if len(text) + len(response) > self.n_ctx * self.longest_token:
+            details = {"characters": len(text) + len(response), "context": self.n_ctx}
+            return NotContrasted("Sequence too long", failed=True, details=details)
+        try:
+            head, rest, _, _ = self._tokens(text, response, response)
+        except Exception as error:  # noqa: BLE001  (as in __call__)
+            return _fault("Tokenizer failed", error)
+        if not head:
+            return NotContrasted("Empty prompt", failed=True, details={"field": "prompt"})
+        tokens = (*head, *rest)
+        if len(tokens) > self.n_ctx:
+            details = {"tokens": len(tokens), "context": self.n_ctx}
+            return NotContrasted("Sequence too long", failed=True, details=details)
+        return Text(tokens, len(head))
 
     def _contrast(
         self, head: list[int], target: list[int], base: list[int], boundary: str

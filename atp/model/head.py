@@ -21,7 +21,7 @@ from atp.errors import UnavailableError
 
 PROBE_LENGTH = 6
 PART = 8192
-"""Of the vocabulary, the tokens whose logits are there at the same time."""
+"""Of the vocabulary, the rows of the unembedding that are brought to float32 at a time."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,32 @@ class TokenHead:
         """
         parts = [
             checkpoint(self._part, hidden, start, use_reentrant=False, preserve_rng_state=False)
-            for start in range(0, len(self.weight), PART)
+            for start in range(0, self.vocabulary, PART)
         ]
         return torch.stack(parts).logsumexp(dim=0)
 
     def _part(self, hidden: Float[Tensor, "batch d_model"], start: int) -> Float[Tensor, " batch"]:
-        logits = hidden.float() @ self.weight[start : start + PART].float().T  # (batch, part)
-        if self.bias is not None:
-            logits = logits + self.bias[start : start + PART].float()
-        return self._finished(logits).logsumexp(dim=1)
+        return self._logits_of(hidden, slice(start, start + PART)).logsumexp(dim=1)
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of tokens."""
+        return len(self.weight)
+
+    def every_logit(self, hidden: Float[Tensor, "n d_model"]) -> Float[Tensor, "n vocabulary"]:
+        """Return the logits of all tokens, float32: for a few positions at a time."""
+        starts = range(0, self.vocabulary, PART)  # no float32 copy of all weights
+        parts = [self._logits_of(hidden, slice(start, start + PART)) for start in starts]
+        return torch.cat(parts, dim=1)
+
+    def _logits_of(
+        self, hidden: Float[Tensor, "n d_model"], part: slice
+    ) -> Float[Tensor, "n part"]:
+        logits = hidden.float() @ self.weight[part].float().T
+        return self._finished(logits if self.bias is None else logits + self.bias[part].float())
 
     def _finished(self, logits: Tensor) -> Tensor:
+        """Return logits as the model's own scale and soft-cap leave them."""
         logits = logits * self.scale
         return (
             logits if self.soft_cap is None else self.soft_cap * torch.tanh(logits / self.soft_cap)

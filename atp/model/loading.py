@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 HOOK_LEVEL = -1
-"""Marks the hooks that are atp's, so that only these are removed."""
+"""Marks the hooks that are atp's: what the bridge removes after a pass of its own leaves them."""
 
 
 @dataclass(frozen=True)
@@ -179,20 +179,24 @@ class Model:
     def hooks(self, hooks: Iterable[tuple[str, Callable[..., Tensor]]]) -> Iterator[None]:
         """Have each (hook name, function) pair active while the context lasts.
 
-        A name that the model lacks, or whose hook point is switched off, never fires.
+        A name that the model lacks, or whose hook point is switched off, never fires. Contexts may
+        be nested, on one hook point too: each removes its own hooks, and the first one acts first.
         """
         points = [
             (self._hook_points[name], function)
             for name, function in hooks
             if name in self._hook_points
         ]
+        added = []
         try:
             for point, function in points:
                 point.add_hook(function, level=HOOK_LEVEL)
+                added.append((point, point.fwd_hooks[-1]))
             yield
         finally:
-            for point, _ in points:
-                point.remove_hooks("fwd", level=HOOK_LEVEL)
+            for point, handle in added:
+                handle.hook.remove()
+                point.fwd_hooks = [other for other in point.fwd_hooks if other is not handle]
 
     def free_memory(self) -> None:
         """Find what nothing refers to any more, after a batch that failed, and release it."""

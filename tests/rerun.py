@@ -28,7 +28,7 @@ class Text:
     """From logits, (position, vocabulary), to a part of the metric."""
 
 
-class Plain(Oracle):
+class Rerun(Oracle):
     """The oracle's model and SAE, run with changes."""
 
     def texts(

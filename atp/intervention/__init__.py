@@ -1,0 +1,1 @@
+"""`atp intervene`: take selected features out of the model, and measure what that changes."""

@@ -1,0 +1,89 @@
+"""A model without some features of its SAEs, for as long as a context lasts."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from atp.attribution.ablation import Ablation, Removal
+from atp.errors import SettingsError
+from atp.model.first import first_positions
+from atp.model.placement import Dictionaries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from atp.model.dictionaries import Dictionary
+    from atp.model.loading import Model
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features of one SAE."""
+
+    dictionary: Dictionary
+    ids: tuple[int, ...]
+
+
+@contextmanager
+def ablate(
+    model: Model,
+    dictionary: Dictionary,
+    features: Iterable[int | str],
+    strength: float = 1.0,
+    *,
+    first_position: bool = True,
+) -> Iterator[None]:
+    """Have the model run without some features: every pass, and every generation.
+
+    At each position, x -> x - strength * sum of (activation * decoder direction) of the features.
+    For several SAEs, nest it: on one hook point, an inner one reads what an outer one has left.
+
+    Args:
+        model: from `load_model`.
+        dictionary: from `load_sae`.
+        features: their ids.
+        strength: 1 takes out all of what they write, 0 nothing.
+        first_position: take them out of the first position of a text (the BOS token), too.
+
+    Raises:
+        SettingsError: an id is none of the SAE's, or the model lacks the SAE's hook point.
+    """
+    ids = []
+    for feature in features:
+        number = int(feature) if str(feature).isdecimal() else -1
+        if not 0 <= number < dictionary.d_sae:
+            msg = f"{feature!r} is no feature of {dictionary.spec}, which has {dictionary.d_sae}."
+            raise SettingsError(msg, f"Features are numbered from 0 to {dictionary.d_sae - 1}.")
+        ids.append(number)
+    model.check_hook(dictionary.hook_name)
+    Dictionaries([dictionary], model.device, lend=False)  # moves it there
+    chosen = [FeatureSet(dictionary, tuple(ids))]
+    with ablated(model, chosen, strength, first_position=first_position):
+        yield
+
+
+@contextmanager
+def ablated(
+    model: Model, sets: Sequence[FeatureSet], strength: float, *, first_position: bool
+) -> Iterator[None]:
+    """Do so for the features of several SAEs, which are on the model's device.
+
+    SAEs of one hook point all read the stream as it comes.
+    """
+    with ExitStack() as stack:
+        spared = None
+        if not first_position:
+            spared = stack.enter_context(first_positions(model)).of
+        by_hook: dict[str, list[Removal]] = {}
+        for each in sets:
+            ids = torch.tensor(each.ids, dtype=torch.long, device=model.device)
+            dictionary = each.dictionary
+            removal = Removal(dictionary.sae, dictionary.d_sae, dictionary.view, ids)
+            by_hook.setdefault(dictionary.hook_name, []).append(removal)
+        hooks = [(name, Ablation(removals, strength, spared)) for name, removals in by_hook.items()]
+        stack.enter_context(model.hooks(hooks))
+        yield
