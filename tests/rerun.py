@@ -32,16 +32,22 @@ class Rerun(Oracle):
     """The oracle's model and SAE, run with changes."""
 
     def texts(
-        self, prompt: str, target: str, base: str, sequence_tokens: int | None = None
+        self,
+        prompt: str,
+        target: str,
+        base: str,
+        sequence_tokens: int | None = None,
+        *,
+        chat: bool = False,
     ) -> list[Text]:
         """Return what the metric of a pair is read off."""
         if sequence_tokens is None:
-            found = self.first_difference(prompt, target, base)
+            found = self.first_difference(prompt, target, base, chat=chat)
             assert found is not None
             ids, p, o, t, b = found
             return [Text(ids, p + 1, lambda logits: logits[p + o - 1, t] - logits[p + o - 1, b])]
-        whole, n = self.ids(prompt, target, base, chat=False)
-        other, _ = self.ids(prompt, base, target, chat=False)
+        whole, n = self.ids(prompt, target, base, chat=chat)
+        other, _ = self.ids(prompt, base, target, chat=chat)
         first = next(
             i for i, (t, b) in enumerate(zip(whole[n:], other[n:], strict=False)) if t != b
         )

@@ -1,4 +1,4 @@
-"""On the demo's input, model and SAE, atp gives what the notebook's procedure gives, pair by pair.
+"""On the demo's input, model and SAE, atp gives what plain procedures give, pair by pair.
 
 Needs the real model (`make test-demo` obtains it), so it carries the marker `demo`.
 """
@@ -9,9 +9,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from oracle import Oracle
+from rerun import Rerun
 from sae_lens import SAE
+from torch import Tensor
 
+from atp import attribute, load_model, load_sae
 from atp.cli import main
 from atp.errors import ExitCode
 
@@ -64,3 +68,50 @@ def test_the_demo_gives_the_oracles_numbers(
     assert {name: result["metadata"]["atp"]["counts"][name] for name in counts} == counts
     assert worst_logit <= 1e-4
     assert worst_score <= 1e-5
+
+
+def test_the_demos_effects_are_those_of_the_whole_model_run_again() -> None:
+    """The strongest features of a few pairs, each subtracted in a plain pass over the whole text.
+
+    Two float32 passes over the same text differ by their rounding, which a float64 pass tells.
+    """
+    model, sae = load_model(str(MODEL), device="cpu"), load_sae(str(EXAMPLE / "sae"))
+    plain, wide = (Rerun(str(MODEL), SAE.load_from_disk(EXAMPLE / "sae"), LAYER) for _ in range(2))
+    wide.model.double()
+    questions = json.loads((EXAMPLE / "feedback.json").read_text(encoding="utf-8"))["results"]
+    rows: list[tuple[float, float, float]] = []
+    for question in questions[:5]:
+        base, *others = question["variations"]
+        other = next(each for each in others if each["response"] != base["response"])
+        texts = (other["prompt"], other["response"], base["response"])
+        (analysis,) = attribute(model, sae, [texts], exact=True, chat_template=True)
+        if "top_features" not in analysis:
+            continue
+        pair = plain.texts(*texts, chat=True)
+        p = pair[0].prompt_length - 1
+        activations = plain.features(plain.residuals(pair[0])[p])
+        whole, whole_wide = plain.metric(pair), wide.metric(pair)
+        for feature in analysis["top_features"][:8]:
+            number = int(feature["id"])
+            step = activations[number] * plain.sae.W_dec[number].detach()
+
+            def subtract(x: Tensor, step: Tensor = step, p: int = p) -> Tensor:
+                x = x.clone()
+                x[p] -= step
+                return x
+
+            rerun = whole - plain.metric(pair, [subtract])
+            rerun_wide = whole_wide - wide.metric(pair, [subtract])
+            rows.append((feature["effect"], rerun, rerun_wide))
+    effects, float32, float64 = torch.tensor(rows, dtype=torch.float64).T
+    largest = float(effects.abs().max())
+    gaps = [
+        float((one - other).abs().max()) / largest
+        for one, other in ((effects, float32), (effects, float64), (float32, float64))
+    ]
+    print(  # noqa: T201
+        f"{len(rows)} effects, gaps as shares of the largest ({largest:.3f}): to the whole model "
+        f"run again {gaps[0]:.1e}, the same in float64 {gaps[1]:.1e}; between these {gaps[2]:.1e}"
+    )
+    assert len(rows) >= 32
+    assert max(gaps) <= 1e-4

@@ -1,0 +1,198 @@
+"""The figures of docs/method.md, on the demo: how scores agree with effects, and what each costs.
+
+Usage:
+  method.py agreement [--limit=N]
+  method.py cost [--rounds=N] [--limit=N]
+  method.py --help
+
+Options:
+  --rounds=N  Of each procedure, in turn [default: 5].
+  --limit=N   The first N pairs only.
+
+agreement  Pearson and Spearman correlation and sign agreement of scores with exact effects, pooled
+           over all pairs and their median, for each method and baseline; completeness of
+           integrated gradients by their steps. The exact effects of all active features.
+cost       Seconds of scoring all pairs after loading, as shares of plain attribution patching:
+           medians of ratios, all procedures interleaved and warmed up.
+"""
+
+from __future__ import annotations
+
+import json
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import demo
+import numpy as np
+import torch
+from docopt import docopt
+from scipy import stats
+
+from atp import attribute, load_model, load_sae
+from atp.attribution.batches import computed_tokens, plan
+from atp.bench.measure import Contender, interleave, ratio
+from atp.log import configure
+from atp.method import Method
+from atp.model.contrast import Contrasted, Contraster
+from atp.model.placement import Dictionaries
+from atp.scoring import Scorer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from atp.model.dictionaries import Dictionary
+    from atp.model.loading import Model
+
+BATCH_TOKENS = 2048
+VARIANTS: dict[str, dict[str, Any]] = {
+    "atp, zero": {},
+    "ig 10, zero": {"method": "ig", "ig_steps": 10},
+    "ig 50, zero": {"method": "ig", "ig_steps": 50},
+    "ig 100, zero": {"method": "ig", "ig_steps": 100},
+    "atp, mean": {"baseline": "mean"},
+    "ig 10, mean": {"method": "ig", "baseline": "mean"},
+    "atp, base": {"baseline": "base"},
+    "ig 10, base": {"method": "ig", "baseline": "base"},
+    "atp, sequence": {"sequence_tokens": 20},
+}
+"""What is scored, and held against exact effects with the same baseline and metric."""
+
+
+def pairs(limit: int | None) -> list[tuple[str, str, str, str]]:
+    """Return (prompt, flagged answer, base answer, base prompt) of each pair of the demo."""
+    content = json.loads(demo.INPUT.read_text(encoding="utf-8"))
+    found = []
+    for question in content["results"]:
+        base, *others = question["variations"]
+        found += [
+            (other["prompt"], other["response"], base["response"], base["prompt"])
+            for other in others
+            if other["sycophancy_flag"] == 1
+        ]
+    return found[:limit]
+
+
+def agreement(model: Model, sae: Dictionary, limit: int | None) -> None:
+    """Print how each way of scoring agrees with exact effects."""
+    texts = pairs(limit)
+    print("| scores | features | Pearson, pooled | median | worst | signs | Spearman | gap |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name, how in VARIANTS.items():
+        analyses = attribute(
+            model,
+            sae,
+            [text[:3] for text in texts],
+            base_prompts=[text[3] for text in texts],
+            exact=True,
+            chat_template=True,
+            top_k=100,
+            batch_tokens=BATCH_TOKENS,
+            **how,
+        )
+        scored = [each for each in analyses if "top_features" in each]
+        rows = [
+            (feature["score"], feature["effect"])
+            for each in scored
+            for feature in each["top_features"]
+            if feature["score"] or feature["effect"]
+        ]
+        s, e = np.array(rows).T
+        told = [each["diagnostics"]["exact"] for each in scored]
+        by_pair = [each["pearson"] for each in told if each["pearson"] is not None]
+        gaps = [each["diagnostics"].get("path", {}).get("completeness_gap") for each in scored]
+        gap = "" if None in gaps else f"{median(gaps):.1%}"
+        print(
+            f"| {name} | {len(rows)} | {stats.pearsonr(s, e)[0]:.3f} | {median(by_pair):.3f} | "
+            f"{min(by_pair):.3f} | {np.mean(np.sign(s) == np.sign(e)):.3f} | "
+            f"{stats.spearmanr(s, e)[0]:.3f} | {gap} |",
+            flush=True,
+        )
+        if name == "atp, zero":
+            floor = max(each["noise_floor"] for each in told)
+            largest = median(max(abs(f["effect"]) for f in each["top_features"]) for each in scored)
+            joint = np.array([(each["joint_score"], each["joint_effect"]) for each in told]).T
+            total = stats.pearsonr(*joint)[0]
+            note = f"noise floor at most {floor:.1e}, median largest effect {largest:.3f}; "
+            note += f"sum of scores against joint effect: Pearson {total:.3f}"
+    print(f"\n{len(scored)} scored pairs; {note}")
+
+
+def cost(model: Model, sae: Dictionary, rounds: int, limit: int | None) -> None:
+    """Print what each way of scoring costs, as shares of plain attribution patching."""
+    dictionaries = Dictionaries([sae], model.device)
+    ways: dict[str, tuple[Method, int | None]] = {
+        "atp": (Method(), None),
+        "atp, --exact": (Method(exact=True), None),
+        "atp, --prompt-activations": (Method(prompt_activations=True), None),
+        "atp, --baseline=base": (Method(baseline="base"), None),
+        "atp, --baseline=mean": (Method(baseline="mean"), None),
+        "ig, 10 steps": (Method("ig"), None),
+        "atp, --position=tail": (Method(position="tail"), None),
+        "atp, --position=all": (Method(position="all"), None),
+        "atp, --metric=sequence": (Method(), 20),
+    }
+    contenders = []
+    for name, (method, sequence) in ways.items():
+        contraster = Contraster(
+            model, max_tokens_to_check=20, chat_template=True, sequence_tokens=sequence
+        )
+        items = [
+            contraster.with_base_prompt(contraster(*text[:3]), text[3]) for text in pairs(limit)
+        ]
+        items = [item for item in items if isinstance(item, Contrasted)]
+        scorer = Scorer(model, dictionaries, 50, method, BATCH_TOKENS)
+
+        def run(scorer: Scorer = scorer, items: Sequence[Contrasted] = items) -> None:
+            neutral = [item.base_prompt for item in items if item.base_prompt is not None]
+            if scorer.method.baseline == "mean":
+                scorer.take_means(dict.fromkeys(neutral))
+            scorer.base_prompts.plan(neutral)
+            contrasts = [item.contrast for item in items]
+            for indices in plan(contrasts, BATCH_TOKENS, scorer.method.position):
+                scorer.analyse([scorer.read([items[i] for i in indices])])
+
+        contenders.append(Contender(name, run, run))
+    interleave(contenders, rounds, model.device)
+    print("| way | seconds, median | of plain attribution patching |")
+    print("| --- | --- | --- |")
+    for contender in contenders:
+        print(
+            f"| {contender.name} | {contender.median:.2f} | {ratio(contender, contenders[0]):.2f} |"
+        )
+    print(f"\n{rounds} rounds, {torch.get_num_threads()} threads")
+    print(work(model, sae, limit))
+
+
+def work(model: Model, sae: Dictionary, limit: int | None) -> str:
+    """Say what passes and exact effects compute, in tokens times layers."""
+    contraster = Contraster(model, max_tokens_to_check=20, chat_template=True)
+    found = [contraster(*text[:3]) for text in pairs(limit)]
+    contrasts = [item.contrast for item in found if isinstance(item, Contrasted)]
+    layers = int(model.bridge.cfg.n_layers)
+    above = layers - model.layers_before(sae.hook_name)
+    batches = [[contrasts[i] for i in indices] for indices in plan(contrasts, BATCH_TOKENS)]
+    passes = layers * sum(map(computed_tokens, batches))
+    gradient = above * sum(len(batch) * max(item.offset for item in batch) for batch in batches)
+    removals = int(sae.sae.cfg.k) + 1  # each active feature, and all together
+    exact = above * removals * sum(item.offset for item in contrasts)
+    return (
+        f"tokens x layers: forward {passes:,}, backward {gradient:,}; exact effects {exact:,}, "
+        f"{exact / (passes + gradient):.2f} of both"
+    )
+
+
+def main() -> None:
+    """Load the demo's parts and print what is asked for."""
+    arguments = docopt(__doc__)
+    configure(run_id="method")
+    limit = int(arguments["--limit"]) if arguments["--limit"] else None
+    model = load_model(str(demo.MODEL), device="cpu")
+    sae = load_sae(str(demo.SAE), device="cpu")
+    if arguments["agreement"]:
+        agreement(model, sae, limit)
+    else:
+        cost(model, sae, int(arguments["--rounds"]), limit)
+
+
+if __name__ == "__main__":
+    main()
