@@ -34,7 +34,7 @@ image-test: $(VENV)/.installed-dev ## build the image without CUDA and use it as
 test: $(VENV)/.installed-dev ## run the tests
 	$(BIN)/python -m pytest
 
-test-demo: $(VENV)/.installed-dev model ## compare the demo with the notebook's procedure, pair by pair
+test-demo: $(VENV)/.installed-dev model ## compare the demo with the plain procedure, pair by pair; run the example's notebook
 	$(BIN)/python -m pytest -m demo -s
 
 test-faults: $(VENV)/.installed-dev model ## kill, fill the disk, signal, break the model, at every moment (an hour)
