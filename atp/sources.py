@@ -184,7 +184,8 @@ def check_options(command: str, arguments: Mapping[str, Any]) -> None:
     """
     for option, given in arguments.items():
         name = option.removeprefix("--").replace("-", "_")
-        if name in EVERY_PARSER and given not in (None, False, []):
+        is_option = option.startswith("--") and name in EVERY_PARSER  # features is a command, too
+        if is_option and given not in (None, False, []):
             takers = [other for other, names in OPTIONS_OF.items() if name in names]
             if command not in takers:
                 msg = f"{option} is no option of atp {command}."
