@@ -48,7 +48,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "atp, zero": {},
     "ig 10, zero": {"method": "ig", "ig_steps": 10},
     "ig 50, zero": {"method": "ig", "ig_steps": 50},
-    "ig 100, zero": {"method": "ig", "ig_steps": 100},
     "atp, mean": {"baseline": "mean"},
     "ig 10, mean": {"method": "ig", "baseline": "mean"},
     "atp, base": {"baseline": "base"},
