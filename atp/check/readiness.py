@@ -116,7 +116,14 @@ def prepare(
         )
         budget = settings.batch_tokens or _budget(ready)
         ready.work = Work(
-            contraster, budget, settings.limit, problems, WINDOW, settings.shard or WHOLE
+            contraster,
+            budget,
+            settings.limit,
+            problems,
+            WINDOW,
+            settings.shard or WHOLE,
+            settings.scoring,
+            settings.top_k,
         )
     return ready
 
