@@ -114,7 +114,7 @@ def mean_activations(
 
     Raises:
         UnavailableError: a prompt cannot be run, for want of memory, say; a mean without it would
-            be one that depends on the machine.
+            be one that depends on the machine. Or a mean is not finite.
     """
     reader = BasePrompts(model, dictionaries.hook_names, batch_tokens)
     sums = [
@@ -135,7 +135,12 @@ def mean_activations(
             ):
                 total.add_(activations(sae, there).sum(dim=0, dtype=torch.float64))
         count += len(window)
-    return [(total / count).float() for total in sums]
+    means = [(total / count).float() for total in sums]
+    for mean, dictionary in zip(means, dictionaries, strict=True):
+        if not torch.isfinite(mean).all():  # else every pair of the run would be an error
+            msg = f"--baseline=mean: the mean of {dictionary.label} is not finite."
+            raise UnavailableError(msg, "Look at the SAE and the model; or use --baseline=zero.")
+    return means
 
 
 @contextmanager
