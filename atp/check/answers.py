@@ -89,6 +89,8 @@ class Work:
     """How the run would score."""
     top_k: int = 50
     """Features that it would list for each pair."""
+    tail: int | None = 20
+    """About how many tokens at the end of a text carry gradients; None for all of it."""
     base_prompts: BasePromptWork = field(init=False)
     """What the run would do with base prompts."""
     pairs: int = 0

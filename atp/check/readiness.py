@@ -124,6 +124,7 @@ def prepare(
             settings.shard or WHOLE,
             settings.scoring,
             settings.top_k,
+            settings.tail,
         )
     return ready
 
@@ -139,5 +140,7 @@ def _budget(ready: Readiness) -> int:
     if ready.free is None or ready.outline is None:
         return MOST[ready.kind]
     taken = ready.outline.bytes + sum(sae.bytes or 0 for sae in ready.saes)
-    each = ready.outline.shape.bytes_per_token([sae.hook_name or "" for sae in ready.saes])
+    each = ready.outline.shape.bytes_per_token(
+        [sae.hook_name or "" for sae in ready.saes], ready.settings.tail
+    )
     return tokens_that_fit(ready.free - taken, each, ready.kind)
