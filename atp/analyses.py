@@ -136,26 +136,27 @@ def _scored(
 
 def _with_more(analysis: dict[str, Any], listing: Listing, index: int) -> Analysis:
     """Add what a method has to tell beyond scores."""
-    if listing.diagnostics:
-        more = listing.diagnostics[index]
-        unsound = [name for name, value in _numbers(more) if not math.isfinite(value)]
-        if unsound:
-            return {"error": "Not finite", "details": {"where": unsound}}
-        analysis["diagnostics"] |= more
+    diagnostics = listing.diagnostics[index] if listing.diagnostics else {}
+    fields = listing.fields[index] if listing.fields else {}
+    numbers = [*_numbers(diagnostics), *_numbers(fields)]
+    unsound = [name for name, value in numbers if not math.isfinite(value)]
+    if unsound:
+        return {"error": "Not finite", "details": {"where": [*dict.fromkeys(unsound)]}}
+    analysis["diagnostics"] |= diagnostics
     if listing.positions:
         of_features = zip(analysis["top_features"], listing.positions[index], strict=True)
         for feature, positions in of_features:
             feature["positions"] = positions
-    if listing.fields:
-        analysis |= listing.fields[index]
-    return analysis
+    return analysis | fields
 
 
 def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield the numbers in nested values, with their names."""
+    """Yield the numbers in nested values, with their names; those of a list share its own."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from ((f"{name}.{inner}", number) for inner, number in _numbers(value))
+        elif isinstance(value, list):
+            yield from ((name, number) for number in value if isinstance(number, float))
         elif isinstance(value, float):
             yield name, value
 

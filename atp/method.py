@@ -6,9 +6,12 @@ No tensors here: settings are turned into it at the edge, results state it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from atp.errors import SettingsError
+from atp.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Name = Literal["atp", "ig"]
 Baseline = Literal["zero", "mean", "base"]
@@ -74,3 +77,9 @@ class Method:
             "exact": self.exact,
             "prompt_activations": self.prompt_activations,
         }
+
+
+def no_mean(path: Path) -> InputError:
+    """Return the error of an input of which no base prompt can be read, to take a mean of."""
+    msg = f"--baseline=mean: {path} holds no base prompt that can be read."
+    return InputError(msg, "Mend the prompts of the base variations, or use --baseline=zero.")

@@ -19,8 +19,9 @@ from atp.analyses import without_contrast
 from atp.attribution.batches import plan
 from atp.dataset import reader
 from atp.dataset.pairs import BrokenPair, Pair, PairKey
-from atp.errors import ExitCode, InputError, StoppedError
+from atp.errors import ExitCode, StoppedError
 from atp.log import progress
+from atp.method import no_mean
 from atp.model.contrast import Contrasted, NotContrasted
 from atp.shard import WHOLE, Shard
 from atp.signals import BatchGivenUpError
@@ -79,8 +80,8 @@ class Pipeline:
 
     def _score(self, advance: Callable[[int], None]) -> None:
         saver, scorer = self.saver, self.worker.scorer
-        if scorer.method.baseline == "mean":
-            scorer.take_means(self._base_prompts())
+        if scorer.method.baseline == "mean" and saver.total:
+            self._take_means()
         pairs = reader.pairs(saver.survey.path, saver.total)
         read = planned = 0  # pairs and batches of the windows before
         for window in ahead(self._windows(pairs)):
@@ -162,6 +163,13 @@ class Pipeline:
             found = self.contraster.with_base_prompt(found, pair.base_prompt)
         return found if isinstance(found, Contrasted) else without_contrast(found)
 
+    def _take_means(self) -> None:
+        try:
+            with self.stop.given_up_late():
+                self.worker.scorer.take_means(self._base_prompts())
+        except BatchGivenUpError:
+            self._stop_if_asked()
+
     def _base_prompts(self) -> Iterator[tuple[int, ...]]:
         """Yield the base prompt of every question that has a pair; log how many there were."""
         read = left_out = 0
@@ -178,12 +186,7 @@ class Pipeline:
             read += 1
             yield found
         if not read:
-            msg = (
-                f"{self.saver.survey.path} holds no base prompt that can be read: no mean of them."
-            )
-            raise InputError(
-                msg, "Use --baseline=zero, or mend the prompts of the base variations."
-            )
+            raise no_mean(self.saver.survey.path)
         log.info("baseline.mean", prompts=read, left_out=left_out)
 
     def _do(self, batches: Sequence[Sequence[Keyed]], advance: Callable[[int], None]) -> None:

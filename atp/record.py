@@ -103,10 +103,14 @@ class Tally:
         if features:
             self.effects.add(*([each[key] for each in features] for key in ("score", "effect")))
 
-    def means(self) -> dict[str, float]:
-        """Return the means over the scored pairs."""
+    def over_all(self) -> dict[str, Any]:
+        """Return what `metadata.atp` says over all scored pairs: means, and how effects agree."""
         scored = self.counts["scored"]
-        return {name: total / scored for name, total in self.sums.items() if scored}
+        means = {name: total / scored for name, total in self.sums.items() if scored}
+        return {
+            "means": means,
+            **({"exact": self.effects.as_json()} if self.effects.features else {}),
+        }
 
 
 def metadata(survey: Survey, journal: Journal, finished: str) -> list[dict[str, Any]]:
@@ -134,8 +138,7 @@ def metadata(survey: Survey, journal: Journal, finished: str) -> list[dict[str, 
                 **tally.counts,
                 "pending": total - len(journal),
             },
-            "means": tally.means(),
-            **({"exact": tally.effects.as_json()} if tally.effects.features else {}),
+            **tally.over_all(),
             "model": known["model"],
             "sae": sae,
             "method": known["method"],

@@ -85,7 +85,7 @@ def _journal(settings: Settings, found: Survey, loaded: Loaded) -> Journal:
     from atp.model.budget import batch_tokens  # noqa: PLC0415  (imports torch)
     from atp.record import facts, fingerprint, now  # noqa: PLC0415
 
-    budget = settings.batch_tokens or batch_tokens(loaded.model, loaded.dictionaries)
+    budget = settings.batch_tokens or batch_tokens(loaded.model, loaded.dictionaries, settings.tail)
     known = facts(settings, found, loaded.model, loaded.dictionaries, budget)
     identity = fingerprint(known)
     earlier = journals(settings.out)

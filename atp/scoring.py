@@ -80,6 +80,7 @@ def _check_replay(model: Model, hook_names: Sequence[str], found: Capture) -> No
     Raises:
         UnavailableError: it does not: a layer hands on more than the residual stream, say.
     """
+    scale = 1 + float(found.metric.abs().max())  # one metric may be small, its logits are not
     for name in hook_names:
         x = found.residuals[name]
         for pair, metric in enumerate(found.metric.tolist()):
@@ -90,7 +91,7 @@ def _check_replay(model: Model, hook_names: Sequence[str], found: Capture) -> No
                     gap = float((replay.metrics(nothing) - metric).abs().max())
             except Exception as error:  # the libraries raise what they like
                 raise _no_replay(model, name, str(error)) from error
-            if not gap <= TOLERANCES[x.dtype] * (1 + abs(metric)):
+            if not gap <= TOLERANCES[x.dtype] * scale:
                 raise _no_replay(model, name, f"with nothing changed, m differs by {gap:.2g}")
 
 
@@ -148,11 +149,12 @@ class Scorer:
         contrasts = [item.contrast for item in batch]
         tensors = Batch.of(contrasts, self.model.device, self.method.position)
         names = self.dictionaries.hook_names
+        base = None
+        if self.method.reads_base_prompts:  # first: a capture's trace takes memory until it is used
+            prompts = [item.base_prompt for item in batch if item.base_prompt is not None]
+            base = self.base_prompts.residuals(prompts)
         found = capture(self.model, tensors, names, trace=self.method.traces)
-        if not self.method.reads_base_prompts:
-            return Reading(batch, found)
-        prompts = [item.base_prompt for item in batch if item.base_prompt is not None]
-        return Reading(batch, found, self.base_prompts.residuals(prompts))
+        return Reading(batch, found, base)
 
     def analyse(self, readings: Sequence[Reading]) -> list[list[Analysis]]:
         """Score readings with every SAE, one SAE after the other.

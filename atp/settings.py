@@ -113,6 +113,13 @@ class Settings:
         """How many tokens of the answers are contrasted; None for the first that differ."""
         return self.sequence_tokens if self.metric == "sequence" else None
 
+    @property
+    def tail(self) -> int | None:
+        """About how many tokens at the end of a text carry gradients; None for all of it."""
+        if self.position == "all":
+            return None
+        return max(20, self.sequence or 0)  # of the first metric: as far as answers are compared
+
     def as_json(self) -> dict[str, Any]:
         """Return every setting of a run as JSON values, for `metadata.atp`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

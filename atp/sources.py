@@ -183,9 +183,10 @@ def check_options(command: str, arguments: Mapping[str, Any]) -> None:
         SettingsError: names the option and the commands that take it.
     """
     for option, given in arguments.items():
+        if not option.startswith("--"):
+            continue  # a command may be called as an option of another: features
         name = option.removeprefix("--").replace("-", "_")
-        is_option = option.startswith("--") and name in EVERY_PARSER  # features is a command, too
-        if is_option and given not in (None, False, []):
+        if name in EVERY_PARSER and given not in (None, False, []):
             takers = [other for other, names in OPTIONS_OF.items() if name in names]
             if command not in takers:
                 msg = f"{option} is no option of atp {command}."

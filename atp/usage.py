@@ -25,7 +25,8 @@ Commands:
        record them. Started again, it goes on where it stopped. The run then needs no network,
        and stays on what was fetched until the next fetch.
   bench  Time that run on INPUT, side by side with the notebook's procedure and with a bare forward
-       pass over the same tokens, and print a table. Takes several minutes.
+       pass over the same tokens, and print a table. Takes several minutes. Scores are by the
+       defaults: it takes no other --method, --baseline, --position or --metric, and no --exact.
   merge  Put the results of all shards of a run together, into the result of the whole run. RESULT
        is a shard's result file, or a folder that holds them, itself or in its folders. Of the
        options, it takes --out.

@@ -151,7 +151,7 @@ def test_how_variants_are_batched_changes_no_effect(
         assert_close(values(one, "effect"), values(other, "effect"), EFFECT_BOUND)
 
 
-@pytest.mark.parametrize("hook", ["hook_mlp_out", "hook_attn_out", "hook_resid_pre"])
+@pytest.mark.parametrize("hook", ["hook_mlp_out", "hook_attn_out", "hook_resid_pre", "attn.hook_z"])
 @pytest.mark.parametrize("layer", [0, 2])
 def test_effects_at_other_hook_points(model_folder: ModelFolder, hook: str, layer: int) -> None:
     """Held against a plain pass of the same model: the hook point changes what it holds."""
@@ -168,8 +168,8 @@ def test_effects_at_other_hook_points(model_folder: ModelFolder, hook: str, laye
             del hook
             x = x.clone()
             if feature is not None:
-                f = dictionary.sae.encode(x[0, p][None])[0]
-                x[0, p] -= f[feature] * dictionary.sae.W_dec[feature]
+                f = dictionary.sae.encode(x[0, p].flatten()[None])[0]
+                x[0, p] -= (f[feature] * dictionary.sae.W_dec[feature]).view_as(x[0, p])
             return x
 
         with torch.no_grad(), model.hooks([(dictionary.hook_name, remove)]):

@@ -301,10 +301,10 @@ def test_a_fault_in_one_pair_costs_no_other_pair_its_result(
     healthy = list(analyses(read(capfd.readouterr().out.strip())))
     proper = scoring.capture
 
-    def fails_on_one(model: Any, batch: Any, hook_names: Any) -> Any:
+    def fails_on_one(model: Any, batch: Any, hook_names: Any, **how: Any) -> Any:
         if batch.mask.shape[1] == worst:
             raise torch.OutOfMemoryError
-        return proper(model, batch, hook_names)
+        return proper(model, batch, hook_names, **how)
 
     worst = max(
         len(tiny.tokenizer()(analysis_prompt, add_special_tokens=False).input_ids)
@@ -348,10 +348,10 @@ def test_a_fault_of_every_pair_ends_the_run(
 
     proper, passes = scoring.prove, []
 
-    def lost(*arguments: Any) -> Any:
+    def lost(*arguments: Any, **how: Any) -> Any:
         passes.append(arguments)
         if len(passes) == 1:  # the first probe, when all is loaded
-            return proper(*arguments)
+            return proper(*arguments, **how)
         msg = "device lost"
         raise RuntimeError(msg)
 

@@ -15,8 +15,9 @@ import pytest
 import tiny
 from runs import analyses, events, of, read, without_times, write
 from shards import without_places
+from ways import WAYS
 
-from atp import pipeline, scoring
+from atp import baselines, pipeline, scoring
 from atp.check import readiness
 from atp.cli import main
 from atp.errors import ExitCode, SettingsError
@@ -93,6 +94,23 @@ def test_merged_shards_are_the_bytes_of_a_run_without_shards(
     assert without_places(merged) == without_places(whole)
     kinds = read(merged)["metadata"]["atp"]["counts"]
     assert min(kinds["scored"], kinds["skipped"], kinds["error"]) > 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_so_are_those_of_every_way_to_score(
+    tmp_path: Path,
+    options: list[str],
+    results: Callable[..., list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    """Every shard reads the base prompts that its pairs need, and all of them for their mean."""
+    monkeypatch.setattr(baselines, "WINDOW", SMALL)
+    path = write(tmp_path / "mixed.json", mixed())
+
+    (whole,), (merged,) = both(path, [*options, *WAYS[way]], results, 2, ExitCode.PAIRS_FAILED)
+
+    assert without_places(merged) == without_places(whole)
 
 
 def test_so_are_those_of_several_saes_of_lines_and_of_a_limit(

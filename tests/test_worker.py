@@ -17,11 +17,12 @@ from structlog.testing import capture_logs
 
 from atp import rating
 from atp.errors import UnavailableError
+from atp.method import Method
 from atp.model.contrast import Contrasted, Contraster
 from atp.model.dictionaries import Dictionary
 from atp.model.loading import Model, load_model
 from atp.model.placement import Dictionaries
-from atp.scoring import Reading, Scorer
+from atp.scoring import Reading, Scorer, check_dictionaries
 from atp.worker import FAILURES_IN_A_ROW, Failed, Worker
 
 Analysis = dict[str, Any]
@@ -386,3 +387,237 @@ def test_pairs_that_need_too_much_memory_never_end_the_run(
     with NoMemory(worker.model, MARK).here():
         found = done(worker, batch)
     assert [analyses[0]["error"] for analyses in found] == ["OOM"] * len(batch)
+
+
+# --- passes that are gone through again, and base prompts
+
+
+class InReplay:
+    """Does something to the fourth layer's output when a pair with a token is gone through again.
+
+    In a replay the first layers hand on what they are given; the embedding still sees the tokens.
+    """
+
+    def __init__(self, model: Model, act: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.model, self.act = model, act
+        self.marked = False
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Have it happen for as long as the context lasts."""
+        hf_model = self.model.bridge.original_model
+        handles = [
+            hf_model.get_input_embeddings().register_forward_pre_hook(self._on_tokens),
+            hf_model.model.layers[3].mlp.register_forward_hook(self._in_layer),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _on_tokens(self, _module: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        replaying = "forward" in vars(self.model.bridge.blocks[0])
+        self.marked = replaying and bool((inputs[0] == MARK).any())
+
+    def _in_layer(
+        self, _module: object, _inputs: object, output: torch.Tensor
+    ) -> torch.Tensor | None:
+        return self.act(output) if self.marked else None
+
+
+def out_of_memory(_output: torch.Tensor) -> torch.Tensor:
+    """Be a device without memory."""
+    raise torch.OutOfMemoryError
+
+
+def with_last(pair: Contrasted, token: int, *, of_base: bool = False) -> Contrasted:
+    """Return a pair whose prompt, or base prompt, ends with a token."""
+    if of_base:
+        assert pair.base_prompt is not None
+        return replace(pair, base_prompt=(*pair.base_prompt, token))
+    tokens, last = list(pair.contrast.tokens), pair.contrast.prompt_length - 1
+    tokens[last] = token
+    return replace(pair, contrast=replace(pair.contrast, tokens=tuple(tokens)))
+
+
+REPLAYS = {
+    "exact": Method(exact=True),
+    "ig": Method(name="ig", ig_steps=3),
+    "tail": Method(exact=True, position="tail"),
+    "ig from base": Method(name="ig", ig_steps=3, baseline="base"),
+}
+
+
+def worker_of(
+    model: Model, dictionaries: Dictionaries, method: Method, pairs: Sequence[Contrasted]
+) -> Worker:
+    """Return a worker that knows the base prompts of these pairs."""
+    worker = Worker(Scorer(model, dictionaries, 8, method))
+    worker.scorer.base_prompts.plan(each.base_prompt for each in pairs if each.base_prompt)
+    return worker
+
+
+@pytest.fixture(scope="module")
+def neutral(pairs: list[Contrasted]) -> list[Contrasted]:
+    """The pairs, each with a base prompt of its own."""
+    return [
+        replace(pair, base_prompt=pair.contrast.tokens[: pair.contrast.prompt_length - n])
+        for n, pair in enumerate(pairs, start=1)
+    ]
+
+
+def assert_close(found: Sequence[Analysis], expected: Sequence[Analysis]) -> None:
+    """Compare the analyses of one pair, computed in other batches."""
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for a, b in zip(one["top_features"], other["top_features"], strict=True):
+            assert a.keys() == b.keys()
+            for name in {"score", "effect", "base_activation"} & a.keys():
+                assert a[name] == pytest.approx(b[name], abs=1e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("way", REPLAYS)
+@pytest.mark.parametrize(
+    ("act", "error"),
+    [(out_of_memory, "OOM"), (lambda output: output * float("nan"), "Not finite")],
+    ids=["memory", "NaN"],
+)
+def test_a_fault_of_a_pair_that_is_gone_through_again_is_its_own(  # noqa: PLR0913, PLR0917  (fixtures)
+    model: Model,
+    dictionaries: Dictionaries,
+    neutral: list[Contrasted],
+    way: str,
+    act: Callable[[torch.Tensor], torch.Tensor],
+    error: str,
+) -> None:
+    batch = [with_last(pair, MARK) if i == 3 else pair for i, pair in enumerate(neutral)]
+    worker = worker_of(model, dictionaries, REPLAYS[way], batch)
+    expected = done(worker, batch)
+    assert all("top_features" in each for of_pair in expected for each in of_pair)
+    with InReplay(model, act).here():
+        found = done(worker, batch)
+    for index, analyses in enumerate(found):
+        if index != 3:
+            assert_close(analyses, expected[index])
+    assert [analysis["error"] for analysis in found[3]] == [error] * 2
+    if error == "OOM":
+        assert found[3][0]["details"]["tokens"] == batch[3].contrast.read
+    else:
+        assert found[3][0]["details"]["where"]
+
+
+@pytest.mark.parametrize(
+    "method", [Method(baseline="base"), Method(prompt_activations=True), Method(baseline="mean")]
+)
+@pytest.mark.parametrize("fault", [MARK, UNKNOWN], ids=["memory", "other"])
+def test_a_base_prompt_that_cannot_be_run_costs_no_other_pair_its_result(
+    model: Model, dictionaries: Dictionaries, neutral: list[Contrasted], method: Method, fault: int
+) -> None:
+    """All base prompts are one batch, so that each pair asks for the one at fault first."""
+    batch = [
+        with_last(pair, fault, of_base=True) if i == 2 else pair for i, pair in enumerate(neutral)
+    ]
+    means = [torch.zeros(tiny.D_SAE)] * 2
+    worker = worker_of(model, dictionaries, method, batch)
+    worker.scorer.means = means
+    good = worker_of(model, dictionaries, method, neutral)
+    good.scorer.means = means
+    expected = done(good, neutral)
+    with NoMemory(model, MARK).here():
+        found = done(worker, batch)
+    for index, analyses in enumerate(found):
+        if index != 2:
+            assert_close(analyses, expected[index])
+    kind = "OOM" if fault == MARK else "IndexError"
+    assert [analysis["error"] for analysis in found[2]] == [kind] * 2
+
+
+@contextmanager
+def spoilt(model: Model) -> Iterator[None]:
+    """Have a token's embedding be no number for as long as the context lasts."""
+
+    def spoil(_module: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
+        return output.masked_fill((inputs[0] == MARK)[..., None], float("nan"))
+
+    handle = model.bridge.original_model.get_input_embeddings().register_forward_hook(spoil)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("method", [Method(baseline="base"), Method(prompt_activations=True)])
+def test_a_base_prompt_that_gives_no_number_is_an_error_of_its_pair(
+    model: Model, dictionaries: Dictionaries, neutral: list[Contrasted], method: Method
+) -> None:
+    batch = [
+        with_last(pair, MARK, of_base=True) if i == 2 else pair for i, pair in enumerate(neutral)
+    ]
+    worker = worker_of(model, dictionaries, method, batch)
+    with spoilt(model):
+        found = done(worker, batch)
+    errors = [analyses[0].get("error") for analyses in found]
+    assert errors == [None, None, "Not finite", None, None, None]
+    assert found[2][0]["details"]["where"]
+    prompts = [each.base_prompt for each in batch if each.base_prompt]
+    with spoilt(model), pytest.raises(UnavailableError, match="not finite"):
+        worker.scorer.take_means(prompts)
+
+
+@pytest.mark.parametrize("method", [*REPLAYS.values(), Method(baseline="base", exact=True)])
+def test_lent_saes_on_several_hook_points_give_the_numbers_of_each_alone(
+    model: Model, neutral: list[Contrasted], method: Method
+) -> None:
+    def made() -> list[Dictionary]:
+        found = []
+        for hook in ("1.hook_resid_post", "3.hook_mlp_out", "0.attn.hook_z", "3.hook_resid_post"):
+            sae = tiny.make_sae("standard", seed=len(found))
+            sae.cfg.metadata.hook_name = name = f"blocks.{hook}"
+            if hook.endswith("hook_z"):  # one that joins the heads itself
+                config = {**sae.cfg.to_dict(), "reshape_activations": "hook_z"}
+                joins = type(sae).from_dict(config)
+                joins.load_state_dict(sae.state_dict())
+                sae = joins
+            found.append(Dictionary("memory", hook, name, sae, {}))
+        return found
+
+    told = []
+    for lend in (False, True):
+        worker = worker_of(model, Dictionaries(made(), model.device, lend=lend), method, neutral)
+        told.append(done(worker, neutral))
+    assert told[0] == told[1]
+    for number, dictionary in enumerate(made()):
+        alone = worker_of(model, Dictionaries([dictionary], model.device), method, neutral)
+        for together, (analysis,) in zip(told[0], done(alone, neutral), strict=True):
+            assert_close([together[number]], [analysis])
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["fails", "gives another number"])
+def test_a_model_that_cannot_be_gone_through_again_is_refused_in_one_line(
+    model: Model, dictionaries: Dictionaries, *, strict: bool
+) -> None:
+    """One whose last layer also reads what the first one gave, which no replay runs."""
+    blocks = model.bridge.blocks
+    first = blocks[0].original_component if strict else blocks[0]  # the block hands on in a replay
+    kept: list[torch.Tensor] = []
+
+    def keep(_module: object, _inputs: object, output: torch.Tensor) -> None:
+        kept[:] = [output]
+
+    def add(_module: object, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        return output + kept.pop()
+
+    handles = [first.register_forward_hook(keep), blocks[3].register_forward_hook(add)]
+    try:
+        check_dictionaries(model, dictionaries)
+        for method in (Method(exact=True), Method(name="ig")):
+            with pytest.raises(UnavailableError, match="cannot be gone through again") as caught:
+                check_dictionaries(model, dictionaries, method)
+            assert "\n" not in str(caught.value)
+            assert "Leave out --exact and --method=ig" in str(caught.value)
+            assert ("m differs by" in str(caught.value)) is not strict
+    finally:
+        for handle in handles:
+            handle.remove()
+    check_dictionaries(model, dictionaries, Method(exact=True))

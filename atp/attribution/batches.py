@@ -130,7 +130,7 @@ class Batch:
         """
         texts = tuple(row for contrast in contrasts for row in contrast.rows)
         rows = [row.tokens for row in texts]
-        width, tail = _shape(contrasts, position)
+        _, width, tail = shape_of(contrasts, position)
         stems = find_stems(rows, tail)
         own = width - stems.columns
         stem_length = max(map(len, stems.tokens), default=0)
@@ -172,11 +172,11 @@ PASS_TOKENS = 256
 """What a further batch costs, in tokens: its passes, and the stems that it computes again."""
 
 
-def _shape(contrasts: Sequence[Contrast], position: Position = "last") -> tuple[int, int]:
-    """Return the columns of a batch, and how many of them are the tail."""
+def shape_of(contrasts: Sequence[Contrast], position: Position = "last") -> tuple[int, int, int]:
+    """Return the rows of a batch, its columns, and how many of these are the tail."""
     rows = [row for contrast in contrasts for row in contrast.rows]
     width = max(len(row.tokens) for row in rows)
-    return width, width if position == "all" else max(row.tail for row in rows)
+    return len(rows), width, width if position == "all" else max(row.tail for row in rows)
 
 
 def plan(
@@ -247,4 +247,4 @@ def _cost(
 def computed_tokens(batch: Sequence[Contrast], position: Position = "last") -> int:
     """Return how many tokens a batch runs through the model, padding included."""
     rows = [row.tokens for item in batch for row in item.rows]
-    return find_stems(rows, _shape(batch, position)[1]).computed
+    return find_stems(rows, shape_of(batch, position)[2]).computed

@@ -15,6 +15,8 @@ from atp import prepare
 from atp.dataset import output
 from atp.dataset.atomic import atomic_write
 from atp.dataset.survey import survey
+from atp.errors import SettingsError
+from atp.method import Method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +40,7 @@ def bench(settings: Settings) -> tuple[str, Path]:
     Raises:
         AtpError: as `atp run` raises it.
     """
+    _check_scoring(settings)
     specs = prepare.check(settings)
     with output.held(settings.out):
         survey(settings.input)  # a broken one is told before the model is loaded
@@ -51,6 +54,20 @@ def bench(settings: Settings) -> tuple[str, Path]:
         with atomic_write(path) as file:
             file.write(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
     return table(figures), path
+
+
+def _check_scoring(settings: Settings) -> None:
+    """Refuse what the procedure that atp is compared with does not do.
+
+    Raises:
+        SettingsError: features are to be scored in another way than by default.
+    """
+    asked, default = settings.scoring.describe(settings.sequence), Method().describe(None)
+    changed = [name.replace("_", "-") for name in default if asked[name] != default[name]]
+    if changed:
+        names = ", ".join(f"--{'method' if name == 'name' else name}" for name in changed)
+        msg = f"atp bench times scores by the defaults, as the notebook has them: not {names}."
+        raise SettingsError(msg, "Leave that out; atp check estimates the time of such a run.")
 
 
 def compare(settings: Settings, loaded: Loaded, plain: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -10,13 +10,15 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from atp.check.neutral import BasePromptWork
 from atp.dataset.pairs import BrokenPair, Problem
+from atp.method import Method
 from atp.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
     from atp.attribution.contrasts import Contrast
     from atp.dataset.pairs import Pair
-    from atp.model.contrast import Contraster, NotContrasted
+    from atp.model.contrast import Contrasted, Contraster, NotContrasted
 
 MOST_KEPT = 10_000
 """Problems that are kept: memory must not grow with what is wrong with a file."""
@@ -25,6 +27,7 @@ HINTS = {
     "Sequence too long": "Shorten the prompt, or use a model with a longer context.",
     "Empty prompt": "Write the prompt, or take the flag away.",
     "Chat template failed": "Change the prompt, or leave --chat-template out.",
+    "Base prompt missing or not text": "Write the prompt of the question's base variation.",
 }
 """How to mend what makes an error of a pair when it is turned into tokens."""
 
@@ -82,6 +85,14 @@ class Work:
     """Pairs among which batches are made."""
     shard: Shard = WHOLE
     """Of the pairs, those of other shards are counted as that."""
+    method: Method = field(default_factory=Method)
+    """How the run would score."""
+    top_k: int = 50
+    """Features that it would list for each pair."""
+    tail: int | None = 20
+    """About how many tokens at the end of a text carry gradients; None for all of it."""
+    base_prompts: BasePromptWork = field(init=False)
+    """What the run would do with base prompts."""
     pairs: int = 0
     elsewhere: int = 0
     scored: int = 0
@@ -97,16 +108,27 @@ class Work:
     widest_tokens: int = 0
     """Tokens of the largest batch, padding included."""
     longest_tokens: int = 0
-    """Of a single pair."""
+    """Of a single pair, both its texts where it has two."""
+    places: int = 0
+    """Where features are read, summed over the pairs to be scored."""
+    variant_tokens: int = 0
+    """Tokens of one variant of each of them, where passes are gone through again."""
+    answer_tokens: int = 0
+    """Tokens of theirs whose log-probability is taken."""
     _planned: int = 0
     """Batches, those of other shards included."""
-    _window: list[Contrast] = field(default_factory=list)
+    _window: list[Contrasted] = field(default_factory=list)
     _in_window: int = 0
+
+    def __post_init__(self) -> None:
+        """Make the count of base prompts."""
+        self.base_prompts = BasePromptWork(self.contraster, self.method, self.batch_tokens)
 
     def use(self, pair: Pair | BrokenPair) -> None:
         """Take the next pair."""
         if self.pairs == self.limit:
             return
+        self.base_prompts.use(pair)
         self._read(pair)
         self.pairs += 1
         self._in_window += 1
@@ -120,10 +142,12 @@ class Work:
             self._count(self.errors, pair.error)
             return
         found = self.contraster(pair.prompt, pair.target_response, pair.base_response)
+        if self.method.reads_base_prompts:
+            found = self.contraster.with_base_prompt(found, pair.base_prompt)
         if not isinstance(found, NotContrasted):
             self.scored += 1  # until it is known to be another shard's
             self.prompt_lengths[found.contrast.prompt_length] += 1
-            self._window.append(found.contrast)
+            self._window.append(found)
         elif found.failed:
             self._count(self.errors, found.reason)
             self.problems.tell(_failed(pair, found))
@@ -139,22 +163,43 @@ class Work:
 
     def finish(self) -> None:
         """Plan the batches of the pairs so far; at the end, of the last window."""
-        from atp.attribution.batches import computed_tokens, plan  # noqa: PLC0415  (imports torch)
+        from atp.attribution.batches import plan  # noqa: PLC0415  (imports torch)
 
         window, self._window, self._in_window = self._window, [], 0
-        for indices in plan(window, self.batch_tokens):
-            batch = [window[i] for i in indices]
+        mine: list[Contrasted] = []
+        contrasts = [item.contrast for item in window]
+        for indices in plan(contrasts, self.batch_tokens, self.method.position):
+            batch = [contrasts[i] for i in indices]
             self._planned += 1
             if not self.shard.does(self._planned - 1):
                 self.scored -= len(batch)
                 self.elsewhere += len(batch)
                 continue
-            width = max(len(contrast.tokens) for contrast in batch)
-            self.batches += 1
-            self.computed_tokens += computed_tokens(batch)
-            self.gradient_tokens += len(batch) * max(contrast.offset for contrast in batch)
-            self.widest_tokens = max(self.widest_tokens, len(batch) * width)
-            self.longest_tokens = max(self.longest_tokens, width)
+            mine += [window[i] for i in indices]
+            self._count_batch(batch)
+        self.base_prompts.plan_window(window, mine)
+
+    def _count_batch(self, batch: list[Contrast]) -> None:
+        """Count what is computed for a batch of this shard."""
+        from atp.attribution.batches import computed_tokens, shape_of  # noqa: PLC0415  (as above)
+
+        position = self.method.position
+        rows, width, tail = shape_of(batch, position)
+        self.batches += 1
+        self.computed_tokens += computed_tokens(batch, position)
+        self.gradient_tokens += rows * tail
+        self.widest_tokens = max(self.widest_tokens, rows * width)
+        for contrast in batch:
+            texts, longest, _ = shape_of([contrast])
+            self.longest_tokens = max(self.longest_tokens, texts * longest)
+            tails = [row.tail for row in contrast.rows]
+            self.places += {
+                "last": 1,
+                "tail": 1 + sum(tails) - len(tails),  # both texts share the first place
+                "all": max(1, contrast.prompt_length - contrast.bos),
+            }[position]
+            self.variant_tokens += contrast.read if position == "all" else sum(tails)
+            self.answer_tokens += 0 if contrast.sequences is None else sum(tails)
 
     def fates(self) -> dict[str, Any]:
         """Return what a run would find, as JSON values; of a shard, which pairs are elsewhere."""
@@ -180,6 +225,7 @@ class Work:
             },
             "computed": self.computed_tokens,
             "gradient": self.gradient_tokens,
+            "base_prompts": self.base_prompts.computed_tokens,
             "batches": self.batches,
             "batch_tokens": self.batch_tokens,
         }
@@ -198,11 +244,14 @@ def _median(counts: Counter[int]) -> int | None:
 def _failed(pair: Pair, found: NotContrasted) -> Problem:
     """Return the problem of a pair that would end in an error."""
     reason, details = found.reason, found.details
+    if details.get("field") == "base prompt" and not reason.startswith("Base prompt"):
+        reason += " (the base prompt)"
     for unit in ("tokens", "characters"):
         if unit in details:
             reason += f": {details[unit]:,} {unit}, the model reads {details['context']:,} tokens"
     if "why" in details:
         reason += f": {details['why']}"
     hint = HINTS.get(found.reason, "Mend it, or take the flag away.")
-    problem = Problem(f"{pair.key}: {reason}.", hint, refused=False, field="prompt")
+    at_fault = None if details.get("field") == "base prompt" else "prompt"
+    problem = Problem(f"{pair.key}: {reason}.", hint, refused=False, field=at_fault)
     return replace(problem, **pair.key._asdict())

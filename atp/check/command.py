@@ -89,6 +89,8 @@ def check(settings: Settings) -> dict[str, Any]:
         report["model"] |= _model(settings, ready, here, findings)
     if found is not None and ready is not None and ready.work is not None:
         ready.work.finish()
+        with findings.of("input"):
+            ready.work.base_prompts.finish(settings.input, ready.work.pairs)
         report["pairs"], report["tokens"] = ready.work.fates(), ready.work.tokens()
         report["estimate"] = ready.estimates(found)
     with findings.of("output"):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from atp.check.operations import floating_point_operations
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -73,7 +75,7 @@ def memory(
     sizes = [sae.bytes for sae in saes]
     known = [size for size in sizes if size is not None]
     hooks = [sae.hook_name or "" for sae in saes]
-    each = outline.shape.bytes_per_token(hooks)
+    each = outline.shape.bytes_per_token(hooks, work.tail)
     base = outline.bytes + (HOST_BYTES if kind == "cpu" else 0)
     on_device = sum(known)
     if kind == "cuda" and on_device > (free - base) / 4:  # they are lent, one at a time
@@ -139,19 +141,6 @@ def time_needed(
         "rate_flops": rate,
         "basis": basis,
     }
-
-
-def floating_point_operations(outline: Outline, saes: Sequence[SaeOutline], work: Work) -> int:
-    """Return what the passes and the SAEs compute: two operations for each weight and token.
-
-    The weights are frozen, so that a backward pass costs what its forward pass does.
-    """
-    layers = outline.shape.layers
-    above = outline.shape.layers_above([sae.hook_name or "" for sae in saes]) / layers
-    tokens = work.computed_tokens + above * work.gradient_tokens
-    # Encoder, decoder, and the decoder again on the way back.
-    features = sum(3 * (sae.weights or 0) // 2 for sae in saes) * work.scored
-    return round(2 * (outline.body_parameters * tokens + features))
 
 
 def _cpu_rate(outline: Outline) -> tuple[float, str, tuple[float, float]]:

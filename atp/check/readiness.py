@@ -116,7 +116,15 @@ def prepare(
         )
         budget = settings.batch_tokens or _budget(ready)
         ready.work = Work(
-            contraster, budget, settings.limit, problems, WINDOW, settings.shard or WHOLE
+            contraster,
+            budget,
+            settings.limit,
+            problems,
+            WINDOW,
+            settings.shard or WHOLE,
+            settings.scoring,
+            settings.top_k,
+            settings.tail,
         )
     return ready
 
@@ -132,5 +140,7 @@ def _budget(ready: Readiness) -> int:
     if ready.free is None or ready.outline is None:
         return MOST[ready.kind]
     taken = ready.outline.bytes + sum(sae.bytes or 0 for sae in ready.saes)
-    each = ready.outline.shape.bytes_per_token([sae.hook_name or "" for sae in ready.saes])
+    each = ready.outline.shape.bytes_per_token(
+        [sae.hook_name or "" for sae in ready.saes], ready.settings.tail
+    )
     return tokens_that_fit(ready.free - taken, each, ready.kind)

@@ -103,8 +103,8 @@ def _sources(parts: Sequence[Part]) -> list[dict[str, str]]:
 
 def _metadata(parts: Sequence[Part], tally: Tally, out: Path) -> dict[str, Any]:
     told = parts[0].told
+    of_shard = {"counts", "means", "exact", "unsharded"}
     return {
-        **{key: value for key, value in told.items() if key != "unsharded"},
         "complete": True,
         "counts": {
             "questions": parts[0].survey.questions,
@@ -112,7 +112,8 @@ def _metadata(parts: Sequence[Part], tally: Tally, out: Path) -> dict[str, Any]:
             **tally.counts,
             "pending": 0,
         },
-        "means": tally.means(),
+        **tally.over_all(),
+        **{key: value for key, value in told.items() if key not in of_shard},
         "settings": {**told["settings"], "out": str(out), "shard": None},
         "fingerprint": told["unsharded"]["fingerprint"],
         "started": min(part.told["started"] for part in parts),

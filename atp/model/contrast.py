@@ -45,6 +45,8 @@ class Reader(Protocol):
         """The token that starts every sequence, if any."""
 
 
+OF_BASE = {"field": "base prompt"}
+"""What the details say of a fault of the base variation's prompt."""
 RESPONSE_MARGIN = 100_000
 """Characters of a response that are read beyond those that the tokens to check can hold: how a text
 is cut into tokens may depend on what follows, but not on what follows that far away."""
@@ -143,9 +145,19 @@ class Contraster:
         return ids if isinstance(ids, NotContrasted) else replace(found, base_prompt=ids)
 
     def prompt(self, prompt: str | None) -> tuple[int, ...] | NotContrasted:
-        """Return the token ids of a base prompt, or why it cannot be read; None: there is none."""
+        """Return the token ids of a base prompt, or why it cannot be read; None: there is none.
+
+        The reason says that it is the base prompt's: one would look at the flagged one first.
+        """
         if prompt is None:
-            return NotContrasted("Base prompt missing", failed=True, details={"field": "prompt"})
+            reason = "Base prompt missing or not text"
+            return NotContrasted(reason, failed=True, details=OF_BASE)
+        found = self._prompt(prompt)
+        if isinstance(found, NotContrasted):
+            return replace(found, details={**found.details, **OF_BASE})
+        return found
+
+    def _prompt(self, prompt: str) -> tuple[int, ...] | NotContrasted:
         text = self._text(prompt)
         if isinstance(text, NotContrasted):
             return text
@@ -154,7 +166,7 @@ class Contraster:
         except Exception as error:  # noqa: BLE001  (as above)
             return _fault("Tokenizer failed", error)
         if not ids:
-            return NotContrasted("Empty prompt", failed=True, details={"field": "base prompt"})
+            return NotContrasted("Empty prompt", failed=True)
         return self._too_long(len(ids)) or tuple(ids)
 
     def _text(self, prompt: str) -> str | NotContrasted:

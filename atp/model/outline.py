@@ -35,6 +35,8 @@ class Outline:
     or two."""
     published_bytes: int | None
     """What the weights take as they are published; None when the configuration does not say."""
+    unembedding_parameters: int = 0
+    """Those that all logits of a token are products with."""
 
     @property
     def dtype(self) -> str:
@@ -87,4 +89,5 @@ def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
         parameters,
         parameters - sum(outside.values()),
         parameters * published.itemsize if isinstance(published, torch.dtype) else None,
+        0 if ends[1] is None else ends[1].weight.numel(),
     )

@@ -20,7 +20,7 @@ MARGIN = 1.02
 """What the formulas may fall short of the count."""
 ROW_LENGTHS = (140, 1020)
 TAIL = 20
-"""Tokens of the rows that the estimate is made for, and of their tails."""
+"""Tokens of the rows that the estimate is made for, and of their tails where none is given."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,25 @@ class Shape:
         """Return how many layers a backward pass goes through."""
         return self.layers - min(map(layer_of, hook_names), default=0)
 
-    def bytes_per_token(self, hook_names: Iterable[str]) -> float:
-        """Return the memory that a batch needs for each token, padding included."""
-        kept_layers = self.layers_above(hook_names)
-        return max(self._row_bytes(kept_layers, length) / length for length in ROW_LENGTHS)
+    def bytes_per_token(self, hook_names: Iterable[str], tail: int | None = TAIL) -> float:
+        """Return the memory that a batch needs for each token, padding included.
 
-    def _row_bytes(self, kept_layers: int, length: int) -> float:
+        Args:
+            hook_names: where gradients are read.
+            tail: the most tokens at the end of a row that carry them; None for all of it.
+        """
+        kept_layers = self.layers_above(hook_names)
+        # A short tail may need more: then most of the row is filled in at once.
+        return max(
+            self._row_bytes(kept_layers, length, min(end or length, length)) / length
+            for length in ROW_LENGTHS
+            for end in (TAIL, tail)
+        )
+
+    def _row_bytes(self, kept_layers: int, length: int, tail: int) -> float:
         """Return the peak memory of a row of this length, beyond the weights."""
         element, heads, d_head, d_model = self.element, self.heads, self.d_head, self.d_model
-        ahead = length - TAIL
+        ahead = length - tail
         # The softmax is taken in float32: a copy and a result of 4 bytes each, next to its input.
         cache = self.layers * 2 * self.kv_heads * d_head * element * ahead
         attention = ahead * heads * ahead * (8 + element) + ahead * 3 * element * (
@@ -70,8 +80,8 @@ class Shape:
         )
         mlp = ahead * (3 * self.d_mlp + heads * ahead + 4 * d_model) * element
         keys_and_values = 2 * heads * d_head * element * length  # all heads, as attention reads
-        weights = heads * TAIL * length * (4 + 2 * element)
-        others = TAIL * (element * (3 * self.d_mlp + heads * d_head) + 16 * d_model)
+        weights = heads * tail * length * (4 + 2 * element)
+        others = tail * (element * (3 * self.d_mlp + heads * d_head) + 16 * d_model)
         kept = kept_layers * (keys_and_values + weights + others)
         return MARGIN * max(cache + max(attention, mlp), kept)
 

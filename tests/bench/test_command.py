@@ -261,3 +261,24 @@ def test_a_bench_on_a_folder_in_use_is_refused(
     with held(tmp_path / "out"):
         assert main(["bench", str(input_file), *options]) == ExitCode.BUSY
     assert str(tmp_path / "out") in last_line(capfd)["message"]
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("--exact", "--exact"),
+        ("--method=ig", "--method"),
+        ("--baseline=mean", "--baseline"),
+        ("--position=all", "--position"),
+        ("--metric=sequence", "--metric"),
+        ("--prompt-activations", "--prompt-activations"),
+    ],
+)
+def test_scores_that_the_notebook_does_not_have_are_not_timed(
+    input_file: Path, options: list[str], capfd: pytest.CaptureFixture[str], option: str, named: str
+) -> None:
+    """Before anything is loaded, in one line that names the option."""
+    assert main(["bench", str(input_file), *options, option]) == ExitCode.USAGE
+    line = last_line(capfd)
+    assert f"not {named}." in line["message"]
+    assert "Leave that out" in line["hint"]

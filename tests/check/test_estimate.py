@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from atp.check import estimate
 from atp.check.answers import Problems, Work
 from atp.cli import main
 from atp.errors import ExitCode
+from atp.method import Method
 from atp.model.outline import Outline
 from atp.model.sae_outline import SaeOutline
 from atp.model.shape import Shape
@@ -37,12 +39,51 @@ def work(**counts: Any) -> Work:
 
 
 def test_the_operations_are_those_of_forward_tail_and_saes() -> None:
-    counted = work(scored=5, computed_tokens=100, gradient_tokens=20)
+    counted = work(scored=5, places=5, computed_tokens=100, gradient_tokens=20)
 
     found = estimate.floating_point_operations(MODEL, [sae(1), sae(3)], counted)
 
     forward, tail = 2 * 6_000 * 100, 2 * 6_000 * 20 * 3 // 4
     assert found == forward + tail + 2 * (2 * 1_500 * 5)
+
+
+def test_what_is_gone_through_again_counts_for_each_variant_and_sae() -> None:
+    model = replace(MODEL, unembedding_parameters=500)
+    method = Method(name="ig", ig_steps=4, exact=True)
+    counts = {"places": 2, "variant_tokens": 30, "answer_tokens": 6}
+    counted = work(method=method, top_k=7, **counts)
+
+    found = estimate.floating_point_operations(model, [sae(1), sae(3)], counted)
+
+    logits = 2 * 500 * 6 * 3  # of the passes themselves
+    saes = 2 * 2 * 1_500 * 2
+    # Four steps there and back, the end of the way, seven features and all of them together.
+    forward, back = 4 + 1 + 8, 4
+    again = sum(
+        2 * 6_000 * (forward + back) * 30 * layers // 4
+        + 2 * 500 * (forward + 2 * back) * 6
+        + 2 * 500 * (8 + 1) * 2
+        for layers in (3, 1)
+    )
+    assert found == logits + saes + again
+
+
+def test_base_prompts_count_as_tokens_and_are_encoded() -> None:
+    counted = work(method=Method(baseline="base"))
+    counted.base_prompts.computed_tokens, counted.base_prompts.prompts = 70, 3
+
+    found = estimate.floating_point_operations(MODEL, [sae(1)], counted)
+
+    assert found == 2 * 6_000 * 70 + 2 * 500 * 3
+
+
+def test_gradients_at_all_tokens_take_more_memory() -> None:
+    hooks = ["blocks.1.hook_resid_post"]
+    sizes = [SHAPE.bytes_per_token(hooks, tail) for tail in (20, 100, None)]
+
+    assert sizes[0] == SHAPE.bytes_per_token(hooks) <= sizes[1] < sizes[2]
+    found = estimate.memory(MODEL, [sae(1)], work(widest_tokens=10, tail=None), "cuda", 1 << 40)
+    assert found["bytes_per_token"] == round(sizes[2])
 
 
 def test_memory_is_weights_saes_and_the_widest_batch() -> None:

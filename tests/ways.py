@@ -1,0 +1,16 @@
+"""The ways to score that a run offers, as options of the command."""
+
+from __future__ import annotations
+
+WAYS = {
+    "exact": ["--exact", "--top-k=5"],
+    "ig": ["--method=ig", "--ig-steps=3", "--exact", "--top-k=5"],
+    "mean": ["--baseline=mean", "--prompt-activations"],
+    "base": ["--baseline=base", "--exact", "--top-k=3"],
+    "ig from base": ["--method=ig", "--ig-steps=2", "--baseline=base"],
+    "tail": ["--position=tail", "--exact", "--top-k=3"],
+    "all": ["--position=all", "--prompt-activations", "--top-k=5"],
+    "sequence": ["--metric=sequence", "--sequence-tokens=3", "--exact", "--top-k=3"],
+    "sequence, ig, all": ["--metric=sequence", "--method=ig", "--ig-steps=2", "--position=all"],
+}
+"""By what is other than by default."""
