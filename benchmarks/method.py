@@ -1,17 +1,16 @@
 """The figures of docs/method.md, on the demo: how scores agree with effects, and what each costs.
 
 Usage:
-  method.py agreement [--limit=N]
-  method.py cost [--rounds=N] [--limit=N]
+  method.py [agreement | cost] [--rounds=N] [--limit=N]
   method.py --help
 
 Options:
   --rounds=N  Of each procedure, in turn [default: 5].
   --limit=N   The first N pairs only.
 
-agreement  Pearson and Spearman correlation and sign agreement of scores with exact effects, pooled
-           over all pairs and their median, for each method and baseline; completeness of
-           integrated gradients by their steps. The exact effects of all active features.
+agreement  The default: Pearson and Spearman correlation and sign agreement of scores with exact
+           effects of all active features, pooled over all pairs, of the median and of the worst
+           pair, for each method and baseline; completeness of integrated gradients.
 cost       Seconds of scoring all pairs after loading, as shares of plain attribution patching:
            medians of ratios, all procedures interleaved and warmed up.
 """
@@ -187,10 +186,10 @@ def main() -> None:
     limit = int(arguments["--limit"]) if arguments["--limit"] else None
     model = load_model(str(demo.MODEL), device="cpu")
     sae = load_sae(str(demo.SAE), device="cpu")
-    if arguments["agreement"]:
-        agreement(model, sae, limit)
-    else:
+    if arguments["cost"]:
         cost(model, sae, int(arguments["--rounds"]), limit)
+    else:
+        agreement(model, sae, limit)
 
 
 if __name__ == "__main__":

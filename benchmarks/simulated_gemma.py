@@ -74,7 +74,9 @@ class _Watched:
         self.model, self.live = model, live
         self.read_ahead = self.forward = 0
         self.head, self.device = model.head, model.device
-        self.new_cache, self.hooks = model.new_cache, model.hooks
+        self.new_cache, self.hooks, self.reading = model.new_cache, model.hooks, model.reading
+        self.layers_before, self.layers_through = model.layers_before, model.layers_through
+        self.resume = model.resume
 
     def fill(self, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> None:  # noqa: ANN401
         self.model.fill(cache, ids, mask, positions)

@@ -280,7 +280,7 @@ def test_a_run_that_loses_pairs_for_lack_of_memory_is_told_as_such(
     bench = Bench(replace(settings, limit=2))
     atp = bench.contenders(bench.work())["atp"]
 
-    def no_memory(*_: object) -> None:
+    def no_memory(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(scoring, "capture", no_memory)

@@ -84,13 +84,13 @@ def test_a_long_odd_flag_is_shortened_in_the_message() -> None:
 def test_a_flagged_answer_pairs_with_the_base_answer_after_its_own_prompt() -> None:
     (pair,) = pairs_of(question(BASE, FLAGGED), 3)
 
-    assert pair == Pair(PairKey(3, 1), "Q, I like it", "yes", "neutral")
+    assert pair == Pair(PairKey(3, 1), "Q, I like it", "yes", "neutral", "Q")
 
 
 def test_the_base_may_stand_after_the_flagged_answer() -> None:
     (pair,) = pairs_of(question(FLAGGED, BASE), 0)
 
-    assert pair == Pair(PairKey(0, 0), "Q, I like it", "yes", "neutral")
+    assert pair == Pair(PairKey(0, 0), "Q, I like it", "yes", "neutral", "Q")
 
 
 def test_the_first_base_wins() -> None:
@@ -111,7 +111,7 @@ def test_a_second_base_that_is_flagged_pairs_with_the_first() -> None:
 
     (pair,) = pairs_of(question(BASE, second), 0)
 
-    assert pair == Pair(PairKey(0, 1), "Q", "second", "neutral")
+    assert pair == Pair(PairKey(0, 1), "Q", "second", "neutral", "Q")
 
 
 @pytest.mark.parametrize("variations", [[], [BASE], [BASE, {**FLAGGED, "sycophancy_flag": 0}]])
@@ -174,7 +174,7 @@ def test_a_broken_pair_costs_its_neighbour_nothing() -> None:
     broken, whole = pairs_of(question(BASE, without(FLAGGED, "prompt"), FLAGGED), 0)
 
     assert isinstance(broken, BrokenPair)
-    assert whole == Pair(PairKey(0, 2), "Q, I like it", "yes", "neutral")
+    assert whole == Pair(PairKey(0, 2), "Q, I like it", "yes", "neutral", "Q")
 
 
 def test_a_repeated_question_id_gives_distinct_keys() -> None:
@@ -192,7 +192,9 @@ def test_text_of_any_script_passes_through_untouched(text: str) -> None:
     base = {**BASE, "response": text}
     flagged = {**FLAGGED, "prompt": text, "response": text}
 
-    assert list(pairs_of(question(base, flagged), 0)) == [Pair(PairKey(0, 1), text, text, text)]
+    assert list(pairs_of(question(base, flagged), 0)) == [
+        Pair(PairKey(0, 1), text, text, text, "Q")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,9 @@ def test_every_flagged_variation_but_the_base_gives_one_outcome_in_order(
         needed: list[Any] = [item.get("prompt"), item.get("response")]
         needed += [content[bases[0]].get("response")] if bases else [None]
         if all(isinstance(text, str) for text in needed):
-            assert outcome == Pair(outcome.key, *needed)
+            neutral = content[bases[0]].get("prompt")
+            told = neutral if isinstance(neutral, str) else None
+            assert outcome == Pair(outcome.key, *needed, told)
         else:
             assert isinstance(outcome, BrokenPair)
 

@@ -166,7 +166,7 @@ def test_pairs_come_in_input_order_broken_ones_included(write: Callable[..., Pat
 
     first, second = pairs(path)
 
-    assert first == Pair(PairKey(0, 1), "Q?", "yes", "neutral")
+    assert first == Pair(PairKey(0, 1), "Q?", "yes", "neutral", "Q")
     assert isinstance(second, BrokenPair)
     assert second.key == PairKey(1, 0)
 
