@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from atp.attribution.ablation import Ablation, Removal
-from atp.errors import SettingsError
 from atp.model.first import first_positions
 from atp.model.placement import Dictionaries
 
@@ -52,13 +51,7 @@ def ablate(
     Raises:
         SettingsError: an id is none of the SAE's, or the model lacks the SAE's hook point.
     """
-    ids = []
-    for feature in features:
-        number = int(feature) if str(feature).isdecimal() else -1
-        if not 0 <= number < dictionary.d_sae:
-            msg = f"{feature!r} is no feature of {dictionary.spec}, which has {dictionary.d_sae}."
-            raise SettingsError(msg, f"Features are numbered from 0 to {dictionary.d_sae - 1}.")
-        ids.append(number)
+    ids = dictionary.feature_ids(features)
     model.check_hook(dictionary.hook_name)
     Dictionaries([dictionary], model.device, lend=False)  # moves it there
     chosen = [FeatureSet(dictionary, tuple(ids))]
