@@ -136,7 +136,7 @@ def test_the_effects_of_any_features_can_be_asked_for(model_folder: ModelFolder)
     assert_close(torch.tensor(list(found["effects"].values())), expected, EFFECT_BOUND)
     assert found["joint_effect"] == pytest.approx(joint, abs=1e-5)
     for wrong in ("128", -1, "x"):
-        with pytest.raises(SettingsError, match="has no feature"):
+        with pytest.raises(SettingsError, match="is no feature of"):
             exact_effects(model, dictionary, TRIPLES[:1], [wrong])
 
 

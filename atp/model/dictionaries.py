@@ -75,8 +75,8 @@ class Dictionary:
         ids = []
         for feature in features:
             if not str(feature).isdecimal() or int(feature) >= self.d_sae:
-                msg = f"the SAE {self.label} has no feature {feature!r}."
-                raise SettingsError(msg, f"Its features are 0 to {self.d_sae - 1}.")
+                msg = f"{feature!r} is no feature of {self.spec}, which has {self.d_sae}."
+                raise SettingsError(msg, f"Features are numbered from 0 to {self.d_sae - 1}.")
             ids.append(int(feature))
         return ids
 
