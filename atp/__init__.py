@@ -1,6 +1,6 @@
 """atp: which features of a language model make it sycophantic.
 
-The command line is `atp.cli`; a notebook uses the functions named here. They are imported on
+The command line is `atp.cli.main`; a notebook uses the functions named here. They are imported on
 first use, so that `import atp` and `atp --help` stay free of torch.
 """
 
@@ -12,11 +12,11 @@ __version__ = version("atp")
 
 _HOME_OF = {
     "load_model": "atp.model.loading",
-    "load_sae": "atp.model.dictionaries",
+    "load_sae": "atp.model.dictionaries.loading",
     "ablate": "atp.intervention.ablate",
-    "attribute": "atp.library",
-    "exact_effects": "atp.library",
-    "select_features": "atp.features.selecting",
+    "attribute": "atp.api",
+    "exact_effects": "atp.api",
+    "select_features": "atp.features.aggregation",
 }
 
 __all__ = [

@@ -1,5 +1,5 @@
 """`python -m atp` is `atp`."""
 
-from atp.cli import command
+from atp.cli.main import command
 
 command()

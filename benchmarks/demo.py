@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atp.settings import Settings
+from atp.config.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -38,10 +38,10 @@ import orjson
 from docopt import docopt
 
 from atp.bench.command import LIBRARIES, machine, table
+from atp.config.settings import whole_number
 from atp.dataset.atomic import atomic_write
 from atp.errors import AtpError, SettingsError, did_you_mean
-from atp.log import configure
-from atp.settings import whole_number
+from atp.runtime.log import configure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

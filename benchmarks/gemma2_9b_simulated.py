@@ -36,7 +36,7 @@ from atp.attribution.batches import Batch, plan
 from atp.attribution.capture import capture
 from atp.bench.command import LIBRARIES
 from atp.model.budget import batch_tokens, bytes_per_token
-from atp.model.placement import RESIDENT_SHARE, Dictionaries
+from atp.model.dictionaries.placement import RESIDENT_SHARE, Dictionaries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,7 +93,7 @@ def _on_card(sim: Simulation, layers: tuple[int, ...], prompt: int) -> Row:
     saes = sum(parameter.nbytes for each in used for parameter in each.sae.parameters())
     free = CARD_BYTES - CONTEXT_BYTES - sim.weights - saes
     assert saes <= RESIDENT_SHARE * (free + saes), "atp would lend them"
-    dictionaries = Dictionaries(used, sim.model.device, lend=False)
+    dictionaries = Dictionaries(used, sim.model.device, offload=False)
     with patch("atp.model.budget.free_bytes", return_value=free):
         budget = batch_tokens(replace(sim.model, device=torch.device("cuda")), dictionaries)
     count = max(1, budget // (prompt + OFFSET - 1))

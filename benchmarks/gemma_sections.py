@@ -24,7 +24,7 @@ from atp.bench.measure import interleave, ratio
 from atp.dataset.journal import outcome
 from atp.model.budget import batch_tokens
 from atp.model.memory import is_out_of_memory
-from atp.scoring import Scorer
+from atp.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from workbench import Bench, Run
 
     from atp.bench.measure import Contender
-    from atp.model.contrast import Contrasted
-    from atp.model.dictionaries import Dictionary
+    from atp.model.dictionaries.loading import Dictionary
+    from atp.model.dictionaries.placement import Dictionaries
     from atp.model.loading import Model
-    from atp.model.placement import Dictionaries
+    from atp.model.pair_tokenizer import TokenizedPair
 
 CARD_BYTES = 24_564 << 20
 """What the driver of a common 24 GB card tells."""
@@ -98,11 +98,11 @@ def wide(bench: Bench) -> Figures:
     saes = bench.make_saes(bench.size.wide)
     rows, found = [], []
     budget = None
-    for name, lend in (("resident", False), ("lent", True)):
+    for name, offload in (("resident", False), ("lent", True)):
         row: Figures = {"SAEs": name, "seconds": "out of memory"}
         try:
             # The same batches for both: in others, sums are rounded in another way.
-            placed, budget, runs = _wide_runs(bench, saes, lend=lend, budget=budget)
+            placed, budget, runs = _wide_runs(bench, saes, offload=offload, budget=budget)
             row |= {**_figures(runs), "seconds to place": placed}
             found.append(runs[-1].analyses)
         except Exception as error:
@@ -117,10 +117,10 @@ def wide(bench: Bench) -> Figures:
 
 
 def _wide_runs(
-    bench: Bench, saes: Sequence[Dictionary], *, lend: bool, budget: int | None
+    bench: Bench, saes: Sequence[Dictionary], *, offload: bool, budget: int | None
 ) -> tuple[float, int, list[Run]]:
     began = time.perf_counter()
-    loaded = bench.load(saes, lend=lend)
+    loaded = bench.load(saes, offload=offload)
     placed = time.perf_counter() - began
     budget = budget or batch_tokens(bench.model, loaded.dictionaries)
     bench.run(loaded, batch_tokens=budget)
@@ -166,7 +166,7 @@ def memory(bench: Bench) -> Figures:
                     **_peak(bench, run, taken),
                 }
             )
-        placing = "lent" if loaded.dictionaries.lending else "resident"
+        placing = "lent" if loaded.dictionaries.offloaded else "resident"
     title = f"{pairs} pairs, prompts of {tokens} tokens, a card of {CARD_BYTES / 2**30:.1f} GiB"
     return {
         "tables": {f"{title}, SAEs {placing}": rows},
@@ -228,7 +228,7 @@ def dtype(bench: Bench) -> Figures:
 
 
 def _scores(
-    model: Model, dictionaries: Dictionaries, contrasted: Sequence[Contrasted]
+    model: Model, dictionaries: Dictionaries, contrasted: Sequence[TokenizedPair]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return the logit differences, (pairs,), and for each SAE all scores, (pairs, features)."""
     scorer = Scorer(model, dictionaries, TOP)

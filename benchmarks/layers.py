@@ -23,19 +23,19 @@ import torch
 from docopt import docopt
 from sae_lens import SAE
 
-from atp import prepare
 from atp.bench.measure import Contender, interleave, ratio
-from atp.dataset.survey import survey
-from atp.log import configure
-from atp.model.dictionaries import Dictionary
-from atp.model.placement import Dictionaries
-from atp.run import score
-from atp.signals import StopRequest
+from atp.dataset.input_scan import scan_input
+from atp.model.dictionaries.loading import Dictionary
+from atp.model.dictionaries.placement import Dictionaries
+from atp.run import setup
+from atp.run.command import score
+from atp.runtime.log import configure
+from atp.runtime.signals import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from atp.prepare import Loaded
+    from atp.run.setup import Loaded
 
 LAYERS = {
     "20": [20],
@@ -75,7 +75,7 @@ def contender(loaded: Loaded, layers: Sequence[int], width: int) -> Contender:
     def run() -> None:
         with TemporaryDirectory() as folder:
             settings = demo.settings(out=Path(folder))
-            score(settings, survey(settings.input), with_layers, StopRequest())
+            score(settings, scan_input(settings.input), with_layers, StopRequest())
 
     return Contender(f"layers {layers}", run, run)
 
@@ -85,7 +85,7 @@ def main() -> None:
     arguments = docopt(__doc__)
     configure(run_id="layers")
     settings = demo.settings()
-    loaded = prepare.load(settings, prepare.check(settings))
+    loaded = setup.load(settings, setup.check(settings))
     width = int(arguments["--width"])
     sets = {name: contender(loaded, layers, width) for name, layers in LAYERS.items()}
     interleave(list(sets.values()), int(arguments["--rounds"]), loaded.model.device)

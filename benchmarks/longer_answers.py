@@ -21,7 +21,7 @@ import demo
 from docopt import docopt
 
 from atp.bench.command import bench
-from atp.log import configure
+from atp.runtime.log import configure
 
 
 def main() -> None:

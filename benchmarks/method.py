@@ -30,16 +30,16 @@ from scipy import stats
 from atp import attribute, load_model, load_sae
 from atp.attribution.batches import computed_tokens, plan
 from atp.bench.measure import Contender, interleave, ratio
-from atp.log import configure
-from atp.method import Method
-from atp.model.contrast import Contrasted, Contraster
-from atp.model.placement import Dictionaries
-from atp.scoring import Scorer
+from atp.config.method import Method
+from atp.model.dictionaries.placement import Dictionaries
+from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
+from atp.runtime.log import configure
+from atp.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from atp.model.dictionaries import Dictionary
+    from atp.model.dictionaries.loading import Dictionary
     from atp.model.loading import Model
 
 BATCH_TOKENS = 2048
@@ -131,16 +131,17 @@ def cost(model: Model, sae: Dictionary, rounds: int, limit: int | None) -> None:
     }
     contenders = []
     for name, (method, sequence) in ways.items():
-        contraster = Contraster(
+        pair_tokenizer = PairTokenizer(
             model, max_tokens_to_check=20, chat_template=True, sequence_tokens=sequence
         )
         items = [
-            contraster.with_base_prompt(contraster(*text[:3]), text[3]) for text in pairs(limit)
+            pair_tokenizer.with_base_prompt(pair_tokenizer(*text[:3]), text[3])
+            for text in pairs(limit)
         ]
-        items = [item for item in items if isinstance(item, Contrasted)]
+        items = [item for item in items if isinstance(item, TokenizedPair)]
         scorer = Scorer(model, dictionaries, 50, method, BATCH_TOKENS)
 
-        def run(scorer: Scorer = scorer, items: Sequence[Contrasted] = items) -> None:
+        def run(scorer: Scorer = scorer, items: Sequence[TokenizedPair] = items) -> None:
             neutral = [item.base_prompt for item in items if item.base_prompt is not None]
             if scorer.method.baseline == "mean":
                 scorer.take_means(dict.fromkeys(neutral))
@@ -163,9 +164,9 @@ def cost(model: Model, sae: Dictionary, rounds: int, limit: int | None) -> None:
 
 def work(model: Model, sae: Dictionary, limit: int | None) -> str:
     """Say what passes and exact effects compute, in tokens times layers."""
-    contraster = Contraster(model, max_tokens_to_check=20, chat_template=True)
-    found = [contraster(*text[:3]) for text in pairs(limit)]
-    contrasts = [item.contrast for item in found if isinstance(item, Contrasted)]
+    pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=True)
+    found = [pair_tokenizer(*text[:3]) for text in pairs(limit)]
+    contrasts = [item.contrast for item in found if isinstance(item, TokenizedPair)]
     layers = int(model.bridge.cfg.n_layers)
     above = layers - model.layers_before(sae.hook_name)
     batches = [[contrasts[i] for i in indices] for indices in plan(contrasts, BATCH_TOKENS)]

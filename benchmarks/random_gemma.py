@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, PreTrainedTokenizer
 
 from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
-from atp.model.dictionaries import Dictionary
+from atp.model.dictionaries.loading import Dictionary
 from atp.model.loading import wrap
 
 if TYPE_CHECKING:

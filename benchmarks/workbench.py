@@ -16,25 +16,25 @@ import torch
 from random_gemma import NAME, Size, bridged, bring_home, causal_lm, random_saes, twin
 from random_questions import Questions
 
+from atp.config.settings import Settings
 from atp.dataset import reader
-from atp.dataset.survey import survey
+from atp.dataset.input_scan import scan_input
 from atp.errors import ExitCode
-from atp.model.contrast import Contraster
+from atp.model.dictionaries.placement import Dictionaries
 from atp.model.memory import figures, reset_peak
-from atp.model.placement import Dictionaries
-from atp.prepare import Loaded
-from atp.run import score
-from atp.scoring import check_dictionaries
-from atp.settings import Settings
-from atp.signals import StopRequest
+from atp.model.pair_tokenizer import PairTokenizer
+from atp.run.command import score
+from atp.run.setup import Loaded
+from atp.runtime.signals import StopRequest
+from atp.scoring.scorer import check_dictionaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from atp.dataset.journal import Analysis
-    from atp.model.contrast import Contrasted
-    from atp.model.dictionaries import Dictionary
+    from atp.model.dictionaries.loading import Dictionary
+    from atp.model.pair_tokenizer import TokenizedPair
 
 UNMEASURED = "unmeasured"
 HOST = torch.device("cpu")
@@ -77,7 +77,7 @@ class Bench:
         self.model = bridged(hf_model)
         path = self.write_input("input", self.pairs)
         self.settings = Settings(input=path, out=self.folder, model=NAME, rounds=self.rounds)
-        self.contraster = Contraster(
+        self.pair_tokenizer = PairTokenizer(
             self.model, max_tokens_to_check=self.settings.max_tokens_to_check, chat_template=False
         )
         self.narrow = self.make_saes(self.size.narrow)
@@ -121,10 +121,10 @@ class Bench:
         )
         return questions.write(self.folder / f"{name}.json")
 
-    def contrasted(self, limit: int) -> list[Contrasted]:
+    def contrasted(self, limit: int) -> list[TokenizedPair]:
         """Return the contrasts of the first pairs of the input."""
         return [
-            self.contraster(pair.prompt, pair.target_response, pair.base_response)
+            self.pair_tokenizer(pair.prompt, pair.target_response, pair.base_response)
             for pair in reader.pairs(self.settings.input, limit)
         ]
 
@@ -138,14 +138,14 @@ class Bench:
         self.plain.zero_grad()
         self.model.free_memory()
 
-    def load(self, saes: Sequence[Dictionary], *, lend: bool | None = None) -> Loaded:
+    def load(self, saes: Sequence[Dictionary], *, offload: bool | None = None) -> Loaded:
         """Place SAEs beside the model, and try them, as `atp run` does."""
         for dictionary in saes:
             bring_home(dictionary.sae)
         self.free()
-        dictionaries = Dictionaries(saes, self.device, lend=lend)
+        dictionaries = Dictionaries(saes, self.device, offload=offload)
         check_dictionaries(self.model, dictionaries)
-        return Loaded(self.model, dictionaries, self.contraster)
+        return Loaded(self.model, dictionaries, self.pair_tokenizer)
 
     def run(self, loaded: Loaded, *, analyses: bool = False, **changes: Any) -> Run:  # noqa: ANN401
         """Run atp once, from the input file to the result files.
@@ -160,7 +160,7 @@ class Bench:
             settings = replace(self.settings, out=self.folder / out, **changes)
             device_known, host_known = reset_peak(self.device), reset_peak(HOST)
             began = time.perf_counter()
-            code, paths = score(settings, survey(settings.input), loaded, StopRequest())
+            code, paths = score(settings, scan_input(settings.input), loaded, StopRequest())
             seconds = time.perf_counter() - began
             device_known &= self.device.type != "cpu"
             return Run(

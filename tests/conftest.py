@@ -14,11 +14,11 @@ import pytest
 import structlog
 from jaxtyping import install_import_hook
 
-sys.path.insert(0, str(Path(__file__).parent))  # oracle.py and tiny.py, next to this file
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # also where a worker imports it
 
 # Shapes and dtypes in the signatures of the numerics are checked while tests run.
 install_import_hook(
-    ["atp.attribution", "atp.features.resampling", "atp.model.head"], "beartype.beartype"
+    ["atp.attribution", "atp.stats.bootstrap", "atp.model.head"], "beartype.beartype"
 )
 
 # Tiny tensors gain nothing from threads, and threads of several processes wait for each other.

@@ -16,7 +16,7 @@ from sae_lens import SAE
 from torch import Tensor
 
 from atp import attribute, load_model, load_sae
-from atp.cli import main
+from atp.cli.main import main
 from atp.errors import ExitCode
 
 pytestmark = pytest.mark.demo

@@ -31,10 +31,10 @@ import tiny
 from mutants import Base, mutant
 from rules import RefusedError, check_result, questions_of
 
-from atp import prepare
-from atp.cli import main
+from atp.cli.main import main
+from atp.config.settings import Settings
 from atp.errors import ExitCode
-from atp.settings import Settings
+from atp.run import setup
 
 REDUCED, FULL = 300, 10_000
 SECONDS = 20
@@ -62,7 +62,7 @@ class Fuzzer:
 
     def share(self, seeds: range) -> tuple[Counter[str], list[str], float]:
         """Run some files; return what became of them, the faults, and the longest time."""
-        fates: Counter[str] = Counter()
+        outcome_counts: Counter[str] = Counter()
         faults, longest = [], 0.0
         for seed in seeds:
             began = time.monotonic()
@@ -73,7 +73,7 @@ class Fuzzer:
             faulthandler.dump_traceback_later(6 * SECONDS, exit=True)
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
             try:
-                fates += self.fate(path, data)
+                outcome_counts += self.fate(path, data)
             except (AssertionError, Hang) as fault:
                 faults.append(f"{path}\n  FUZZ_SEED={seed} {str(fault)[:2000] or repr(fault)}")
             else:
@@ -83,7 +83,7 @@ class Fuzzer:
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 faulthandler.cancel_dump_traceback_later()
             longest = max(longest, time.monotonic() - began)
-        return fates, faults, longest
+        return outcome_counts, faults, longest
 
     def fate(self, path: Path, data: bytes) -> Counter[str]:
         """Run the command on a file and check all that it leaves; return what became of it."""
@@ -149,9 +149,9 @@ def fuzzer(
     model, sae = str(model_folder("gpt2")), str(sae_folder("standard"))
     options = (f"--model={model}", f"--sae={sae}", "--device=cpu", "--top-k=3")
     settings = Settings(input=EXAMPLE, out=folder, model=model, sae=(sae,), device="cpu")
-    loaded = prepare.load(settings, [sae])
+    loaded = setup.load(settings, [sae])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "load", lambda *_: loaded)
+        patch.setattr(setup, "load", lambda *_: loaded)
         patch.setenv("TOKENIZERS_PARALLELISM", "false")  # this process will be forked
         bases = _bases(folder, options)
         before = signal.signal(signal.SIGPROF, _hang)
@@ -190,7 +190,7 @@ def test_every_hostile_file_is_refused_with_its_place_or_processed(
     count = FULL if pytestconfig.getoption("--full", default=False) else REDUCED
     seeds = range(int(one), int(one) + 1) if one else range(count)
     shares = [seeds[start : start + SHARE] for start in range(0, len(seeds), SHARE)]
-    fates: Counter[str] = Counter()
+    outcome_counts: Counter[str] = Counter()
     faults: list[str] = []
     longest = 0.0
     # In processes of their own: a crash of C code costs one file, and both cores are used.
@@ -198,15 +198,18 @@ def test_every_hostile_file_is_refused_with_its_place_or_processed(
     with ProcessPoolExecutor(min(2, os.cpu_count() or 1), context) as pool:
         try:
             for found in pool.map(fuzzer.share, shares):
-                fates += found[0]
+                outcome_counts += found[0]
                 faults += found[1]
                 longest = max(longest, found[2])
         except BrokenProcessPool:
             left = sorted(str(path) for path in fuzzer.folder.glob("seed-*.json*"))
             faults.append(f"a process died or hung with one of {left}")
-    print(dict(fates), f"longest {longest:.1f} s")  # noqa: T201  (figures, with -s)
-    record_property("fates", dict(fates))
+    print(dict(outcome_counts), f"longest {longest:.1f} s")  # noqa: T201  (figures, with -s)
+    record_property("outcome_counts", dict(outcome_counts))
     assert not faults, "\n".join([f"{len(faults)} faults:", *faults[:50]])
     if not one:  # both halves of what holds were tried
-        assert fates["refused"] > count / 4
-        assert min(fates["scored"], fates["skipped"], fates["error"]) > count / 20
+        assert outcome_counts["refused"] > count / 4
+        assert (
+            min(outcome_counts["scored"], outcome_counts["skipped"], outcome_counts["error"])
+            > count / 20
+        )

@@ -16,15 +16,15 @@ import torch
 from oracle import Answer, Oracle
 from sae_lens import SAE
 
+from atp.api import attribute
 from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
 from atp.attribution.scores import score
-from atp.library import attribute
-from atp.model.contrast import Contrasted, Contraster
-from atp.model.dictionaries import Dictionary
+from atp.model.dictionaries.loading import Dictionary
+from atp.model.dictionaries.placement import Dictionaries
 from atp.model.loading import Model, load_model
-from atp.model.placement import Dictionaries
-from atp.scoring import Scorer, check_dictionaries
+from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
+from atp.scoring.scorer import Scorer, check_dictionaries
 
 ModelFolder = Callable[[str], Path]
 SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4
@@ -49,11 +49,11 @@ def all_scores(
     sae: SAE[Any],
     batch_size: int,
     triples: Sequence[tuple[str, str, str]] = tuple(tiny.triples()),
-) -> list[tuple[Contrasted, Any, Any]]:
+) -> list[tuple[TokenizedPair, Any, Any]]:
     """Return contrast, metric and scores of every feature for pairs, in batches."""
-    contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
-    found = [contraster(*triple) for triple in triples]
-    contrasted = [item for item in found if isinstance(item, Contrasted)]
+    pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
+    found = [pair_tokenizer(*triple) for triple in triples]
+    contrasted = [item for item in found if isinstance(item, TokenizedPair)]
     assert len(contrasted) == len(found)
     hook = sae.cfg.metadata.hook_name
     rows = []
@@ -66,7 +66,7 @@ def all_scores(
     return rows
 
 
-def assert_same(rows: list[tuple[Contrasted, Any, Any]], expected: list[Answer | None]) -> None:
+def assert_same(rows: list[tuple[TokenizedPair, Any, Any]], expected: list[Answer | None]) -> None:
     """Compare with the oracle, pair by pair, within the bounds."""
     for (item, metric, scores), answer in zip(rows, expected, strict=True):
         assert answer is not None
@@ -142,8 +142,8 @@ def test_a_start_that_rows_share_is_computed_once_and_changes_nothing(
     triples = opinion_last()
     rows = all_scores(model, sae, len(triples), triples)
     batch = Batch.of([item.contrast for item, _, _ in rows], model.device)
-    assert 1 < len(batch.stem_ids) < len(rows)  # one for each text
-    assert batch.stem_columns.shape[1] > tiny.CONFIGS["gemma2"]().sliding_window
+    assert 1 < len(batch.prefix_ids) < len(rows)  # one for each text
+    assert batch.prefix_columns.shape[1] > tiny.CONFIGS["gemma2"]().sliding_window
     assert_same(rows, [oracle(*triple) for triple in triples])
 
 
@@ -177,16 +177,18 @@ def test_more_saes_in_one_pass_change_nothing(model_folder: ModelFolder) -> None
     model = model_of(model_folder("llama"), "llama")
     saes = [tiny.make_sae("topk", layer=layer, seed=layer) for layer in (0, 2, 3)]
     saes.append(tiny.make_sae("standard", layer=2, d_sae=64))
-    contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
-    batch = [contraster(*triple) for triple in tiny.triples()]
+    pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
+    batch = [pair_tokenizer(*triple) for triple in tiny.triples()]
 
-    def analysed(*chosen: SAE[Any], lend: bool = False) -> list[list[dict[str, Any]]]:
-        dictionaries = Dictionaries([dictionary_of(sae) for sae in chosen], model.device, lend=lend)
+    def analysed(*chosen: SAE[Any], offload: bool = False) -> list[list[dict[str, Any]]]:
+        dictionaries = Dictionaries(
+            [dictionary_of(sae) for sae in chosen], model.device, offload=offload
+        )
         scorer = Scorer(model, dictionaries, top_k=8)
         return scorer.analyse([scorer.read(batch)])
 
     together = analysed(*saes)
-    assert analysed(*saes, lend=True) == together
+    assert analysed(*saes, offload=True) == together
     for which, sae in enumerate(saes):
         apart = analysed(sae)
         for both, (single,) in zip(together, apart, strict=True):
@@ -225,8 +227,8 @@ def test_the_analysis_lists_the_oracles_top_features(model_folder: ModelFolder) 
 def test_the_shares_of_the_effect_add_up(model_folder: ModelFolder, kind: str) -> None:
     """x.g = sum f*(dm/df) + decode(0).g + error.g, with terms computed apart."""
     model, sae = model_of(model_folder("llama"), "llama"), tiny.make_sae(kind)
-    contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
-    contrasts = [contraster(*triple).contrast for triple in tiny.triples()]
+    pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
+    contrasts = [pair_tokenizer(*triple).contrast for triple in tiny.triples()]
     hook = sae.cfg.metadata.hook_name
     captured = capture(model, Batch.of(contrasts, model.device), [hook])
     x, g = captured.residuals[hook], captured.gradients[hook]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from schema import ANALYSIS_FIELDS, FEATURE_FIELDS
 
-from atp.sources import EVERY_PARSER
-from atp.usage import USAGE
+from atp.cli.options import EVERY_PARSER
+from atp.cli.usage import USAGE
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from update_readme import updated
 
-from atp.events import table
+from atp.runtime.events import table
 
 PATH = Path(__file__).parent.parent / "docs" / "logs.md"
 

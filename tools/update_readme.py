@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from atp.usage import USAGE
+from atp.cli.usage import USAGE
 
 ROOT = Path(__file__).parent.parent
 FEATURES_SHOWN = 2

@@ -57,7 +57,7 @@ class Ablation:
     Args:
         removals: of one hook point, one for each SAE.
         strength: s; 1 takes out all of it, 0 nothing.
-        spared: says which positions of x, (batch, position, *hook), stay as they are, as
+        keep_mask: says which positions of x, (batch, position, *hook), stay as they are, as
             (batch, position); by default, none.
     """
 
@@ -65,11 +65,11 @@ class Ablation:
         self,
         removals: Sequence[Removal],
         strength: float,
-        spared: Callable[[Tensor], Tensor] | None = None,
+        keep_mask: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.removals = tuple(removals)
         self.strength = strength
-        self.spared = spared
+        self.keep_mask = keep_mask
 
     def removed(
         self, x: Float[Tensor, "batch position *hook"]
@@ -88,13 +88,13 @@ class Ablation:
         """Return `x` without the features."""
         del hook
         without = (x.float() - self.strength * self.removed(x)).to(x.dtype)
-        if self.spared is None:
+        if self.keep_mask is None:
             return without
-        there = self.spared(x)
+        there = self.keep_mask(x)
         return torch.where(there.view(*there.shape, *[1] * (x.ndim - 2)), x, without)
 
 
-class Tally:
+class ActivationSums:
     """A hook that sums the activations of an SAE's features, and leaves the stream as it is.
 
     Args:

@@ -6,7 +6,7 @@ columns fall into three parts: those taken from stems (what rows share at their 
 and the tail, wide enough to hold the positions from p on of every row; only the tail carries
 gradients.
 
-Features are read and changed at *leaves*, positions of the tail:
+Features are read and changed at the *read positions* of the tail:
 
     last   p
     tail   p and every position after it
@@ -21,24 +21,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atp.attribution.stems import find_stems
+from atp.attribution.shared_prefixes import find_shared_prefixes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from atp.attribution.contrasts import Contrast, Row
-
-Position = Literal["last", "tail", "all"]
+    from atp.attribution.contrasts import Contrast, Position, Row
 
 
 @dataclass(frozen=True)
-class Leaves:
+class ReadPositions:
     """Where in a batch features are read."""
 
     rows: Int[Tensor, " leaf"]
@@ -56,9 +54,9 @@ class Leaves:
     @classmethod
     def of(
         cls, contrasts: Sequence[Contrast], position: Position, tail: int, device: torch.device
-    ) -> Leaves:
-        """Find the leaves of a batch whose tail has so many columns."""
-        leaves: list[tuple[int, int, int]] = []
+    ) -> ReadPositions:
+        """Find the read positions of a batch whose tail has so many columns."""
+        read_positions: list[tuple[int, int, int]] = []
         found: list[tuple[int, int]] = []
         counts = []
         number = 0
@@ -70,13 +68,13 @@ class Leaves:
                     # What both texts have in common is one place.
                     key = (at, side if at >= row.prompt_length else 0)
                     place = places.setdefault(key, len(found) + len(places))
-                    leaves.append((number, at + gap, place))
+                    read_positions.append((number, at + gap, place))
                 number += 1
             found += places
             counts.append(len(places))
-        rows, columns, places_of = torch.tensor(leaves, device=device).T
-        firsts = torch.full((len(found),), len(leaves), device=device)
-        order = torch.arange(len(leaves), device=device)
+        rows, columns, places_of = torch.tensor(read_positions, device=device).T
+        firsts = torch.full((len(found),), len(read_positions), device=device)
+        order = torch.arange(len(read_positions), device=device)
         firsts = firsts.scatter_reduce(0, places_of, order, "amin")
         return cls(rows, columns, places_of, firsts, tuple(counts), tuple(found))
 
@@ -94,10 +92,10 @@ def _positions(contrast: Contrast, row: Row, position: Position) -> range:
 class Batch:
     """Contrasts as padded tensors; each has one row or, contrasted as sequences, two."""
 
-    stem_ids: Int[Tensor, "stem stem_length"]
+    prefix_ids: Int[Tensor, "stem stem_length"]
     """Right-padded; each stem is computed once. Both sizes are 0 when nothing is shared."""
-    stem_of_row: Int[Tensor, " row"]
-    stem_columns: Int[Tensor, "row shared"]
+    prefix_of_row: Int[Tensor, " row"]
+    prefix_columns: Int[Tensor, "row shared"]
     """Which position of its stem a row has in each column; padding repeats the first."""
     ids: Int[Tensor, "row own"]
     """The columns that each row computes by itself, left-padded."""
@@ -107,7 +105,7 @@ class Batch:
     """1 for real tokens."""
     tail: int
     """How many of the last columns carry gradients."""
-    leaves: Leaves
+    read_positions: ReadPositions
     contrast_tokens: Int[Tensor, "row 2"]
     """Target and base token of each row."""
     texts: tuple[Row, ...]
@@ -131,14 +129,14 @@ class Batch:
         texts = tuple(row for contrast in contrasts for row in contrast.rows)
         rows = [row.tokens for row in texts]
         _, width, tail = shape_of(contrasts, position)
-        stems = find_stems(rows, tail)
+        stems = find_shared_prefixes(rows, tail)
         own = width - stems.columns
         stem_length = max(map(len, stems.tokens), default=0)
         gaps = [width - len(row) for row in rows]
         columns = {
-            "stem_ids": [[*stem, *[0] * (stem_length - len(stem))] for stem in stems.tokens],
-            "stem_of_row": stems.of_row or [0] * len(rows),
-            "stem_columns": [
+            "prefix_ids": [[*stem, *[0] * (stem_length - len(stem))] for stem in stems.tokens],
+            "prefix_of_row": stems.of_row or [0] * len(rows),
+            "prefix_columns": [
                 [max(0, column - gap) for column in range(stems.columns)] for gap in gaps
             ],
             "ids": [[*[0] * (own - len(row)), *row[-own:]] for row in rows],
@@ -159,9 +157,9 @@ class Batch:
         if device.type == "cuda":  # pinned: the copy does not wait for the device
             on_host = {name: tensor.pin_memory() for name, tensor in on_host.items()}
         there = {name: tensor.to(device, non_blocking=True) for name, tensor in on_host.items()}
-        there["stem_ids"] = there["stem_ids"].view(len(stems.tokens), stem_length)
-        leaves = Leaves.of(contrasts, position, tail, device)
-        return cls(tail=tail, leaves=leaves, texts=texts, **there)
+        there["prefix_ids"] = there["prefix_ids"].view(len(stems.tokens), stem_length)
+        read_positions = ReadPositions.of(contrasts, position, tail, device)
+        return cls(tail=tail, read_positions=read_positions, texts=texts, **there)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -247,4 +245,4 @@ def _cost(
 def computed_tokens(batch: Sequence[Contrast], position: Position = "last") -> int:
     """Return how many tokens a batch runs through the model, padding included."""
     rows = [row.tokens for item in batch for row in item.rows]
-    return find_stems(rows, shape_of(batch, position)[2]).computed
+    return find_shared_prefixes(rows, shape_of(batch, position)[2]).computed

@@ -13,7 +13,7 @@ whole text.
 
 To read g at a hook point, a zero vector d is added there at each leaf; dm/dd at d = 0 is g. That
 leaves the forward value as it is, works at any hook point and at several at once (each gradient is
-the total derivative, the others' zeros included), and keeps only the leaves as leaves.
+the total derivative, the others' zeros included), and keeps only the read positions as leaves.
 
 Attribution patching: Nanda 2023, https://www.neelnanda.io/mechanistic-interpretability/attribution-patching
 """
@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from atp.attribution.batches import Batch, Leaves
+from atp.attribution.batches import Batch, ReadPositions
 from atp.attribution.contrasts import Contrast
 from atp.attribution.metrics import Head, row_metrics
 
@@ -126,7 +126,7 @@ class Entering(Protocol):
 
 
 @dataclass(frozen=True)
-class Trace:
+class ResumeState:
     """What a pass leaves behind, so that it can be gone through again from a layer on."""
 
     batch: Batch
@@ -149,7 +149,7 @@ class Capture:
     """The places of each pair."""
     positions: tuple[tuple[int, int], ...]
     """Of each place: its position in its text, and which of the pair's texts that is."""
-    trace: Trace | None = None
+    trace: ResumeState | None = None
     """If it was asked for."""
     first_pair: int = 0
     """The number that the first pair had in the batch of the trace."""
@@ -172,9 +172,9 @@ class Capture:
 class _Probe:
     """A hook that adds a zero vector at every leaf, and keeps it and what was there."""
 
-    def __init__(self, leaves: Leaves) -> None:
+    def __init__(self, read_positions: ReadPositions) -> None:
         self.calls = 0
-        self.leaves = leaves
+        self.read_positions = read_positions
         self.residual = self.zero = torch.empty(0)  # filled by the one call
 
     def __call__(
@@ -183,9 +183,9 @@ class _Probe:
         """Return `x` with the zeros added."""
         del hook
         self.calls += 1
-        at = (self.leaves.rows, self.leaves.columns)
+        at = (self.read_positions.rows, self.read_positions.columns)
         there = x[at].detach()  # (leaf, *hook)
-        self.residual = there[self.leaves.firsts]
+        self.residual = there[self.read_positions.firsts]
         self.zero = torch.zeros_like(there, requires_grad=True)
         return x.index_put(at, self.zero, accumulate=True)
 
@@ -206,7 +206,7 @@ def capture(
     """
     layers = {model.layers_before(name) for name in hook_names} if trace else set()
     cache = read_ahead(model, batch, model.new_cache(kept_from=min(layers, default=None)))
-    probes = {name: _Probe(batch.leaves) for name in hook_names}
+    probes = {name: _Probe(batch.read_positions) for name in hook_names}
     with torch.enable_grad(), model.reading(layers) as entering, model.hooks(list(probes.items())):
         rows = row_metrics(model.head, _tail(model, batch, cache), batch)
         for name, probe in probes.items():
@@ -220,12 +220,12 @@ def capture(
         _of_pairs(rows.detach(), batch),
         {name: probe.residual for name, probe in probes.items()},
         {
-            name: _of_places(gradient, batch.leaves)
+            name: _of_places(gradient, batch.read_positions)
             for name, gradient in zip(probes, gradients, strict=True)
         },
-        batch.leaves.counts,
-        batch.leaves.positions,
-        Trace(batch, cache, entering) if trace else None,
+        batch.read_positions.counts,
+        batch.read_positions.positions,
+        ResumeState(batch, cache, entering) if trace else None,
     )
 
 
@@ -247,27 +247,27 @@ def _tail(model: LanguageModel, batch: Batch, cache: Cache) -> Float[Tensor, "ro
 
 
 def _of_pairs(rows: Float[Tensor, " row"], batch: Batch) -> Float[Tensor, " pair"]:
-    return rows.view(len(batch.leaves.counts), -1).sum(dim=1)
+    return rows.view(len(batch.read_positions.counts), -1).sum(dim=1)
 
 
 def _of_places(
-    gradient: Float[Tensor, " leaf *hook"], leaves: Leaves
+    gradient: Float[Tensor, " leaf *hook"], read_positions: ReadPositions
 ) -> Float[Tensor, " place *hook"]:
-    if len(leaves.firsts) == len(gradient):
+    if len(read_positions.firsts) == len(gradient):
         return gradient
-    zeros = gradient.new_zeros(len(leaves.firsts), *gradient.shape[1:])
-    return zeros.index_add(0, leaves.places, gradient)
+    zeros = gradient.new_zeros(len(read_positions.firsts), *gradient.shape[1:])
+    return zeros.index_add(0, read_positions.places, gradient)
 
 
 @torch.no_grad()
 def read_ahead(model: LanguageModel, batch: Batch, cache: Cache) -> Cache:
     """Fill a new cache with the keys and values of everything before the tail; return it."""
-    if batch.stem_ids.shape[1]:
-        steps = torch.arange(batch.stem_ids.shape[1], device=batch.ids.device)
-        positions = steps.expand_as(batch.stem_ids)
+    if batch.prefix_ids.shape[1]:
+        steps = torch.arange(batch.prefix_ids.shape[1], device=batch.ids.device)
+        positions = steps.expand_as(batch.prefix_ids)
         # What pads a stem comes after it: causal attention needs no mask there.
-        model.fill(cache, batch.stem_ids, torch.ones_like(batch.stem_ids), positions)
-        cache.spread(batch.stem_of_row, batch.stem_columns)
+        model.fill(cache, batch.prefix_ids, torch.ones_like(batch.prefix_ids), positions)
+        cache.spread(batch.prefix_of_row, batch.prefix_columns)
     middle = batch.ids[:, : -batch.tail]
     if middle.shape[1]:
         mask = batch.mask[:, : -batch.tail]
@@ -286,7 +286,9 @@ TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 """What a metric may differ by, as a share of the logits, when it is computed another way."""
 
 
-def prove(model: LanguageModel, hook_names: Sequence[str], *, trace: bool = False) -> Capture:
+def check_split_pass(
+    model: LanguageModel, hook_names: Sequence[str], *, trace: bool = False
+) -> Capture:
     """Capture a few short rows, and compare with a plain pass over each.
 
     A model that ignores its cache, positions or mask (a state-space model, say) would give wrong

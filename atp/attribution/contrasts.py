@@ -11,6 +11,10 @@ p is the index of the prompt's last token. Two ways to contrast the answers:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Position = Literal["last", "tail", "all"]
+"""Where features are read: at the prompt's last token, from there on, or at all its tokens."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from atp.attribution.replay import Replay
+    from atp.attribution.patched_run import PatchedRun
     from atp.attribution.scores import Autoencoder
 
 NUMBERS = 1 << 25
@@ -44,7 +44,7 @@ class Effects:
 
 
 @torch.no_grad()
-def moves(
+def decoder_delta(
     sae: Autoencoder,
     x: Float[Tensor, " place *d_in"],
     changes: Float[Tensor, "variant place d_sae"],
@@ -63,10 +63,10 @@ def moves(
 
 @torch.no_grad()
 def exact_effects(  # noqa: PLR0913, PLR0917  (tensors of a pair)
-    replay: Replay,
+    replay: PatchedRun,
     sae: Autoencoder,
     x: Float[Tensor, " place *d_in"],
-    away: Float[Tensor, "place d_sae"],
+    delta_activations: Float[Tensor, "place d_sae"],
     metric: float,
     features: Int[Tensor, " feature"],
 ) -> Effects:
@@ -76,30 +76,32 @@ def exact_effects(  # noqa: PLR0913, PLR0917  (tensors of a pair)
         replay: of the pair.
         sae: whose features they are.
         x: residuals at the pair's places, in the shape that the SAE reads.
-        away: baseline - activation, of every feature at every place.
+        delta_activations: baseline - activation, of every feature at every place.
         metric: of the pair's own pass.
         features: their ids.
     """
-    changed = (away[:, features] != 0).any(dim=0)  # (feature,)
+    changed = (delta_activations[:, features] != 0).any(dim=0)  # (feature,)
     removed = [features[i : i + 1] for i in changed.nonzero()[:, 0]]
     together = [*removed, features[changed]]
     found, floor = [], 0.0
-    for chunk in _chunks(replay, len(together), away.numel()):
+    for chunk in _chunks(replay, len(together), delta_activations.numel()):
         groups = together[chunk]
-        changes = away.new_zeros(1 + len(groups), *away.shape)  # the first: nothing is removed
+        changes = delta_activations.new_zeros(
+            1 + len(groups), *delta_activations.shape
+        )  # the first: nothing is removed
         for change, group in zip(changes[1:], groups, strict=True):
-            change[:, group] = away[:, group]
-        metrics = replay.metrics(moves(sae, x, changes))
+            change[:, group] = delta_activations[:, group]
+        metrics = replay.metrics(decoder_delta(sae, x, changes))
         found.append(metrics[0] - metrics[1:])
         floor = max(floor, abs(float(metrics[0]) - metric))
     *single, joint = torch.cat(found)
-    effects = away.new_zeros(len(features))
+    effects = delta_activations.new_zeros(len(features))
     if single:
         effects[changed] = torch.stack(single)
     return Effects(effects, changed.to(effects.dtype), float(joint), floor)
 
 
-def _chunks(replay: Replay, variants: int, numbers: int) -> Iterator[slice]:
+def _chunks(replay: PatchedRun, variants: int, numbers: int) -> Iterator[slice]:
     """Cut variants into parts whose activations and passes fit."""
     most = max(1, NUMBERS // numbers - 1)
     for chunk in replay.chunks(variants):

@@ -20,15 +20,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from atp.attribution.effects import moves
+from atp.attribution.effects import decoder_delta
 
 if TYPE_CHECKING:
-    from atp.attribution.replay import Replay
+    from atp.attribution.patched_run import PatchedRun
     from atp.attribution.scores import Autoencoder
 
 
 @dataclass(frozen=True)
-class Path:
+class IntegratedGradients:
     """The way of one pair from its baseline."""
 
     gradient: Float[Tensor, " place *d_in"]
@@ -38,24 +38,24 @@ class Path:
 
 
 def integrate(  # noqa: PLR0913, PLR0917  (tensors of a pair)
-    replay: Replay,
+    replay: PatchedRun,
     sae: Autoencoder,
     x: Float[Tensor, " place *d_in"],
-    away: Float[Tensor, "place d_sae"],
+    delta_activations: Float[Tensor, "place d_sae"],
     metric: float,
     steps: int,
-) -> Path:
+) -> IntegratedGradients:
     """Take the mean of the gradient on the way from the baseline.
 
     Args:
         replay: of the pair.
         sae: whose activations change.
         x: residuals at the pair's places, in the shape that the SAE reads.
-        away: baseline - activation, of every feature at every place.
+        delta_activations: baseline - activation, of every feature at every place.
         metric: of the pair's own pass.
         steps: of the midpoint rule.
     """
-    (whole,) = moves(sae, x, away[None])  # x(0) - x
+    (whole,) = decoder_delta(sae, x, delta_activations[None])  # x(0) - x
     shares = 1 - (torch.arange(steps, device=x.device) + 0.5) / steps
     total = torch.zeros_like(whole)
     for chunk in replay.chunks(steps):
@@ -67,4 +67,4 @@ def integrate(  # noqa: PLR0913, PLR0917  (tensors of a pair)
         total += gradients.sum(dim=0)
     with torch.no_grad():
         (end,) = replay.metrics(whole[None]).tolist()
-    return Path(total / steps, metric - end)
+    return IntegratedGradients(total / steps, metric - end)

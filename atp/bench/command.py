@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from atp import prepare
+from atp.config.method import Method
 from atp.dataset import output
 from atp.dataset.atomic import atomic_write
-from atp.dataset.survey import survey
+from atp.dataset.input_scan import scan_input
 from atp.errors import SettingsError
-from atp.method import Method
+from atp.run import setup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from atp.bench.contenders import Workload
     from atp.bench.measure import Contender
-    from atp.prepare import Loaded
-    from atp.settings import Settings
+    from atp.config.settings import Settings
+    from atp.run.setup import Loaded
 
 LIBRARIES = ("atp", "torch", "transformers", "transformer-lens", "sae-lens")
 
@@ -41,13 +41,13 @@ def bench(settings: Settings) -> tuple[str, Path]:
         AtpError: as `atp run` raises it.
     """
     _check_scoring(settings)
-    specs = prepare.check(settings)
+    specs = setup.check(settings)
     with output.held(settings.out):
-        survey(settings.input)  # a broken one is told before the model is loaded
-        loaded = prepare.load(settings, specs)
-        from atp.model.twin import load_twin  # noqa: PLC0415  (imports torch)
+        scan_input(settings.input)  # a broken one is told before the model is loaded
+        loaded = setup.load(settings, specs)
+        from atp.bench.plain_model import load_plain_model  # noqa: PLC0415  (imports torch)
 
-        plain = load_twin(loaded.model, settings.model, settings.revision)
+        plain = load_plain_model(loaded.model, settings.model, settings.revision)
         figures = compare(settings, loaded, plain)
         name = output.run_name(settings.out, loaded.model.name)
         path = settings.out / f"atp_bench_{name}.json"

@@ -22,21 +22,21 @@ from atp.attribution.capture import capture
 from atp.bench.measure import Contender
 from atp.bench.notebook import Notebook, layers_of
 from atp.dataset import reader
+from atp.dataset.input_scan import scan_input
 from atp.dataset.journal import SUFFIX, Journal
 from atp.dataset.pairs import Pair
-from atp.dataset.survey import survey
 from atp.errors import InputError, SettingsError
-from atp.model.contrast import Contrasted
-from atp.run import score
-from atp.signals import StopRequest
+from atp.model.pair_tokenizer import TokenizedPair
+from atp.run.command import score
+from atp.runtime.signals import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from atp.attribution.contrasts import Contrast
-    from atp.model.dictionaries import Dictionary
-    from atp.prepare import Loaded
-    from atp.settings import Settings
+    from atp.config.settings import Settings
+    from atp.model.dictionaries.loading import Dictionary
+    from atp.run.setup import Loaded
 
 RESIDUAL = re.compile(r"blocks\.(\d+)\.hook_resid_post")
 WARM_UP_PAIRS = 3
@@ -77,8 +77,8 @@ def workload(settings: Settings, loaded: Loaded, batch_tokens: int) -> Workload:
     for pair in reader.pairs(settings.input, settings.limit):
         if not isinstance(pair, Pair):
             continue
-        found = loaded.contraster(pair.prompt, pair.target_response, pair.base_response)
-        if isinstance(found, Contrasted):
+        found = loaded.pair_tokenizer(pair.prompt, pair.target_response, pair.base_response)
+        if isinstance(found, TokenizedPair):
             pairs.append(pair)
             contrasts.append(found.contrast)
     if not pairs:
@@ -94,7 +94,7 @@ def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -
     Args:
         settings: of the run that is timed.
         loaded: model, SAEs and tokenizer.
-        plain: the Hugging Face model, from `load_twin`.
+        plain: the Hugging Face model, from `load_plain_model`.
         work: from `workload`.
     """
     notebooks = [_notebook(loaded, plain, dictionary) for dictionary in loaded.dictionaries]
@@ -115,7 +115,7 @@ def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -
         with TemporaryDirectory(prefix="atp-bench-") as folder:
             score(
                 replace(settings, out=Path(folder), batch_tokens=work.batch_tokens),
-                survey(settings.input),
+                scan_input(settings.input),
                 loaded,
                 StopRequest(),
             )

@@ -10,15 +10,15 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from atp.check.neutral import BasePromptWork
+from atp.check.base_prompt_work import BasePromptWork
+from atp.config.method import Method
+from atp.config.shard import WHOLE, Shard
 from atp.dataset.pairs import BrokenPair, Problem
-from atp.method import Method
-from atp.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
     from atp.attribution.contrasts import Contrast
     from atp.dataset.pairs import Pair
-    from atp.model.contrast import Contrasted, Contraster, NotContrasted
+    from atp.model.pair_tokenizer import PairIssue, PairTokenizer, TokenizedPair
 
 MOST_KEPT = 10_000
 """Problems that are kept: memory must not grow with what is wrong with a file."""
@@ -71,13 +71,13 @@ class Work:
     """What a run would do, counted while the pairs go by: `use` takes each, then `finish`.
 
     Args:
-        contraster: of the model.
+        pair_tokenizer: of the model.
         batch_tokens: the budget of a pass.
         limit: how many pairs the run is to do; all by default.
         problems: is told of the pairs that would end in an error.
     """
 
-    contraster: Contraster
+    pair_tokenizer: PairTokenizer
     batch_tokens: int
     limit: int | None
     problems: Problems
@@ -117,12 +117,12 @@ class Work:
     """Tokens of theirs whose log-probability is taken."""
     _planned: int = 0
     """Batches, those of other shards included."""
-    _window: list[Contrasted] = field(default_factory=list)
+    _window: list[TokenizedPair] = field(default_factory=list)
     _in_window: int = 0
 
     def __post_init__(self) -> None:
         """Make the count of base prompts."""
-        self.base_prompts = BasePromptWork(self.contraster, self.method, self.batch_tokens)
+        self.base_prompts = BasePromptWork(self.pair_tokenizer, self.method, self.batch_tokens)
 
     def use(self, pair: Pair | BrokenPair) -> None:
         """Take the next pair."""
@@ -136,15 +136,15 @@ class Work:
             self.finish()
 
     def _read(self, pair: Pair | BrokenPair) -> None:
-        from atp.model.contrast import NotContrasted  # noqa: PLC0415  (imports torch)
+        from atp.model.pair_tokenizer import PairIssue  # noqa: PLC0415  (imports torch)
 
         if isinstance(pair, BrokenPair):
             self._count(self.errors, pair.error)
             return
-        found = self.contraster(pair.prompt, pair.target_response, pair.base_response)
+        found = self.pair_tokenizer(pair.prompt, pair.target_response, pair.base_response)
         if self.method.reads_base_prompts:
-            found = self.contraster.with_base_prompt(found, pair.base_prompt)
-        if not isinstance(found, NotContrasted):
+            found = self.pair_tokenizer.with_base_prompt(found, pair.base_prompt)
+        if not isinstance(found, PairIssue):
             self.scored += 1  # until it is known to be another shard's
             self.prompt_lengths[found.contrast.prompt_length] += 1
             self._window.append(found)
@@ -166,7 +166,7 @@ class Work:
         from atp.attribution.batches import plan  # noqa: PLC0415  (imports torch)
 
         window, self._window, self._in_window = self._window, [], 0
-        mine: list[Contrasted] = []
+        mine: list[TokenizedPair] = []
         contrasts = [item.contrast for item in window]
         for indices in plan(contrasts, self.batch_tokens, self.method.position):
             batch = [contrasts[i] for i in indices]
@@ -201,7 +201,7 @@ class Work:
             self.variant_tokens += contrast.read if position == "all" else sum(tails)
             self.answer_tokens += 0 if contrast.sequences is None else sum(tails)
 
-    def fates(self) -> dict[str, Any]:
+    def outcome_counts(self) -> dict[str, Any]:
         """Return what a run would find, as JSON values; of a shard, which pairs are elsewhere."""
         return {
             "total": self.pairs,
@@ -217,7 +217,7 @@ class Work:
         """Return the lengths of prompts and what a run would compute, as JSON values."""
         lengths = sorted(self.prompt_lengths)
         return {
-            "context": self.contraster.n_ctx,
+            "context": self.pair_tokenizer.n_ctx,
             "prompt": {
                 "min": lengths[0] if lengths else None,
                 "median": _median(self.prompt_lengths),
@@ -241,7 +241,7 @@ def _median(counts: Counter[int]) -> int | None:
     return None
 
 
-def _failed(pair: Pair, found: NotContrasted) -> Problem:
+def _failed(pair: Pair, found: PairIssue) -> Problem:
     """Return the problem of a pair that would end in an error."""
     reason, details = found.reason, found.details
     if details.get("field") == "base prompt" and not reason.startswith("Base prompt"):

@@ -15,24 +15,24 @@ from atp.check.earlier import earlier_runs
 from atp.check.findings import Findings
 from atp.check.machine import free_bytes, look_at, nvidia
 from atp.check.report import size
+from atp.dataset.input_scan import scan_input
 from atp.dataset.source import is_lines, opened
-from atp.dataset.survey import survey
 from atp.errors import UnavailableError
-from atp.model.fetched import asked_as_model, asked_as_sae, is_fetched, leave_hub_alone
-from atp.model.hub import cached_folder, hub, weights_bytes
+from atp.model.dictionaries.names import check_sae_spec, expand_sae_specs
+from atp.model.dictionaries.outline import sae_outline
+from atp.model.hub.records import go_offline_if_fetched, is_fetched, model_request, sae_request
+from atp.model.hub_cache import cached_folder, hub, weights_bytes
 from atp.model.names import check_model_name, check_same_model, is_local
-from atp.model.sae_names import check_sae_spec, expand_sae_specs
-from atp.model.sae_outline import sae_outline
-from atp.settings import local_path
+from atp.runtime.paths import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from atp.check.machine import Nvidia
     from atp.check.readiness import Readiness
-    from atp.dataset.survey import Survey
-    from atp.model.hub import Hub
-    from atp.settings import Settings
+    from atp.config.settings import Settings
+    from atp.dataset.input_scan import InputScan
+    from atp.model.hub_cache import Hub
 
 FETCH = "Run `atp fetch` with the same options, with a network; or unset HF_HUB_OFFLINE."
 
@@ -59,17 +59,17 @@ def check(settings: Settings) -> dict[str, Any]:
                     check_same_model(settings.model, trained_on, spec)
     gpus, here = nvidia(), hub()
     if readable and model_named:  # as a run does, once it knows that all names are right
-        leave_hub_alone(settings.model, settings.revision, specs)
+        go_offline_if_fetched(settings.model, settings.revision, specs)
     ready: Readiness | None = None
     if readable and model_named:
-        from atp.check.readiness import prepare  # noqa: PLC0415  (imports torch)
+        from atp.check.readiness import inspect_run  # noqa: PLC0415  (imports torch)
 
-        ready = prepare(settings, specs, gpus, findings, problems)
-    found: Survey | None = None
+        ready = inspect_run(settings, specs, gpus, findings, problems)
+    found: InputScan | None = None
     if readable:
         with findings.of("input"):
             use = ready.work.use if ready is not None and ready.work is not None else None
-            found = survey(settings.input, problems.tell, use)
+            found = scan_input(settings.input, problems.tell, use)
     why = "the input cannot be read" if found is None else "the model cannot be had"
     report: dict[str, Any] = {
         "version": __version__,
@@ -91,7 +91,7 @@ def check(settings: Settings) -> dict[str, Any]:
         ready.work.finish()
         with findings.of("input"):
             ready.work.base_prompts.finish(settings.input, ready.work.pairs)
-        report["pairs"], report["tokens"] = ready.work.fates(), ready.work.tokens()
+        report["pairs"], report["tokens"] = ready.work.outcome_counts(), ready.work.tokens()
         report["estimate"] = ready.estimates(found)
     with findings.of("output"):
         report["output"] = {**asdict(look_at(settings.out)), "path": str(settings.out)}
@@ -102,7 +102,7 @@ def check(settings: Settings) -> dict[str, Any]:
     return report
 
 
-def _input(settings: Settings, found: Survey | None, problems: Problems) -> dict[str, Any]:
+def _input(settings: Settings, found: InputScan | None, problems: Problems) -> dict[str, Any]:
     path = settings.input
     return {
         "path": str(path),
@@ -127,7 +127,7 @@ def _model(
         "dtype": about.dtype if about else None,
         "bytes": about.bytes if about else None,
         "download_bytes": 0,
-        "fetched": is_fetched(asked_as_model(name, settings.revision)),
+        "fetched": is_fetched(model_request(name, settings.revision)),
     }
     if is_local(name):
         if local_path(name).is_dir() and weights_bytes(local_path(name)) is None:
@@ -161,7 +161,7 @@ def _saes(
             "d_sae": sae.d_sae,
             "bytes": sae.bytes,
             "download_bytes": sae.bytes if sae.where == "hub" else 0,
-            "fetched": is_fetched(asked_as_sae(sae.spec)),
+            "fetched": is_fetched(sae_request(sae.spec)),
         }
         for sae in outlines
     ]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from atp.check.answers import Work
+    from atp.model.dictionaries.outline import SaeOutline
     from atp.model.outline import Outline
-    from atp.model.sae_outline import SaeOutline
 
 HOST_BYTES = 600 << 20
 """Memory of Python and its libraries, once all of them are imported."""

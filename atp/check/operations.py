@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from atp.check.answers import Work
+    from atp.model.dictionaries.outline import SaeOutline
     from atp.model.outline import Outline
-    from atp.model.sae_outline import SaeOutline
 
 
 def floating_point_operations(outline: Outline, saes: Sequence[SaeOutline], work: Work) -> int:

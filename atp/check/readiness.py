@@ -10,14 +10,14 @@ import torch
 from atp.check.answers import Work
 from atp.check.estimate import disk, memory, time_needed
 from atp.check.machine import Device, choose_device
+from atp.config.shard import WHOLE
 from atp.model.budget import MOST, tokens_that_fit
-from atp.model.contrast import Contraster
+from atp.model.dictionaries.outline import sae_outline
 from atp.model.loading import choose_dtype, quiet_libraries
 from atp.model.memory import figures, free_bytes
 from atp.model.outline import outline
-from atp.model.sae_outline import sae_outline
-from atp.pipeline import WINDOW
-from atp.shard import WHOLE
+from atp.model.pair_tokenizer import PairTokenizer
+from atp.run.pipeline import WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from atp.check.answers import Problems
     from atp.check.findings import Findings
     from atp.check.machine import Nvidia
-    from atp.dataset.survey import Survey
+    from atp.config.settings import Settings
+    from atp.dataset.input_scan import InputScan
+    from atp.model.dictionaries.outline import SaeOutline
     from atp.model.outline import Outline
-    from atp.model.sae_outline import SaeOutline
-    from atp.settings import Settings
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Readiness:
     saes: list[SaeOutline] = field(default_factory=list)
     work: Work | None = None
 
-    def estimates(self, found: Survey) -> dict[str, Any]:
+    def estimates(self, found: InputScan) -> dict[str, Any]:
         """Return what a run would take, as JSON values."""
         if self.outline is None or self.work is None:
             unknown = {"unknown": "the model's tokenizer and configuration cannot be had"}
@@ -75,7 +75,7 @@ class Readiness:
         return {name: known[name] for name in ("free_bytes", "total_bytes")}
 
 
-def prepare(
+def inspect_run(
     settings: Settings,
     specs: Sequence[str],
     there: Nvidia | None,
@@ -108,7 +108,7 @@ def prepare(
         with findings.of("saes"):
             sae.check_fit(ready.outline.name, ready.outline.shape)
     with findings.of("settings"):
-        contraster = Contraster(
+        pair_tokenizer = PairTokenizer(
             ready.outline,
             max_tokens_to_check=settings.max_tokens_to_check,
             chat_template=settings.chat_template,
@@ -116,7 +116,7 @@ def prepare(
         )
         budget = settings.batch_tokens or _budget(ready)
         ready.work = Work(
-            contraster,
+            pair_tokenizer,
             budget,
             settings.limit,
             problems,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from atp.shard import Shard
+    from atp.config.shard import Shard
 
 LOCK_NAME, HOLDER_NAME = ".atp.lock", ".atp.holder.json"
 

@@ -14,9 +14,9 @@ from typing import IO, TYPE_CHECKING, Any
 import orjson
 
 from atp.dataset.atomic import atomic_write
+from atp.dataset.input_scan import InputScan, check_unchanged
 from atp.dataset.pairs import PairKey
 from atp.dataset.reader import questions
-from atp.dataset.survey import Survey, check_unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -70,7 +70,7 @@ def _text(exact: Any, indent: int | None) -> bytes:  # noqa: ANN401
 
 
 def write_results(
-    survey: Survey,
+    scan: InputScan,
     journal: Journal,
     paths: Sequence[Path],
     metadata: Sequence[dict[str, Any]],
@@ -78,7 +78,7 @@ def write_results(
     """Write one result file for each SAE.
 
     Args:
-        survey: the input.
+        scan: the input.
         journal: the analyses so far; a pair without one is written as it came.
         paths: the files to write, in the journal's order of SAEs.
         metadata: `metadata.atp` of each file.
@@ -87,12 +87,12 @@ def write_results(
         SaveError: a file cannot be written.
         InputError: the input can no longer be read, or was changed.
     """
-    check_unchanged(survey)
-    size = expected_bytes(survey, journal.size / len(paths))
+    check_unchanged(scan)
+    size = expected_bytes(scan, journal.size / len(paths))
     with ExitStack() as stack:
         files = [stack.enter_context(atomic_write(path, size)) for path in paths]
-        found = _analysed(survey, journal)
-        write_all(files, survey.envelope, found, metadata, indented=survey.indented)
+        found = _analysed(scan, journal)
+        write_all(files, scan.envelope, found, metadata, indented=scan.indented)
 
 
 def write_all(
@@ -130,18 +130,18 @@ def write_all(
         file.write(b"\n}\n")
 
 
-def expected_bytes(survey: Survey, journalled: float) -> int:
+def expected_bytes(scan: InputScan, journalled: float) -> int:
     """Return about how many bytes a result file has.
 
     Args:
-        survey: the input.
+        scan: the input.
         journalled: bytes of its analyses in the journal, which holds them without layout.
     """
-    return survey.size + round(journalled * (LAYOUT if survey.indented else 1))
+    return scan.size + round(journalled * (LAYOUT if scan.indented else 1))
 
 
-def _analysed(survey: Survey, journal: Journal) -> Iterator[Analysed]:
-    for index, question in enumerate(questions(survey.path)):
+def _analysed(scan: InputScan, journal: Journal) -> Iterator[Analysed]:
+    for index, question in enumerate(questions(scan.path)):
         found = {
             number: analyses
             for number in range(len(question["variations"]))

@@ -11,21 +11,21 @@ import structlog
 from atp.dataset import output
 from atp.errors import SettingsError
 from atp.features import files
+from atp.features.aggregation import features_of
 from atp.features.results import found_in
-from atp.features.selecting import features_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from atp.features.selecting import Features
-    from atp.features.settings import Choice
+    from atp.config.selection import SelectionSettings
+    from atp.features.aggregation import Features
 
 log = structlog.get_logger()
 
 
 def features(
-    results: Sequence[Path], out: Path, choice: Choice
+    results: Sequence[Path], out: Path, choice: SelectionSettings
 ) -> tuple[list[Path], SettingsError | None]:
     """Aggregate scored pairs, select features, and write what was found.
 

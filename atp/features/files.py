@@ -12,15 +12,15 @@ from pyarrow import parquet
 
 from atp import __version__
 from atp.dataset.atomic import atomic_write
-from atp.features.resampling import LEVEL
 from atp.features.table import ALL, COLUMNS
+from atp.stats.bootstrap import LEVEL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
-    from atp.features.selecting import Features, SaeFeatures
+    from atp.features.aggregation import Features, SaeFeatures
 
 OF_A_ROW = ("sae", "sae_sha256", "hook_name", "group", "value", "pairs", "questions", "feature")
 """Columns that the JSON file tells once, or in another way."""
@@ -81,7 +81,7 @@ def as_json(found: Features, created: str) -> dict[str, Any]:
     results = [
         {
             "path": str(result.path),
-            "sha256": result.survey.sha256,
+            "sha256": result.scan.sha256,
             "pairs": result.told["counts"]["scored"],
             "errors": result.told["counts"]["error"],
         }

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from atp.dataset.input_scan import scan_input
 from atp.dataset.source import opened
-from atp.dataset.survey import survey
 from atp.dataset.written import as_written
 from atp.errors import InputError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from atp.dataset.survey import Survey
+    from atp.dataset.input_scan import InputScan
 
 PATTERN = "atp_results_*.json"
 """How result files are named."""
@@ -31,7 +31,7 @@ SETTINGS = ("chat_template", "max_tokens_to_check", "top_k")
 class Result:
     """A result file of `atp run` or `atp merge`."""
 
-    survey: Survey
+    scan: InputScan
     told: dict[str, Any]
     """Its `metadata.atp`."""
 
@@ -42,7 +42,7 @@ class Result:
         Raises:
             InputError: it cannot be read, or is no result.
         """
-        found = survey(path)
+        found = scan_input(path)
         try:
             result = cls(found, as_written(dict(found.envelope)["metadata"]["atp"]))
             result.check()
@@ -72,7 +72,7 @@ class Result:
     @property
     def path(self) -> Path:
         """The file."""
-        return self.survey.path
+        return self.scan.path
 
     @property
     def shard(self) -> str | None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from atp.dataset.input_scan import check_unchanged
 from atp.dataset.journal import outcome
 from atp.dataset.pairs import PairKey
 from atp.dataset.reader import questions
-from atp.dataset.survey import check_unchanged
 from atp.dataset.written import as_written
 from atp.errors import InputError
 
@@ -165,7 +165,7 @@ def read_pairs(results: Sequence[Result]) -> list[ScoredPairs]:
                     pairs.add(analysis, number, groups)
                 except (KeyError, TypeError, ValueError, AttributeError) as error:
                     raise _not_as_written(result.path, key) from error
-        check_unchanged(result.survey)
+        check_unchanged(result.scan)
     for sae, pairs in by_sae.items():
         if not len(pairs):
             path = next(result.path for result in results if result.sae == sae)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from atp.config.selection import SelectionSettings
     from atp.features.scored import ScoredPairs
-    from atp.features.settings import Choice
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Selection:
         return ", ".join(parts) or "no pair has a score other than 0"
 
 
-def check_ratio(scored: ScoredPairs, choice: Choice, where: Path) -> None:
+def check_ratio(scored: ScoredPairs, choice: SelectionSettings, where: Path) -> None:
     """Make sure that there is what the ratio is of, if one is asked for.
 
     Args:
@@ -69,7 +69,7 @@ def check_ratio(scored: ScoredPairs, choice: Choice, where: Path) -> None:
         raise InputError(msg, hint)
 
 
-def select(table: pd.DataFrame, choice: Choice) -> Selection:
+def select(table: pd.DataFrame, choice: SelectionSettings) -> Selection:
     """Apply the thresholds to the features of an SAE.
 
     Args:

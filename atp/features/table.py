@@ -14,14 +14,14 @@ import pandas as pd
 from scipy.sparse import coo_array, csr_array
 from scipy.stats import false_discovery_control
 
-from atp.features.resampling import intervals, p_values
 from atp.features.scored import GROUPINGS
+from atp.stats.bootstrap import intervals, p_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from atp.config.selection import SelectionSettings
     from atp.features.scored import Listed, ScoredPairs
-    from atp.features.settings import Choice
 
     Numbers = np.ndarray
 
@@ -90,7 +90,7 @@ def _group(name: str, value: str | None, members: Numbers, question: Numbers) ->
     return Group(name, value, members, len(inside), len(np.unique(inside)))
 
 
-def numbers_of(scored: ScoredPairs, group: Group, choice: Choice) -> pd.DataFrame:
+def numbers_of(scored: ScoredPairs, group: Group, choice: SelectionSettings) -> pd.DataFrame:
     """Return the numeric columns of each feature in a group, features in order.
 
     Args:

@@ -1,6 +1,6 @@
 """`atp fetch`: asks the hub what a run needs, checks the space, brings it, proves and records it.
 
-How a file comes is for atp/model/download.py; what is to come, for plan.py.
+How a file comes is for atp/model/hub/download.py; what is to come, for plan.py.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ import structlog
 from filelock import FileLock, Timeout
 from huggingface_hub import constants
 
-from atp import __version__, prepare
+from atp import __version__
 from atp.dataset.atomic import atomic_write, not_written
 from atp.errors import StoppedError, UnavailableError
-from atp.fetch.here import check_here
+from atp.fetch.offline import check_here
 from atp.fetch.plan import plan
 from atp.fetch.progress import Progress
-from atp.model.download import bring
-from atp.model.fetched import asked_of_the_hub, record_path, standing
-from atp.model.hub import repository_folder
+from atp.model.hub.download import bring
+from atp.model.hub.records import hub_requests, record_path, valid_record
+from atp.model.hub_cache import repository_folder
+from atp.run import setup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from atp.config.settings import Settings
     from atp.fetch.plan import Plan
-    from atp.model.fetched import Asked
-    from atp.settings import Settings
-    from atp.signals import StopRequest
+    from atp.model.hub.records import HubRequest
+    from atp.runtime.signals import StopRequest
 
 AGAIN = "Start the same command again, and it goes on."
 
@@ -55,8 +56,8 @@ def fetch(settings: Settings, stop: StopRequest) -> list[Path]:
     Raises:
         AtpError: something cannot be had, or the cache cannot be written; what has come stays.
     """
-    specs = prepare.check_names(settings)
-    asked = asked_of_the_hub(settings.model, settings.revision, specs)
+    specs = setup.check_names(settings)
+    asked = hub_requests(settings.model, settings.revision, specs)
     names = {each.name for each in asked}
     if local := [name for name in (settings.model, *specs) if name not in names]:
         log.info("fetch.local", names=local)
@@ -77,7 +78,7 @@ def fetch(settings: Settings, stop: StopRequest) -> list[Path]:
     return [record_path(group[0].repository, group[0].revision) for group in groups]
 
 
-def _bring_all(groups: Sequence[Sequence[Asked]], *, anew: bool) -> None:
+def _bring_all(groups: Sequence[Sequence[HubRequest]], *, anew: bool) -> None:
     began = time.monotonic()
     plans = [plan(group, anew=anew) for group in groups]
     missing = sum(each.missing for each in plans)
@@ -99,7 +100,7 @@ def _bring_all(groups: Sequence[Sequence[Asked]], *, anew: bool) -> None:
     renewed = [
         (group, each)
         for group, each in zip(groups, plans, strict=True)
-        if anew or not each.is_recorded or any(standing(one) is None for one in group)
+        if anew or not each.is_recorded or any(valid_record(one) is None for one in group)
     ]
     with ExitStack() as undo:
         for _, each in renewed:
@@ -107,9 +108,9 @@ def _bring_all(groups: Sequence[Sequence[Asked]], *, anew: bool) -> None:
             undo.callback(_point_back, ref, ref.read_bytes() if ref.is_file() else None)
             _point(each)
         if renewed:
-            from atp.model.proof import prove  # noqa: PLC0415  (imports torch: after all has come)
+            from atp.model.hub.verify import verify_offline_load  # noqa: PLC0415  (imports torch: after all has come)
 
-            prove([one for group, _ in renewed for one in group])
+            verify_offline_load([one for group, _ in renewed for one in group])
         for _, each in renewed:
             _record(each)
         undo.pop_all()  # all went well: nothing is undone

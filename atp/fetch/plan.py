@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from atp.model.download import is_here, missing_bytes
-from atp.model.fetched import MODEL, read_record
-from atp.model.listing import listing
-from atp.model.wanted import model_files, sae_files
+from atp.model.hub.download import is_here, missing_bytes
+from atp.model.hub.listing import listing
+from atp.model.hub.records import MODEL, read_record
+from atp.model.hub.required_files import model_files, sae_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from atp.model.fetched import Asked
-    from atp.model.listing import HubFile, Listing
+    from atp.model.hub.listing import HubFile, Listing
+    from atp.model.hub.records import HubRequest
 
 log = structlog.get_logger()
 
@@ -75,7 +75,7 @@ class Plan:
         }
 
 
-def plan(asked: Sequence[Asked], *, anew: bool) -> Plan:
+def plan(asked: Sequence[HubRequest], *, anew: bool) -> Plan:
     """Ask the hub what there is of a repository, and compare it with what is here.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from atp.log import byte_progress
+from atp.runtime.log import byte_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from atp.attribution.ablation import Ablation, Removal
-from atp.model.first import first_positions
-from atp.model.placement import Dictionaries
+from atp.model.dictionaries.placement import Dictionaries
+from atp.model.first_token import first_positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from atp.model.dictionaries import Dictionary
+    from atp.model.dictionaries.loading import Dictionary
     from atp.model.loading import Model
 
 
@@ -53,7 +53,7 @@ def ablate(
     """
     ids = dictionary.feature_ids(features)
     model.check_hook(dictionary.hook_name)
-    Dictionaries([dictionary], model.device, lend=False)  # moves it there
+    Dictionaries([dictionary], model.device, offload=False)  # moves it there
     chosen = [FeatureSet(dictionary, tuple(ids))]
     with ablated(model, chosen, strength, first_position=first_position):
         yield
@@ -68,15 +68,17 @@ def ablated(
     SAEs of one hook point all read the stream as it comes.
     """
     with ExitStack() as stack:
-        spared = None
+        keep_mask = None
         if not first_position:
-            spared = stack.enter_context(first_positions(model)).of
+            keep_mask = stack.enter_context(first_positions(model)).of
         by_hook: dict[str, list[Removal]] = {}
         for each in sets:
             ids = torch.tensor(each.ids, dtype=torch.long, device=model.device)
             dictionary = each.dictionary
             removal = Removal(dictionary.sae, dictionary.d_sae, dictionary.view, ids)
             by_hook.setdefault(dictionary.hook_name, []).append(removal)
-        hooks = [(name, Ablation(removals, strength, spared)) for name, removals in by_hook.items()]
+        hooks = [
+            (name, Ablation(removals, strength, keep_mask)) for name, removals in by_hook.items()
+        ]
         stack.enter_context(model.hooks(hooks))
         yield

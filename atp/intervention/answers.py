@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from atp.dataset.atomic import atomic_write
+from atp.dataset.input_scan import check_unchanged
 from atp.dataset.journal import Journal
 from atp.dataset.pairs import PairKey
 from atp.dataset.reader import questions
 from atp.dataset.results import write_all
-from atp.dataset.survey import check_unchanged
 from atp.intervention.passes import batches_of, halving
 from atp.model.generation import generate, text_of
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from atp.dataset.input_scan import InputScan
     from atp.dataset.results import Analysed
-    from atp.dataset.survey import Survey
     from atp.intervention.ablate import FeatureSet
-    from atp.intervention.measuring import Trial
-    from atp.model.contrast import Text
+    from atp.intervention.runner import AblationRunner
+    from atp.model.pair_tokenizer import Text
 
 SUFFIX = ".answers.jsonl"
 """Of journals; another one than that of a run's."""
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 class Generation:
     """How answers are made."""
 
-    trial: Trial
+    trial: AblationRunner
     sets: Sequence[FeatureSet]
     """What "after" goes without."""
     max_new_tokens: int
@@ -131,12 +131,12 @@ def opened(folder: Path, name: str, fingerprint: str, *, fresh: bool) -> Journal
 
 
 def write_answers(
-    survey: Survey, journal: Journal, paths: Sequence[Path], metadata: Sequence[dict[str, Any]]
+    scan: InputScan, journal: Journal, paths: Sequence[Path], metadata: Sequence[dict[str, Any]]
 ) -> None:
     """Write the answers before and after, a file each.
 
     Args:
-        survey: of the input.
+        scan: of the input.
         journal: the answers.
         paths: of the two files.
         metadata: `metadata.atp` of each.
@@ -145,11 +145,11 @@ def write_answers(
         SaveError: a file cannot be written.
         InputError: the input was changed.
     """
-    check_unchanged(survey)
+    check_unchanged(scan)
     for which, (path, entry) in enumerate(zip(paths, metadata, strict=True)):
         with atomic_write(path) as file:
-            found = _answered(survey.path, journal, which)
-            write_all([file], survey.envelope, found, [entry], indented=survey.indented)
+            found = _answered(scan.path, journal, which)
+            write_all([file], scan.envelope, found, [entry], indented=scan.indented)
 
 
 def _answered(path: Path, journal: Journal, which: int) -> Iterator[Analysed]:

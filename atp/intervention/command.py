@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
-from atp import prepare
 from atp.dataset import output
 from atp.dataset.atomic import atomic_write
-from atp.dataset.survey import survey
+from atp.dataset.input_scan import scan_input
 from atp.errors import ExitCode, InputError, SettingsError
+from atp.intervention.features_file import read_features_file
 from atp.intervention.report import as_text, comparison_as_text
-from atp.intervention.selection import read_selection
+from atp.run import setup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from atp.dataset.survey import Survey
-    from atp.intervention.selection import Selection
-    from atp.intervention.settings import ComparisonSettings, InterventionSettings
-    from atp.prepare import Loaded
-    from atp.settings import Settings
+    from atp.config.intervention import ComparisonSettings, InterventionSettings
+    from atp.config.settings import Settings
+    from atp.dataset.input_scan import InputScan
+    from atp.intervention.features_file import FeaturesFile
+    from atp.run.setup import Loaded
 
 log = structlog.get_logger()
 
@@ -47,11 +47,11 @@ def intervene(settings: Settings, given: InterventionSettings) -> tuple[ExitCode
         AtpError: anything the user can mend.
     """
     began = time.monotonic()
-    selection = read_selection(given.features)
+    selection = read_features_file(given.features)
     settings = completed(settings, given, selection)
-    specs = prepare.check(settings)
+    specs = setup.check(settings)
     with output.held(settings.out):
-        found = survey(settings.input)
+        found = scan_input(settings.input)
         log.info(
             "intervene.start",
             input=str(found.path),
@@ -59,7 +59,7 @@ def intervene(settings: Settings, given: InterventionSettings) -> tuple[ExitCode
             pairs=found.pairs,
             features=selection.size,
         )
-        loaded = prepare.load(settings, specs)
+        loaded = setup.load(settings, specs)
         code, paths, pairs = _measured(settings, given, selection, found, loaded)
     log.info(
         "intervene.done",
@@ -70,7 +70,7 @@ def intervene(settings: Settings, given: InterventionSettings) -> tuple[ExitCode
     return code, paths
 
 
-def completed(settings: Settings, given: InterventionSettings, selection: Selection) -> Settings:
+def completed(settings: Settings, given: InterventionSettings, selection: FeaturesFile) -> Settings:
     """Take from the features file what the user does not name: the model and the SAEs.
 
     Raises:
@@ -90,24 +90,24 @@ def completed(settings: Settings, given: InterventionSettings, selection: Select
 def _measured(
     settings: Settings,
     given: InterventionSettings,
-    selection: Selection,
-    found: Survey,
+    selection: FeaturesFile,
+    found: InputScan,
     loaded: Loaded,
 ) -> tuple[ExitCode, list[Path], int]:
     """Measure with what is loaded, and write; return code, files and measured pairs."""
     # Imported here: they import torch, and what is wrong before they are needed need not wait.
     from atp.intervention import answers  # noqa: PLC0415
-    from atp.intervention.measuring import Trial  # noqa: PLC0415
-    from atp.intervention.study import Study, sets_of  # noqa: PLC0415
+    from atp.intervention.runner import AblationRunner  # noqa: PLC0415
+    from atp.intervention.study import InterventionStudy, sets_of  # noqa: PLC0415
     from atp.intervention.texts import read_texts  # noqa: PLC0415
     from atp.model.budget import batch_tokens  # noqa: PLC0415
-    from atp.record import facts, now  # noqa: PLC0415
+    from atp.run.metadata import facts, now  # noqa: PLC0415
 
     started = now()
     model, dictionaries = loaded.model, loaded.dictionaries
     sets = sets_of(selection, model, dictionaries)
     budget = settings.batch_tokens or batch_tokens(model, dictionaries)
-    texts = read_texts(settings.input, loaded.contraster, settings.limit)
+    texts = read_texts(settings.input, loaded.pair_tokenizer, settings.limit)
     if not texts.contrasts:
         msg = f"{settings.input} holds no pair whose answers differ where they are compared."
         raise InputError(msg, "atp check tells of each pair why.")
@@ -123,8 +123,8 @@ def _measured(
     with ExitStack() as stack:
         for dictionary in dictionaries:
             stack.enter_context(dictionaries.on_device(dictionary))
-        trial = Trial(model, budget, given.strength, first_position=not given.spare_first)
-        report = Study(trial, sets, texts, given.controls, given.seed).report()
+        trial = AblationRunner(model, budget, given.strength, first_position=not given.spare_first)
+        report = InterventionStudy(trial, sets, texts, given.controls, given.seed).report()
         generated = None
         if given.regenerate:
             way = answers.Generation(
@@ -163,15 +163,15 @@ def compare(settings: ComparisonSettings) -> list[Path]:
     Raises:
         AtpError: anything the user can mend.
     """
-    surveys = [survey(path) for path in (settings.before, settings.after)]
+    scans = [scan_input(path) for path in (settings.before, settings.after)]
     from atp.intervention import comparison  # noqa: PLC0415  (scipy takes a second)
 
     found = comparison.compare(settings.before, settings.after)
-    metadata = dict(surveys[1].envelope).get("metadata") or {}
+    metadata = dict(scans[1].envelope).get("metadata") or {}
     model = metadata.get("atp", {}).get("model", {}).get("name") or metadata.get("model_name")
     files = {
         side: {"path": str(each.path), "sha256": each.sha256}
-        for side, each in zip(("before", "after"), surveys, strict=True)
+        for side, each in zip(("before", "after"), scans, strict=True)
     }
     with output.held(settings.out):
         name = f"atp_comparison_{output.run_name(settings.out, str(model or 'answers'))}"
@@ -181,7 +181,7 @@ def compare(settings: ComparisonSettings) -> list[Path]:
 
 def _shared(settings: Settings, budget: int) -> dict[str, Any]:
     """Return what of a run's settings an intervention has."""
-    from atp.intervention.settings import OF_RUN  # noqa: PLC0415  (a name of the module's)
+    from atp.config.intervention import OF_RUN  # noqa: PLC0415  (a name of the module's)
 
     values = {name: value for name, value in settings.as_json().items() if name in OF_RUN}
     return {**values, "sae": list(settings.sae_specs), "batch_tokens": budget}

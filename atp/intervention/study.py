@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 
 from atp.errors import SettingsError, UnavailableError
-from atp.intervention import effects
+from atp.intervention import metric_changes
 from atp.intervention.ablate import FeatureSet
 from atp.intervention.controls import matched
 from atp.intervention.intervals import Bootstrap
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from atp.dataset.pairs import PairKey
-    from atp.intervention.measuring import SideEffects, Trial
-    from atp.intervention.selection import Selection
+    from atp.intervention.features_file import FeaturesFile
+    from atp.intervention.runner import AblationRunner, SideEffects
     from atp.intervention.texts import Texts
-    from atp.model.dictionaries import Dictionary
+    from atp.model.dictionaries.loading import Dictionary
     from atp.model.loading import Model
 
     Floats = NDArray[np.float64]
@@ -47,7 +47,7 @@ class Sets:
     negative: tuple[FeatureSet, ...]
 
 
-def sets_of(selection: Selection, model: Model, dictionaries: Iterable[Dictionary]) -> Sets:
+def sets_of(selection: FeaturesFile, model: Model, dictionaries: Iterable[Dictionary]) -> Sets:
     """Bring a features file and what is loaded together.
 
     Raises:
@@ -81,10 +81,10 @@ def sets_of(selection: Selection, model: Model, dictionaries: Iterable[Dictionar
 
 
 @dataclass
-class Study:
+class InterventionStudy:
     """What is measured."""
 
-    trial: Trial
+    trial: AblationRunner
     sets: Sets
     texts: Texts
     controls: int
@@ -106,7 +106,7 @@ class Study:
             for i, each in enumerate(control_sets)
         ]
         rows = [before, targeted, *random, *([] if negative is None else [negative])]
-        good = effects.finite(rows)
+        good = metric_changes.finite(rows)
         if not good.any():
             msg = "no pair could be measured: each lacks memory, or its metric is not finite."
             raise UnavailableError(msg, "Lower --batch-tokens, or give it more memory.")
@@ -123,7 +123,7 @@ class Study:
             "features": sum(len(each.ids) for each in self.sets.selected),
             "mean_before": float(was.mean()),
             "selected": {
-                **effects.summary(was, now[None], bootstrap),
+                **metric_changes.summary(was, now[None], bootstrap),
                 "side_effects": on_answers["selected"],
             },
             "random": None,
@@ -132,7 +132,7 @@ class Study:
         if random:
             drawn = np.stack(random)[:, good]
             found["random"] = {
-                **effects.against_controls(was, now, drawn, bootstrap),
+                **metric_changes.against_controls(was, now, drawn, bootstrap),
                 "mean_activation": activity,
                 "features": [_ids(each) for each in control_sets],
                 "side_effects": on_answers["random"],
@@ -140,11 +140,11 @@ class Study:
         if negative is not None:
             others = negative[good][None]
             found["negative"] = {
-                **effects.summary(was, others, bootstrap),
-                **effects.against(was, now, others, bootstrap),
+                **metric_changes.summary(was, others, bootstrap),
+                **metric_changes.against(was, now, others, bootstrap),
                 "side_effects": on_answers["negative"],
             }
-        found["verdict"] = effects.verdict(found["selected"], found["random"])
+        found["verdict"] = metric_changes.verdict(found["selected"], found["random"])
         return {"summary": found, "pairs": self._pairs(keys, before, targeted, random, negative)}
 
     def _metrics(self, what: str, sets: Sequence[FeatureSet] = ()) -> Floats:

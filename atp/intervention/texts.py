@@ -8,23 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from atp.analyses import without_contrast
 from atp.dataset.pairs import BrokenPair, Pair, PairKey, is_base
 from atp.dataset.reader import named_pairs_of, questions
-from atp.model.contrast import Contrasted, NotContrasted, Text
+from atp.model.pair_tokenizer import PairIssue, Text, TokenizedPair
+from atp.scoring.analysis_json import issue_analysis
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from atp.dataset.journal import Analysis
-    from atp.model.contrast import Contraster
+    from atp.model.pair_tokenizer import PairTokenizer
 
 
 @dataclass
 class Texts:
     """Token ids, by their place in the input."""
 
-    contrasts: dict[PairKey, Contrasted] = field(default_factory=dict)
+    contrasts: dict[PairKey, TokenizedPair] = field(default_factory=dict)
     without: dict[PairKey, Analysis] = field(default_factory=dict)
     """Why a pair has no contrast, as a run says it."""
     base_answers: dict[PairKey, Text] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Texts:
     """What is wrong with a text that cannot be run for itself."""
 
 
-def read_texts(path: Path, contraster: Contraster, limit: int | None) -> Texts:
+def read_texts(path: Path, pair_tokenizer: PairTokenizer, limit: int | None) -> Texts:
     """Read the first `limit` pairs (all by default), and the base variations of their questions.
 
     Raises:
@@ -53,22 +53,22 @@ def read_texts(path: Path, contraster: Contraster, limit: int | None) -> Texts:
                 found.without[pair.key] = {"error": pair.error, "details": pair.details}
                 continue
             if first:
-                _add_base(found, contraster, question, index)
+                _add_base(found, pair_tokenizer, question, index)
                 first = False
-            _add_pair(found, contraster, pair)
+            _add_pair(found, pair_tokenizer, pair)
     return found
 
 
-def _add_pair(found: Texts, contraster: Contraster, pair: Pair) -> None:
-    contrast = contraster(pair.prompt, pair.target_response, pair.base_response)
-    if isinstance(contrast, Contrasted):
+def _add_pair(found: Texts, pair_tokenizer: PairTokenizer, pair: Pair) -> None:
+    contrast = pair_tokenizer(pair.prompt, pair.target_response, pair.base_response)
+    if isinstance(contrast, TokenizedPair):
         found.contrasts[pair.key] = contrast
     else:
-        found.without[pair.key] = without_contrast(contrast)
-    _keep(found.prompts, found, pair.key, contraster.text(pair.prompt))
+        found.without[pair.key] = issue_analysis(contrast)
+    _keep(found.prompts, found, pair.key, pair_tokenizer.text(pair.prompt))
 
 
-def _add_base(found: Texts, contraster: Contraster, question: Any, index: int) -> None:  # noqa: ANN401
+def _add_base(found: Texts, pair_tokenizer: PairTokenizer, question: Any, index: int) -> None:  # noqa: ANN401
     number, base = next(
         (i, variation) for i, variation in enumerate(question["variations"]) if is_base(variation)
     )
@@ -76,15 +76,13 @@ def _add_base(found: Texts, contraster: Contraster, question: Any, index: int) -
     if not isinstance(prompt, str):
         found.failed[key] = {"error": "Prompt missing", "details": {"field": f"{key}.prompt"}}
         return
-    _keep(found.prompts, found, key, contraster.text(prompt))
+    _keep(found.prompts, found, key, pair_tokenizer.text(prompt))
     if response:
-        _keep(found.base_answers, found, key, contraster.text(prompt, response))
+        _keep(found.base_answers, found, key, pair_tokenizer.text(prompt, response))
 
 
-def _keep(
-    where: dict[PairKey, Text], found: Texts, key: PairKey, text: Text | NotContrasted
-) -> None:
+def _keep(where: dict[PairKey, Text], found: Texts, key: PairKey, text: Text | PairIssue) -> None:
     if isinstance(text, Text):
         where[key] = text
     else:
-        found.failed[key] = without_contrast(text)
+        found.failed[key] = issue_analysis(text)

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from atp.dataset.survey import survey
+from atp.config.shard import Shard, parse
+from atp.dataset.input_scan import scan_input
 from atp.dataset.written import as_written
 from atp.errors import InputError, SettingsError
-from atp.shard import Shard, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from atp.dataset.survey import Survey
+    from atp.dataset.input_scan import InputScan
 
 PATTERN = "atp_results_*_shard*of*_*.json"
 """How a shard's result files are named."""
@@ -41,7 +41,7 @@ OF_ITS_OWN = {
 class Part:
     """The result file of a shard."""
 
-    survey: Survey
+    scan: InputScan
     shard: Shard
     told: dict[str, Any]
     """Its `metadata.atp`."""
@@ -53,7 +53,7 @@ class Part:
         Raises:
             InputError: it cannot be read, or is no result of a shard.
         """
-        found = survey(path)
+        found = scan_input(path)
         metadata = dict(found.envelope).get("metadata") or {}
         hint = "Name the results of atp run --shard=I/N."
         try:
@@ -89,7 +89,7 @@ class Part:
     @property
     def path(self) -> Path:
         """The file."""
-        return self.survey.path
+        return self.scan.path
 
     @property
     def complete(self) -> bool:
@@ -162,7 +162,7 @@ def _in_order(group: Sequence[Part], parts: Sequence[Part]) -> list[Part]:
     by_shard: dict[Shard, Part] = {}
     for part in group:
         other = by_shard.setdefault(part.shard, part)
-        if other.survey.sha256 != part.survey.sha256:
+        if other.scan.sha256 != part.scan.sha256:
             msg = f"shard {part.shard} is there twice, with different content: "
             msg += f"{other.path} and {part.path}."
             raise InputError(msg, "Name one of them.")

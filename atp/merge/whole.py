@@ -9,16 +9,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from atp.dataset.atomic import atomic_write
+from atp.dataset.input_scan import check_unchanged, scan_input
 from atp.dataset.journal import SUFFIX, outcome
 from atp.dataset.output import stamp
 from atp.dataset.pairs import PairKey
 from atp.dataset.reader import named_pairs_of, questions
 from atp.dataset.results import write_all
 from atp.dataset.source import CHUNK, opened
-from atp.dataset.survey import check_unchanged, survey
 from atp.dataset.written import as_written
 from atp.errors import InputError
-from atp.record import Tally
+from atp.run.metadata import RunTotals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,16 +46,16 @@ def write(parts: Sequence[Part], path: Path, out: Path) -> dict[str, Any]:
         InputError: the shards do not make a whole.
         SaveError: it cannot be written.
     """
-    tally = Tally.of_run(sharded=False)
+    tally = RunTotals.of_run(sharded=False)
     for _, found in _side_by_side(parts):
         for (analysis,) in found.values():
             tally.add(analysis)
     told = _metadata(parts, tally, out)
-    first = parts[0].survey
+    first = parts[0].scan
     with atomic_write(path, _expected_bytes(parts)) as file:
         write_all([file], first.envelope, _side_by_side(parts), [told], indented=_indented(parts))
         for part in parts:  # else what was counted might not be what is written
-            check_unchanged(part.survey)
+            check_unchanged(part.scan)
     return told
 
 
@@ -81,7 +81,7 @@ def place(parts: Sequence[Part], out: Path) -> tuple[Path, dict[str, Any] | None
 def _told(path: Path) -> dict[str, Any] | None:
     """Return `metadata.atp` of what stands in the place of a result; None if it is none."""
     try:
-        told = as_written(dict(survey(path).envelope)["metadata"]["atp"])
+        told = as_written(dict(scan_input(path).envelope)["metadata"]["atp"])
     except (InputError, KeyError, TypeError, ValueError):
         return None
     return told if isinstance(told, dict) else None
@@ -96,18 +96,18 @@ def _merged_from(told: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 def _sources(parts: Sequence[Part]) -> list[dict[str, str]]:
     return [
-        {"shard": str(part.shard), "path": str(part.path), "sha256": part.survey.sha256}
+        {"shard": str(part.shard), "path": str(part.path), "sha256": part.scan.sha256}
         for part in parts
     ]
 
 
-def _metadata(parts: Sequence[Part], tally: Tally, out: Path) -> dict[str, Any]:
+def _metadata(parts: Sequence[Part], tally: RunTotals, out: Path) -> dict[str, Any]:
     told = parts[0].told
     of_shard = {"counts", "means", "exact", "unsharded"}
     return {
         "complete": True,
         "counts": {
-            "questions": parts[0].survey.questions,
+            "questions": parts[0].scan.questions,
             "pairs": told["counts"]["pairs"],
             **tally.counts,
             "pending": 0,
@@ -124,7 +124,7 @@ def _metadata(parts: Sequence[Part], tally: Tally, out: Path) -> dict[str, Any]:
 
 def _expected_bytes(parts: Sequence[Part]) -> int:
     """Return about how many bytes the whole has: the input, and what each shard added to it."""
-    sizes = [part.survey.size for part in parts]
+    sizes = [part.scan.size for part in parts]
     again = (len(parts) - 1) * int(parts[0].told["input"]["bytes"])
     return max(*sizes, sum(sizes) - again)
 
@@ -146,7 +146,7 @@ def _side_by_side(parts: Sequence[Part]) -> Iterator[tuple[Any, dict[int, list[A
     Raises:
         InputError: the shards hold different questions, or a pair has no result, or several.
     """
-    counts = [part.survey.questions for part in parts]
+    counts = [part.scan.questions for part in parts]
     for part, count in zip(parts, counts, strict=True):
         if count != counts[0]:
             msg = f"{parts[0].path} holds {counts[0]:,} questions, {part.path} {count:,}."
@@ -199,7 +199,7 @@ def _only(key: PairKey, parts: Sequence[Part], analyses: Sequence[dict[int, Any]
     try:
         found: Analysis = as_written(analysis)
         if outcome(found) == "scored":
-            Tally.of_run(sharded=False).add(found)
+            RunTotals.of_run(sharded=False).add(found)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = f"{part.path}: the atp_analysis of {key} is not as atp writes it."
         raise InputError(msg, f"Start shard {part.shard} again with --fresh.") from error

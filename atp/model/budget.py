@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from atp.model.memory import free_bytes
-from atp.model.shape import TAIL, Shape
+from atp.model.memory_model import TAIL, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from atp.model.dictionaries.placement import Dictionaries
     from atp.model.loading import Model
-    from atp.model.placement import Dictionaries
 
 MOST = {"cpu": 2048, "cuda": 16384}
 """On a CPU larger batches gain nothing; on a GPU that is unmeasured."""

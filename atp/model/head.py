@@ -4,7 +4,7 @@ logit_t = cap(scale * (h . W_U[t] + b_U[t])), in float32, with h the final hidde
 logits of a batch would be batch x sequence x vocabulary numbers, of which two a row are read; and
 bfloat16 resolves a logit of 20 to about 0.1 only. Log-probabilities need all logits: they are
 taken a part of the vocabulary at a time, on the way back, too. Because models differ in what they
-do to their logits, `prove` compares with the model's own logits once, when it is loaded.
+do to their logits, `check_logits` compares with the model's own logits once, when it is loaded.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class TokenHead:
         )
 
     @torch.no_grad()
-    def prove(self, hf_model: Any, bos: int | None, device: torch.device) -> None:  # noqa: ANN401
+    def check_logits(self, hf_model: Any, bos: int | None, device: torch.device) -> None:  # noqa: ANN401
         """Compare with the model's own logits on a short probe.
 
         Raises:

@@ -24,13 +24,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from atp.errors import AtpError, SettingsError, UnavailableError, did_you_mean
-from atp.model.cache import CacheFilledError, PrefixCache, ReadCache
+from atp.model.bridge_patches import skip_unwatched_hooks
 from atp.model.head import TokenHead
-from atp.model.layers import LayerOutput, layers_before, layers_through, left_out, reading
+from atp.model.kv_cache import CacheFilledError, PrefixCache, ReadCache
 from atp.model.names import OFFLINE, check_model_name, is_local
 from atp.model.provenance import hub_commit, local_origin
-from atp.model.unwatched import leave_out_unwatched
-from atp.settings import local_path
+from atp.model.resume import LayerOutput, layers_before, layers_through, left_out, reading
+from atp.runtime.paths import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -305,12 +305,12 @@ def wrap(name: str, bridge: TransformerBridge, tokenizer: Any, origin: dict[str,
     """
     hf_model = bridge.original_model
     bridge.eval()
-    leave_out_unwatched(bridge)
+    skip_unwatched_hooks(bridge)
     for parameter in hf_model.parameters():
         parameter.requires_grad_(requires_grad=False)
     weight = next(hf_model.parameters())
     head = TokenHead.of(hf_model)
-    head.prove(hf_model, tokenizer.bos_token_id, weight.device)
+    head.check_logits(hf_model, tokenizer.bos_token_id, weight.device)
     return Model(name, origin, bridge, tokenizer, head, weight.device, weight.dtype)
 
 

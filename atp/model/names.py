@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from atp.errors import SettingsError, UnavailableError
-from atp.settings import local_path
+from atp.runtime.paths import local_path
 
 OFFLINE = "The hub was not asked (HF_HUB_OFFLINE, or an atp fetch before): run `atp fetch` again."
 """What to do where something of the hub is not here, and nothing may be fetched."""

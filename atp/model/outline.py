@@ -15,12 +15,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from atp.errors import AtpError
 from atp.model.loading import cannot_load, load_tokenizer, short_name, source_of
-from atp.model.shape import Shape
+from atp.model.memory_model import Shape
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A model without its weights; a Contraster can read with it."""
+    """A model without its weights; a PairTokenizer can read with it."""
 
     name: str
     """As results call the model."""

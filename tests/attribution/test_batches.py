@@ -45,18 +45,18 @@ def test_a_plan_starts_another_batch_rather_than_pad_much() -> None:
 def test_a_batch_holds_each_row_and_nothing_else(items: list[Contrast]) -> None:
     batch = Batch.of(items, torch.device("cpu"))
     assert len(batch) == len(items)
-    shared = batch.stem_columns.shape[1]
+    shared = batch.prefix_columns.shape[1]
     for row, item in enumerate(items):
         gap = batch.mask.shape[1] - len(item.tokens)
         assert batch.mask[row].tolist() == [0] * gap + [1] * len(item.tokens)
-        stem = batch.stem_ids[batch.stem_of_row[row]] if shared else batch.ids[row, :0]
-        tokens = [*stem[batch.stem_columns[row]].tolist(), *batch.ids[row].tolist()]
+        stem = batch.prefix_ids[batch.prefix_of_row[row]] if shared else batch.ids[row, :0]
+        tokens = [*stem[batch.prefix_columns[row]].tolist(), *batch.ids[row].tolist()]
         assert tuple(tokens[gap:]) == item.tokens
-        steps = [*batch.stem_columns[row].tolist(), *batch.positions[row].tolist()]
+        steps = [*batch.prefix_columns[row].tolist(), *batch.positions[row].tolist()]
         assert steps[gap:] == list(range(len(item.tokens)))
         assert set(steps[:gap]) <= {0}
         # p is where the prompt ends, in the tail; the tail is among the row's own columns.
-        prompt_last = int(batch.leaves.columns[row])
+        prompt_last = int(batch.read_positions.columns[row])
         column = batch.mask.shape[1] - batch.tail + prompt_last
         assert column - gap == item.prompt_length - 1
         assert 0 <= prompt_last < batch.tail <= batch.ids.shape[1]

@@ -10,7 +10,7 @@ import tiny
 import torch
 
 from atp.attribution.batches import Batch
-from atp.attribution.capture import HookError, SplitError, capture, prove
+from atp.attribution.capture import HookError, SplitError, capture, check_split_pass
 from atp.attribution.contrasts import Contrast
 from atp.model.loading import Model, load_model
 
@@ -92,7 +92,7 @@ def test_a_hook_point_that_does_not_fire_is_an_error(model: Model) -> None:
 def test_a_model_that_ignores_its_cache_or_mask_is_found_out(
     model: Model, monkeypatch: pytest.MonkeyPatch, forgotten: str
 ) -> None:
-    prove(model, [HOOK])
+    check_split_pass(model, [HOOK])
     proper = Model.hidden
 
     def forgetful(
@@ -104,7 +104,7 @@ def test_a_model_that_ignores_its_cache_or_mask_is_found_out(
 
     monkeypatch.setattr(Model, "hidden", forgetful)
     with pytest.raises(SplitError, match="another logit difference"):
-        prove(model, [HOOK])
+        check_split_pass(model, [HOOK])
 
 
 def test_nothing_stays_behind(model: Model) -> None:

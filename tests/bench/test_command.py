@@ -15,7 +15,7 @@ import tiny
 import torch
 
 from atp.bench import contenders
-from atp.cli import main
+from atp.cli.main import main
 from atp.dataset.output import LOCK_NAME, held
 from atp.errors import ExitCode
 

@@ -16,15 +16,16 @@ import torch
 from sae_lens import SAE
 from transformers import AutoModelForCausalLM, OPTConfig
 
-from atp import prepare, scoring
+from atp import scoring
 from atp.bench.contenders import Workload, contenders, workload
 from atp.bench.measure import Contender, interleave
 from atp.bench.notebook import layers_of
+from atp.bench.plain_model import load_plain_model
+from atp.config.settings import Settings
 from atp.errors import AtpError, InputError, SettingsError
 from atp.model.loading import load_plain
-from atp.model.twin import load_twin
-from atp.prepare import Loaded
-from atp.settings import Settings
+from atp.run import setup
+from atp.run.setup import Loaded
 
 ModelFolder = Callable[[str], Path]
 CPU = torch.device("cpu")
@@ -48,8 +49,8 @@ class Bench:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.loaded: Loaded = prepare.load(settings, prepare.check(settings))
-        self.plain: Any = load_twin(self.loaded.model, settings.model, None)
+        self.loaded: Loaded = setup.load(settings, setup.check(settings))
+        self.plain: Any = load_plain_model(self.loaded.model, settings.model, None)
 
     def work(self, batch_tokens: int = 400) -> Workload:
         """Return the pairs of the input in batches."""
@@ -108,7 +109,7 @@ def test_the_work_is_every_pair_with_a_contrast_once(tmp_path: Path, settings: S
     assert len(work.batches) > 1
     lengths = [
         len(
-            bench.loaded.contraster(
+            bench.loaded.pair_tokenizer(
                 pair.prompt, pair.target_response, pair.base_response
             ).contrast.tokens
         )
@@ -199,7 +200,7 @@ def test_the_notebook_splices_each_sae_into_its_own_layer(settings: Settings) ->
         listen(dictionary.sae)
     bench.contenders(work)["notebook"].warm_up()
     pair = work.pairs[0]
-    text = bench.loaded.contraster(pair.prompt, pair.target_response, pair.base_response)
+    text = bench.loaded.pair_tokenizer(pair.prompt, pair.target_response, pair.base_response)
     fresh = load_plain(settings.model, None, CPU, torch.float32)
     with torch.no_grad():
         states = fresh(
@@ -213,24 +214,24 @@ def test_the_notebook_splices_each_sae_into_its_own_layer(settings: Settings) ->
 def test_atp_writes_and_removes_a_folder_of_its_own(settings: Settings, temporary: Path) -> None:
     bench = Bench(settings)
     written: list[list[str]] = []
-    proper = bench.loaded.contraster
+    proper = bench.loaded.pair_tokenizer
 
     class Watching:
-        """The contraster, telling which folders there are."""
+        """The pair_tokenizer, telling which folders there are."""
 
         def __call__(self, *texts: str) -> Any:
             written.append(sorted(path.name for path in temporary.glob("*/*")))
             return proper(*texts)
 
     work = bench.work()
-    bench.loaded = replace(bench.loaded, contraster=Watching())
+    bench.loaded = replace(bench.loaded, pair_tokenizer=Watching())
     atp = bench.contenders(work)["atp"]
-    atp.run()
+    atp.run.command()
     assert len(written) == len(work.pairs)
     assert all(any(".journal.jsonl" in name for name in names) for names in written)
     assert list(temporary.iterdir()) == []
     assert not settings.out.exists()
-    atp.run()  # and does it all again: nothing of the first time is found
+    atp.run.command()  # and does it all again: nothing of the first time is found
     assert len(written) == 2 * len(work.pairs)
 
 

@@ -54,7 +54,7 @@ def test_a_capture_takes_the_same(name: str, layers: tuple[int, ...]) -> None:
     found = count(fake=True)
     assert found == count(fake=False)
     assert found.peak > 0
-    stems = Batch.of(BATCHES[name], torch.device("cpu")).stem_ids
+    stems = Batch.of(BATCHES[name], torch.device("cpu")).prefix_ids
     assert bool(stems.numel()) == (name == "stems")
 
 

@@ -22,7 +22,7 @@ FLAGGED = {
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
     """An input of pairs with every fate: scored, skipped, broken, too long."""
-    fates = [
+    outcome_counts = [
         FLAGGED,
         {**FLAGGED, "response": BASE["response"]},
         {**FLAGGED, "response": ""},
@@ -33,7 +33,7 @@ def mixed(tmp_path: Path) -> Path:
     content = {
         "metadata": {},
         "results": [
-            {"variations": [BASE, *fates]},
+            {"variations": [BASE, *outcome_counts]},
             {"variations": [FLAGGED]},
             {"variations": [BASE, FLAGGED]},
         ],
@@ -72,7 +72,7 @@ def report(
     options: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., dict[str, Any]]:
     """Return a function that checks an input and gives the report."""
-    from atp.cli import main  # noqa: PLC0415  (after the environment is clean)
+    from atp.cli.main import main  # noqa: PLC0415  (after the environment is clean)
 
     def get(path: Path, *more: str) -> dict[str, Any]:
         code = main(["check", *options(path, "--json", *more)])

@@ -11,9 +11,9 @@ import pytest
 from atp.attribution.batches import computed_tokens, plan
 from atp.attribution.contrasts import Contrast
 from atp.check.answers import MOST_KEPT, Problems, Work
+from atp.config.shard import WHOLE, Shard
 from atp.dataset.pairs import BrokenPair, Pair, PairKey, Problem
-from atp.model.contrast import Contrasted, NotContrasted
-from atp.shard import WHOLE, Shard
+from atp.model.pair_tokenizer import PairIssue, TokenizedPair
 
 
 def pair(number: int) -> Pair:
@@ -26,15 +26,15 @@ def contrast(number: int) -> Contrast:
     return Contrast(tuple(range(number, 2 * number + 5)), number + 3, 1, 2)
 
 
-def contraster(prompt: str, target: str, base: str) -> Contrasted | NotContrasted:
+def pair_tokenizer(prompt: str, target: str, base: str) -> TokenizedPair | PairIssue:
     """Stand in for a model's; every seventh pair has no difference, every eleventh is too long."""
     number = int(prompt)
     if number % 7 == 0:
-        return NotContrasted("No difference", failed=False)
+        return PairIssue("No difference", failed=False)
     if number % 11 == 0:
         details = {"tokens": 300, "context": 256}
-        return NotContrasted("Sequence too long", failed=True, details=details)
-    return Contrasted(contrast(number), "a", "b", "joint")
+        return PairIssue("Sequence too long", failed=True, details=details)
+    return TokenizedPair(contrast(number), "a", "b", "joint")
 
 
 def counted(
@@ -44,7 +44,7 @@ def counted(
     shard: Shard = WHOLE,
 ) -> Work:
     """Return the work that pairs are."""
-    stand_in: Any = contraster
+    stand_in: Any = pair_tokenizer
     work = Work(stand_in, 200, limit, Problems(), window, shard)
     for each in pairs:
         work.use(each)
@@ -79,16 +79,16 @@ def test_shards_together_do_the_work_of_a_whole_run() -> None:
     assert sum((part.skips for part in parts), Counter()) == whole.skips
     assert max(part.batches for part in parts) - min(part.batches for part in parts) <= 1
     for part in parts:
-        fates = part.fates()
-        found = sum(fates[kind] for kind in ("scored", "skipped", "error", "elsewhere"))
-        assert found == fates["total"] == 41
+        outcome_counts = part.outcome_counts()
+        found = sum(outcome_counts[kind] for kind in ("scored", "skipped", "error", "elsewhere"))
+        assert found == outcome_counts["total"] == 41
 
 
 def test_every_pair_has_its_fate_and_a_limit_ends_them() -> None:
     broken = BrokenPair(PairKey(0, 1), "Prompt missing", {})
     pairs = [broken, *(pair(number) for number in range(1, 13))]
 
-    assert counted(pairs).fates() == {
+    assert counted(pairs).outcome_counts() == {
         "total": 13,
         "scored": 10,
         "skipped": 1,
@@ -96,7 +96,7 @@ def test_every_pair_has_its_fate_and_a_limit_ends_them() -> None:
         "skips": {"No difference": 1},
         "errors": {"Prompt missing": 1, "Sequence too long": 1},
     }
-    assert counted(pairs, limit=3).fates()["total"] == 3
+    assert counted(pairs, limit=3).outcome_counts()["total"] == 3
 
 
 def test_a_pair_that_is_too_long_is_a_problem_with_its_place() -> None:
@@ -111,7 +111,7 @@ def test_a_pair_that_is_too_long_is_a_problem_with_its_place() -> None:
 @pytest.mark.parametrize(("numbers", "median"), [([], None), ([1], 4), ([1, 2], 4), ([1, 2, 9], 5)])
 def test_prompts_have_a_median_length(numbers: list[int], median: int | None) -> None:
     work = counted([pair(number) for number in numbers])
-    work.contraster = SimpleNamespace(n_ctx=256)  # type: ignore[assignment]  (tells its context)
+    work.pair_tokenizer = SimpleNamespace(n_ctx=256)  # type: ignore[assignment]  (tells its context)
 
     assert work.tokens()["prompt"]["median"] == median
 

@@ -14,10 +14,10 @@ import pytest
 
 from atp.check import command, machine
 from atp.check.machine import Gpu, Nvidia
-from atp.cli import main
+from atp.cli.main import main
 from atp.dataset import output
 from atp.errors import ExitCode
-from atp.model import hub
+from atp.model import hub_cache
 
 Report = Callable[..., dict[str, Any]]
 Options = Callable[..., list[str]]
@@ -67,7 +67,7 @@ PROBLEM = ["place", "question", "variation", "field", "line", "message", "hint",
 
 ALONE = """
 import sys
-from atp.cli import main
+from atp.cli.main import main
 code = main(sys.argv[1:])
 torch = sys.modules.get("torch")
 print("CUDA" if torch and torch.cuda.is_initialized() else "", file=sys.stderr)
@@ -348,7 +348,7 @@ def test_the_token_of_the_hub_is_not_in_the_report(
         main(["check", *options(input_file, *more)])
         written = capsys.readouterr()
         assert "secret" not in written.out + written.err
-    assert hub.hub().token
+    assert hub_cache.hub().token
 
 
 @pytest.mark.parametrize("command_name", ["run", "bench"])
@@ -367,14 +367,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from atp.attribution.contrasts import Contrast
 from atp.check.answers import Problems, Work
-from atp.dataset.survey import survey
+from atp.dataset.input_scan import scan_input
 
-def contraster(prompt, target, base):
+def pair_tokenizer(prompt, target, base):
     return SimpleNamespace(contrast=Contrast((1, 2, 3), 2, 4, 5))
 
 problems = Problems()
-work = Work(contraster, 2048, None, problems, 256)
-found = survey(Path(sys.argv[1]), problems.tell, work.use)
+work = Work(pair_tokenizer, 2048, None, problems, 256)
+found = scan_input(Path(sys.argv[1]), problems.tell, work.use)
 assert found.pairs == work.scored == problems.count == int(sys.argv[2])
 assert len(problems.kept) == min(10_000, problems.count)
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

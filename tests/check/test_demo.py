@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from atp.cli import main
+from atp.cli.main import main
 
 pytestmark = pytest.mark.demo
 
@@ -23,7 +23,7 @@ MODEL = ROOT / ".cache" / "models" / "SmolLM2-135M-Instruct"
 RUN = """
 import json, re, sys, time
 from pathlib import Path
-from atp.cli import main
+from atp.cli.main import main
 began = time.monotonic()
 code = main(sys.argv[1:])
 status = Path("/proc/self/status").read_text()

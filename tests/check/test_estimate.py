@@ -16,12 +16,12 @@ import torch
 
 from atp.check import estimate
 from atp.check.answers import Problems, Work
-from atp.cli import main
+from atp.cli.main import main
+from atp.config.method import Method
 from atp.errors import ExitCode
-from atp.method import Method
+from atp.model.dictionaries.outline import SaeOutline
+from atp.model.memory_model import Shape
 from atp.model.outline import Outline
-from atp.model.sae_outline import SaeOutline
-from atp.model.shape import Shape
 
 SHAPE = Shape(4, 4, 2, 8, 32, 64, 2)
 MODEL = Outline("m", None, 256, SHAPE, 10_000, 6_000, 20_000)
@@ -34,8 +34,8 @@ def sae(layer: int, weights: int | None = 1_000) -> SaeOutline:
 
 def work(**counts: Any) -> Work:
     """Return work that has been counted."""
-    contraster: Any = SimpleNamespace(n_ctx=256)
-    return Work(contraster, 2048, None, Problems(), 256, **counts)
+    pair_tokenizer: Any = SimpleNamespace(n_ctx=256)
+    return Work(pair_tokenizer, 2048, None, Problems(), 256, **counts)
 
 
 def test_the_operations_are_those_of_forward_tail_and_saes() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusal import quick, refused
 
-from atp.dataset.survey import survey
+from atp.dataset.input_scan import scan_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ def test_each_is_told_at_its_own_question_though_a_chunk_holds_many(
     path = write(b'{"results": [' + b", ".join([GOOD, twice, GOOD, twice, GOOD]) + b"]}")
     told: list[int | None] = []
 
-    survey(path, lambda problem: told.append(problem.question))
+    scan_input(path, lambda problem: told.append(problem.question))
 
     assert told == [1, 3]
 
@@ -72,7 +72,7 @@ def test_elements_that_are_no_objects_count_as_well(write: Callable[..., Path]) 
     path = write(b'{"results": [1, "a", [], [{"k": 1}, {"k": 1}], {"k": 1, "k": 2}]}')
     told: list[str] = []
 
-    survey(path, lambda problem: told.append(problem.message))
+    scan_input(path, lambda problem: told.append(problem.message))
 
     assert [message for message in told if "twice" in message] == [
         "results[4] holds 'k' twice in one object."
@@ -91,4 +91,4 @@ def test_an_object_is_refused_exactly_when_a_key_repeats(
     if len({key for key, _ in members}) < len(members):
         assert "results[0] holds" in refused(path)
     else:
-        assert survey(path).questions == 1
+        assert scan_input(path).questions == 1

@@ -14,10 +14,10 @@ from pathlib import Path
 from atp.dataset.journal import Journal
 from atp.dataset.reader import pairs
 from atp.dataset.results import write_results
-from atp.dataset.survey import survey
+from atp.dataset.input_scan import scan_input
 
 path = Path(sys.argv[1])
-found = survey(path)
+found = scan_input(path)
 assert sum(1 for _ in pairs(path)) == found.pairs
 with Journal.create(path.with_suffix(".journal"), {}) as journal:
     write_results(found, journal, [path.with_suffix(".out")], [{}])

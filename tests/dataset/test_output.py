@@ -13,6 +13,7 @@ import pytest
 from disk import files_limited_to
 from filelock import FileLock
 
+from atp.config.shard import Shard
 from atp.dataset.output import (
     HOLDER_NAME,
     LOCK_NAME,
@@ -23,7 +24,6 @@ from atp.dataset.output import (
     unsharded,
 )
 from atp.errors import BusyError, ExitCode, SaveError, SettingsError
-from atp.shard import Shard
 
 if TYPE_CHECKING:
     from pathlib import Path

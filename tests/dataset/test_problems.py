@@ -11,10 +11,10 @@ from hypothesis import given
 from json_texts import json_texts
 from refusal import quick
 
+from atp.dataset.input_scan import InputScan, scan_input
 from atp.dataset.pairs import BrokenPair, Pair, Problem
 from atp.dataset.reader import pairs
 from atp.dataset.source import MAX_DIGITS
-from atp.dataset.survey import Survey, survey
 from atp.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ GOOD = {"variations": [BASE, FLAGGED]}
 TWICE = b'{"variations": [], "k": 1, "k": 2}'
 
 
-def told(path: Path) -> tuple[Survey, list[Problem]]:
-    """Return what the survey finds and all the problems it tells."""
+def told(path: Path) -> tuple[InputScan, list[Problem]]:
+    """Return what the scan finds and all the problems it tells."""
     problems: list[Problem] = []
-    return survey(path, problems.append), problems
+    return scan_input(path, problems.append), problems
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_pairs_beside_a_problem_are_used(write: Callable[..., Path]) -> None:
     path = write({"results": [{"variations": [BASE, 3, FLAGGED]}, 4, GOOD]})
     used: list[Pair | BrokenPair] = []
 
-    survey(path, lambda problem: None, used.append)
+    scan_input(path, lambda problem: None, used.append)
 
     assert [str(pair.key) for pair in used] == [
         "results[0].variations[2]",
@@ -196,7 +196,7 @@ def test_an_error_of_who_uses_the_pairs_is_not_taken_for_broken_json(
         raise ValueError(msg)
 
     with pytest.raises(ValueError, match="of the user's own"):
-        survey(write({"results": [GOOD]}), lambda problem: None, fail)
+        scan_input(write({"results": [GOOD]}), lambda problem: None, fail)
 
 
 @quick
@@ -208,8 +208,8 @@ def test_a_run_refuses_exactly_what_is_told_as_refused(scratch: Path, text: str)
     fatal = [problem for problem in problems if problem.refused]
 
     if not fatal:
-        assert survey(path).pairs == len(list(pairs(path)))
+        assert scan_input(path).pairs == len(list(pairs(path)))
         return
     with pytest.raises(InputError) as caught:
-        survey(path)
+        scan_input(path)
     assert fatal[0].message in caught.value.message

@@ -16,10 +16,10 @@ from json_texts import json_texts, strings
 from refusal import in_string, quick, refused
 
 from atp.dataset import reader
+from atp.dataset.input_scan import InputScan, scan_input
 from atp.dataset.pairs import BrokenPair, Pair, PairKey
 from atp.dataset.reader import pairs, questions
 from atp.dataset.source import BYTE_ORDER_MARK, CHUNK
-from atp.dataset.survey import Survey, survey
 from atp.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def test_json_lines_yields_its_lines_in_order(write: Callable[..., Path], name: 
 def test_the_survey_counts_questions_pairs_and_broken_pairs(write: Callable[..., Path]) -> None:
     path = write({"results": [QUESTION, BROKEN, {"variations": []}]})
 
-    found = survey(path)
+    found = scan_input(path)
 
     assert (found.questions, found.pairs, found.broken_pairs) == (3, 2, 1)
 
@@ -72,7 +72,7 @@ def test_byte_order_mark_and_line_ends_change_only_the_hash(
     data = mark + (lines if name.endswith("l") else text).replace(b"\n", newline)
     path = write(data, name)
 
-    found = survey(path)
+    found = scan_input(path)
 
     assert list(questions(path)) == [QUESTION, BROKEN]
     assert found.pairs == 2
@@ -105,7 +105,7 @@ def test_no_questions_is_an_input_without_pairs(
 ) -> None:
     path = write(content, name)
 
-    assert survey(path).questions == 0
+    assert scan_input(path).questions == 0
     assert list(pairs(path)) == []
 
 
@@ -118,7 +118,7 @@ def test_the_envelope_keeps_the_fields_before_and_after_results(
     )
     path = write(content)
 
-    assert survey(path).envelope == (
+    assert scan_input(path).envelope == (
         ("z", Decimal("1.10")),
         ("metadata", {"b": [1, {"c": None}], "a": 2}),
         ("results", None),
@@ -128,15 +128,15 @@ def test_the_envelope_keeps_the_fields_before_and_after_results(
 
 
 def test_json_lines_has_no_envelope_but_results(write: Callable[..., Path]) -> None:
-    assert survey(write(json_lines(QUESTION), "input.jsonl")).envelope == (("results", None),)
+    assert scan_input(write(json_lines(QUESTION), "input.jsonl")).envelope == (("results", None),)
 
 
 def test_the_survey_knows_the_file_it_read(write: Callable[..., Path]) -> None:
     path = write({"results": []})
 
-    found = survey(path)
+    found = scan_input(path)
 
-    assert isinstance(found, Survey)
+    assert isinstance(found, InputScan)
     assert found.path == path
     assert found.modified_ns == path.stat().st_mtime_ns
 
@@ -144,13 +144,13 @@ def test_the_survey_knows_the_file_it_read(write: Callable[..., Path]) -> None:
 def test_the_hash_covers_what_follows_the_json(write: Callable[..., Path]) -> None:
     data = b'{"results": []}' + b" \n" * CHUNK
 
-    assert survey(write(data)).sha256 == hashlib.sha256(data).hexdigest()
+    assert scan_input(write(data)).sha256 == hashlib.sha256(data).hexdigest()
 
 
 def test_a_file_name_may_hold_any_character(write: Callable[..., Path]) -> None:
     path = write({"results": [QUESTION]}, "ответы 答え {x}.json")
 
-    assert survey(path).pairs == 1
+    assert scan_input(path).pairs == 1
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 100])
@@ -319,7 +319,7 @@ def test_a_field_that_the_parser_takes_for_a_question_is_refused(
 ) -> None:
     assert '"results.item"' in refused(write({"results.item": QUESTION, "results": []}))
     deeper = {"": {"results": [QUESTION], "results.item": 1}, "a": {"results.item": QUESTION}}
-    assert survey(write({**deeper, "results": []})).questions == 0
+    assert scan_input(write({**deeper, "results": []})).questions == 0
 
 
 @pytest.mark.parametrize("place", ["metadata", "after", "results[1]"])
@@ -336,7 +336,7 @@ def test_deep_nesting_is_named_by_its_place(write: Callable[..., Path], place: s
 def test_very_many_top_level_fields_are_read(write: Callable[..., Path]) -> None:
     content = {f"k{number}": number for number in range(50_000)}
 
-    assert len(survey(write({**content, "results": []})).envelope) == 50_001
+    assert len(scan_input(write({**content, "results": []})).envelope) == 50_001
 
 
 @pytest.mark.parametrize("metadata", [None, [], "text", 3])
@@ -492,8 +492,8 @@ def test_an_integer_of_more_digits_than_python_likes_is_exact(
     question = b'{"variations": [], "n": ' + b"7" * 5000 + b"}"
     path = write(question if name.endswith("l") else b'{"results": [' + question + b"]}", name)
     code = (
-        "import sys, pathlib; from atp.dataset import reader, results, survey; "
-        "path = pathlib.Path(sys.argv[1]); survey.survey(path); "
+        "import sys, pathlib; from atp.dataset import input_scan, reader, results; "
+        "path = pathlib.Path(sys.argv[1]); input_scan.scan_input(path); "
         "print(results.to_json(next(reader.questions(path))['n']).decode())"
     )
 
@@ -528,7 +528,7 @@ def test_the_envelope_is_what_json_reads_with_every_digit(
         (key, None if key == "results" else value)
         for key, value in json.loads(text, parse_float=Decimal).items()
     ]
-    assert repr(list(survey(path).envelope)) == repr(expected)
+    assert repr(list(scan_input(path).envelope)) == repr(expected)
 
 
 @quick
@@ -539,7 +539,7 @@ def test_any_bytes_are_read_or_refused_in_one_line(scratch: Path, data: bytes, n
     path.write_bytes(data)
 
     try:
-        found = survey(path)
+        found = scan_input(path)
     except InputError as error:
         line = str(error)
     else:

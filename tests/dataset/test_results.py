@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from json_texts import json_texts
 
+from atp.dataset.input_scan import scan_input
 from atp.dataset.journal import Journal
 from atp.dataset.pairs import PairKey
 from atp.dataset.results import to_json, write_results
-from atp.dataset.survey import survey
 from atp.errors import InputError, SaveError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def results_of(
         for key, of_pair in (analyses or {}).items():
             journal.add(key, of_pair)
         metadata = [{**ATP, "sae": number} for number in range(saes)]
-        write_results(survey(source), journal, paths, metadata)
+        write_results(scan_input(source), journal, paths, metadata)
     return paths
 
 
@@ -213,7 +213,7 @@ def test_an_input_that_broke_meanwhile_leaves_the_old_result(tmp_path: Path) -> 
     source, path = tmp_path / "input.json", tmp_path / "result.json"
     source.write_text('{"results": [{"variations": []}]}')
     path.write_bytes(b"old")
-    found = survey(source)
+    found = scan_input(source)
     source.write_text('{"results": [{"variations": []}, ')
 
     with Journal.create(tmp_path / "j", {}) as journal, pytest.raises(InputError) as caught:
@@ -228,7 +228,7 @@ def test_an_input_that_changed_meanwhile_is_refused(tmp_path: Path, later: str) 
     source, path = tmp_path / "input.json", tmp_path / "result.json"
     source.write_text('{"results": [{"variations": []}], "more": 1}')
     path.write_bytes(b"old")
-    found = survey(source)
+    found = scan_input(source)
     source.write_text(later)
 
     with Journal.create(tmp_path / "j", {}) as journal, pytest.raises(InputError) as caught:
@@ -242,7 +242,7 @@ def test_a_full_disk_leaves_the_old_results_and_no_other_file(tmp_path: Path) ->
     content = {"results": [question({"prompt": "x" * 5000})]}
     paths = results_of(tmp_path, json.dumps(content), saes=2)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    found = survey(tmp_path / "input.json")
+    found = scan_input(tmp_path / "input.json")
 
     with (
         Journal.create(tmp_path / "second.journal.jsonl", {}) as journal,
@@ -261,7 +261,7 @@ def test_a_folder_that_is_gone_is_a_save_error(tmp_path: Path) -> None:
     gone = tmp_path / "gone" / "result.json"
 
     with Journal.create(tmp_path / "j", {}) as journal, pytest.raises(SaveError, match="gone"):
-        write_results(survey(tmp_path / "input.json"), journal, [gone], [ATP])
+        write_results(scan_input(tmp_path / "input.json"), journal, [gone], [ATP])
 
 
 # --- any JSON

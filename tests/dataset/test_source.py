@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from refusal import in_string, quick, refused
 
+from atp.dataset.input_scan import scan_input
 from atp.dataset.reader import questions
 from atp.dataset.source import BYTE_ORDER_MARK, CHUNK, MAX_DIGITS, Growing
-from atp.dataset.survey import survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,7 @@ def test_whole_pairs_and_escaped_backslashes_are_accepted(
 ) -> None:
     path = write(in_string(text))
 
-    assert survey(path).questions == 1
+    assert scan_input(path).questions == 1
     assert next(questions(path))["note"] == meaning
 
 
@@ -95,7 +95,7 @@ def test_a_pair_split_over_two_chunks_is_accepted(
     path = write(in_string(padding + before + HIGH + LOW + after))
 
     assert path.read_bytes().index(before + HIGH, CHUNK - 40) == at - len(before)
-    assert survey(path).questions == 1
+    assert scan_input(path).questions == 1
     assert "\U0001f600" in next(questions(path))["note"]
 
 
@@ -121,7 +121,7 @@ def test_a_run_of_backslashes_over_two_chunks_is_counted_as_one(
     if backslashes % 2:
         assert "surrogate" in refused(path)
     else:
-        assert survey(path).questions == 1
+        assert scan_input(path).questions == 1
 
 
 ESCAPES = [HIGH, LOW, rb"\\", rb"\"", b"ud83d", b"ude00", b"u", b"a", rb"\u0041", b"d83d"]
@@ -144,7 +144,7 @@ def test_a_string_is_accepted_exactly_when_it_is_unicode_text(
     if any("\ud800" <= character <= "\udfff" for character in text):
         assert "surrogate" in refused(path)
     else:
-        assert survey(path).questions == 1
+        assert scan_input(path).questions == 1
         assert next(questions(path))["note"] == text
 
 
@@ -171,7 +171,7 @@ def test_a_number_of_as_many_digits_as_may_be_is_read(
     note = in_string(b"x" * shift).removesuffix(b"}]}")
     path = write(note + b', "n": [' + b"7" * MAX_DIGITS + b", 0." + b"7" * MAX_DIGITS + b"]}]}")
 
-    assert survey(path).questions == 1
+    assert scan_input(path).questions == 1
     assert str(next(questions(path))["n"][0]) == "7" * MAX_DIGITS
 
 
@@ -189,7 +189,7 @@ def test_digits_in_a_text_are_no_number(
     path = scratch / "digits.json"
     path.write_bytes(in_string(text))
 
-    assert survey(path).questions == 1
+    assert scan_input(path).questions == 1
     assert next(questions(path))["note"] == json.loads(b'"' + text + b'"')
 
 
@@ -228,7 +228,7 @@ def test_a_text_of_megabytes_is_read_as_it_is(
     question = b'{"variations": [], "note": "' + whole + b'"}'
     path = write(question if name.endswith("l") else b'{"results": [' + question + b"]}", name)
 
-    assert survey(path).questions == 1
+    assert scan_input(path).questions == 1
     assert next(questions(path))["note"] == json.loads(b'"' + whole + b'"')
 
 

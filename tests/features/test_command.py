@@ -18,13 +18,13 @@ from pyarrow import parquet
 from runs import events, of, read
 from shards import FACTS, dealt, shards
 
-from atp.cli import main
+from atp.cli.main import main
+from atp.config.shard import Shard
 from atp.dataset.output import held
 from atp.dataset.pairs import PairKey
 from atp.errors import ExitCode
 from atp.features import files
 from atp.features.table import COLUMNS
-from atp.shard import Shard
 
 LATER = "2026-01-31T13:00:00+00:00"
 QUICK = ("--min-log-ratio=none", "--resamples=100")

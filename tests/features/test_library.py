@@ -13,7 +13,7 @@ from pyarrow import parquet
 from runs import read
 
 from atp import select_features
-from atp.cli import main
+from atp.cli.main import main
 from atp.errors import ExitCode, InputError, SettingsError
 
 

@@ -10,7 +10,7 @@ import pytest
 from aggregates import expected, occurring, scored
 from runs import read
 
-from atp.cli import main
+from atp.cli.main import main
 from atp.errors import ExitCode
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atp.config.selection import SelectionSettings
 from atp.features.selection import select
-from atp.features.settings import Choice
 
 FREE = {"min_score": -1e9, "min_log_ratio": None}
 
@@ -25,7 +25,7 @@ def table(**columns: list[Any]) -> pd.DataFrame:
 
 def chosen(found: pd.DataFrame, **options: Any) -> list[int]:
     """Return the selected features."""
-    return select(found, Choice(**{**FREE, **options})).selected
+    return select(found, SelectionSettings(**{**FREE, **options})).selected
 
 
 def test_the_mean_score_must_be_above_the_threshold() -> None:
@@ -50,7 +50,7 @@ def test_the_impact_is_the_effect_where_all_pairs_carry_one_and_the_score_elsewh
     for carrying in (0, 2):
         found = table(**columns, effect_pairs=[carrying] * 3)
         assert chosen(found, min_impact=0.6) == [2]
-        assert select(found, Choice(min_log_ratio=None)).impact == "mean_score"
+        assert select(found, SelectionSettings(min_log_ratio=None)).impact == "mean_score"
 
 
 def test_the_false_discovery_rate_is_compared_with_the_q_value() -> None:
@@ -70,10 +70,10 @@ def test_the_top_features_are_those_of_greatest_mean_score_ties_by_number() -> N
 def test_as_many_negative_features_are_told_the_most_negative_first() -> None:
     found = table(mean_score=[0.4, -0.3, -0.5, 0.2, -0.1, 0.0])
 
-    assert select(found, Choice(min_log_ratio=None)).negative == [2, 1]
-    assert select(found, Choice(min_log_ratio=None, top_features=1)).negative == [2]
+    assert select(found, SelectionSettings(min_log_ratio=None)).negative == [2, 1]
+    assert select(found, SelectionSettings(min_log_ratio=None, top_features=1)).negative == [2]
     fewer = table(mean_score=[0.4, 0.1, -0.5, 0.2])
-    assert select(fewer, Choice(min_log_ratio=None)).negative == [2]
+    assert select(fewer, SelectionSettings(min_log_ratio=None)).negative == [2]
 
 
 def test_each_threshold_tells_what_it_took() -> None:
@@ -83,7 +83,7 @@ def test_each_threshold_tells_what_it_took() -> None:
         q_value=[0.0, 0.0, 0.0, 0.9, 0.0, 0.0],
     )
 
-    selection = select(found, Choice(min_impact=0.2, fdr=0.05, top_features=1))
+    selection = select(found, SelectionSettings(min_impact=0.2, fdr=0.05, top_features=1))
 
     assert selection.selected == [0]
     assert [(step.option, step.took, step.left) for step in selection.steps] == [
@@ -109,7 +109,9 @@ def test_what_is_selected_is_what_passes_all_thresholds(
         (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 3
     )
     found = table(mean_score=scores, log_ratio=ratios, q_value=q_values)
-    choice = Choice(min_score=limits[0], min_log_ratio=limits[1], fdr=0.5, top_features=count)
+    choice = SelectionSettings(
+        min_score=limits[0], min_log_ratio=limits[1], fdr=0.5, top_features=count
+    )
 
     selection = select(found, choice)
 

@@ -23,8 +23,8 @@ from scipy.sparse import csr_array
 from statsmodels.stats.multitest import multipletests
 
 from atp import select_features
-from atp.features.resampling import intervals, p_values
 from atp.features.table import COLUMNS
+from atp.stats.bootstrap import intervals, p_values
 
 ROOT = Path(__file__).parents[2]
 QUICK: dict[str, Any] = {"min_log_ratio": None, "resamples": 200}

@@ -23,10 +23,10 @@ from huggingface_hub import constants
 from runs import events, of
 from transformers import AutoModelForCausalLM
 
-from atp.cli import main
+from atp.cli.main import main
 from atp.errors import ExitCode
-from atp.model.fetched import asked_of_the_hub, leave_hub_alone, record_path, standing
-from atp.model.sae_names import published_at
+from atp.model.dictionaries.names import published_at
+from atp.model.hub.records import go_offline_if_fetched, hub_requests, record_path, valid_record
 
 COMMAND = ("fetch", f"--model={MODEL}", f"--sae={SPEC}")
 CANARY = "hf_" + "Canary0123456789"
@@ -68,7 +68,7 @@ def add_another_sae(hub: FakeHub, place: Place) -> None:
 
 def is_fetched() -> bool:
     """Say whether a run would find everything."""
-    return all(standing(each) is not None for each in asked_of_the_hub(MODEL, None, [SPEC]))
+    return all(valid_record(each) is not None for each in hub_requests(MODEL, None, [SPEC]))
 
 
 # --- what it brings
@@ -248,15 +248,15 @@ def test_a_model_stays_recorded_where_an_sae_of_its_repository_is_fetched_alone(
     at_hub: FakeHub, capsys: Capture, place: Place
 ) -> None:
     at_hub.repositories[MODEL].files |= at_hub.repositories[SAES].files
-    model, sae = asked_of_the_hub(MODEL, None, [f"{MODEL}:layer_1/small"])
+    model, sae = hub_requests(MODEL, None, [f"{MODEL}:layer_1/small"])
     assert main(["fetch", f"--model={MODEL}", f"--sae={SPEC}"]) == ExitCode.OK
-    assert standing(model)
+    assert valid_record(model)
     constants.HF_HUB_OFFLINE = False
 
     assert main(["fetch", f"--model={place.model}", f"--sae={MODEL}:layer_1/small"]) == ExitCode.OK
 
-    assert standing(model)
-    assert standing(sae)
+    assert valid_record(model)
+    assert valid_record(sae)
 
 
 def test_an_sae_that_changed_and_was_not_asked_for_is_no_longer_recorded(
@@ -321,7 +321,7 @@ def test_the_hub_is_left_alone_if_and_only_if_all_that_is_named_was_fetched(
 ) -> None:
     fetch(capsys)
 
-    leave_hub_alone(*named)
+    go_offline_if_fetched(*named)
 
     assert constants.is_offline_mode() is left_alone
     assert (os.environ["HF_HUB_OFFLINE"] == "1") or not left_alone
@@ -331,11 +331,11 @@ def test_the_hub_is_left_alone_if_and_only_if_all_that_is_named_was_fetched(
 def test_what_is_local_needs_no_record(at_hub: FakeHub, capsys: Capture, place: Place) -> None:
     fetch(capsys)
 
-    leave_hub_alone(str(place.model), None, [SPEC])
+    go_offline_if_fetched(str(place.model), None, [SPEC])
     assert constants.is_offline_mode()
 
     constants.HF_HUB_OFFLINE = False
-    leave_hub_alone(str(place.model), None, [str(place.sae)])
+    go_offline_if_fetched(str(place.model), None, [str(place.sae)])
     assert not constants.is_offline_mode()  # nothing was fetched, so nothing is decided
 
 

@@ -16,7 +16,7 @@ from disk import small_disk
 from fake_hub import MODEL, SAES, SPEC, FakeHub, Place
 from runs import analyses, events, of, read
 
-from atp.cli import main
+from atp.cli.main import main
 from atp.errors import ExitCode
 
 ASKED = (f"--model={MODEL}", f"--sae={SPEC}")

@@ -7,7 +7,7 @@ from runs import events, of
 
 from atp.fetch import progress
 from atp.fetch.progress import Progress
-from atp.log import byte_progress, configure
+from atp.runtime.log import byte_progress, configure
 
 
 @pytest.fixture(autouse=True)

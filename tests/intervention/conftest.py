@@ -1,14 +1,11 @@
-"""Loaded tiny models, each once a session, and a path to what tests share."""
+"""Loaded tiny models, each once a session."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # plain.py
 
 
 @pytest.fixture(scope="session")

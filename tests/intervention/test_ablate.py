@@ -19,10 +19,10 @@ from atp.attribution.capture import capture, measure
 from atp.attribution.contrasts import Contrast
 from atp.errors import SettingsError
 from atp.intervention.ablate import FeatureSet, ablated
-from atp.model.contrast import Contrasted, Contraster
-from atp.model.dictionaries import Dictionary
+from atp.model.dictionaries.loading import Dictionary
 from atp.model.generation import end_tokens, generate, text_of
 from atp.model.loading import Model
+from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
 
 ModelFolder = Callable[[str], Path]
 Loaded = Callable[[str], Model]
@@ -37,9 +37,9 @@ def dictionary_of(sae: SAE[Any]) -> Dictionary:
 
 def contrasts(model: Model) -> list[Contrast]:
     """Return the contrasts of the tiny questions; they share stems and differ in length."""
-    contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
-    found = [contraster(*triple) for triple in tiny.triples()]
-    return [item.contrast for item in found if isinstance(item, Contrasted)]
+    pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
+    found = [pair_tokenizer(*triple) for triple in tiny.triples()]
+    return [item.contrast for item in found if isinstance(item, TokenizedPair)]
 
 
 def metrics(model: Model, items: Sequence[Contrast]) -> torch.Tensor:
@@ -196,9 +196,9 @@ def test_a_feature_that_the_sae_lacks_is_refused(loaded: Loaded, feature: int | 
 
 def prompts(model: Model) -> list[tuple[int, ...]]:
     """Return prompts of different lengths."""
-    contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
+    pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
     texts = ("Please comment. Argument:", "I", "I really like the argument. Why?")
-    return [contraster.text(text).tokens for text in texts]  # type: ignore[union-attr]
+    return [pair_tokenizer.text(text).tokens for text in texts]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("architecture", tiny.CONFIGS)

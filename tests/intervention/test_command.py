@@ -16,7 +16,7 @@ from plain import Plain
 from runs import events, of, read, write
 
 from atp import load_model, load_sae
-from atp.cli import main
+from atp.cli.main import main
 from atp.errors import ExitCode
 from atp.intervention import answers
 
@@ -120,11 +120,11 @@ def test_the_report_holds_the_plain_models_numbers(
     plain = Plain(model_folder("llama"))
     removals = [(tiny.HOOK_LAYER, load_sae(str(sae)).sae, list(map(int, SELECTED)))]
     model = load_model(str(model_folder("llama")), device="cpu")
-    from atp.model.contrast import Contraster  # noqa: PLC0415  (imports torch)
+    from atp.model.pair_tokenizer import PairTokenizer  # noqa: PLC0415  (imports torch)
 
-    contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
+    pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
     for found, triple in zip(pairs, tiny.triples(), strict=True):
-        contrast = contraster(*triple).contrast  # type: ignore[union-attr]
+        contrast = pair_tokenizer(*triple).contrast  # type: ignore[union-attr]
         before = plain.logits(contrast.tokens)[-1]
         with plain.without(removals):
             after = plain.logits(contrast.tokens)[-1]
@@ -175,18 +175,18 @@ def test_two_runs_of_a_seed_give_the_same_numbers(
 def test_the_model_and_saes_of_the_features_file_are_taken_where_none_are_named(
     run: Callable[..., Any], features: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from atp.cli.options import intervene_sources  # noqa: PLC0415
     from atp.intervention.command import completed  # noqa: PLC0415
-    from atp.intervention.selection import read_selection  # noqa: PLC0415
-    from atp.sources import intervene_sources  # noqa: PLC0415
+    from atp.intervention.features_file import read_features_file  # noqa: PLC0415
 
     path = features(of_model={"name": "owner/model", "revision": "abc"})
     arguments = {"INPUT": "a.json", "--features": str(path)}
-    settings = completed(*intervene_sources(arguments, {}), read_selection(path))
+    settings = completed(*intervene_sources(arguments, {}), read_features_file(path))
     assert (settings.model, settings.revision) == ("owner/model", "abc")
-    assert settings.sae == (read_selection(path).saes[0].spec,)
+    assert settings.sae == (read_features_file(path).saes[0].spec,)
 
     named = {**arguments, "--model": "./other", "--sae": ["a:b"]}
-    settings = completed(*intervene_sources(named, {}), read_selection(path))
+    settings = completed(*intervene_sources(named, {}), read_features_file(path))
     assert (settings.model, settings.revision, settings.sae) == ("./other", None, ("a:b",))
 
 

@@ -20,12 +20,12 @@ from atp.intervention import passes
 from atp.intervention.ablate import FeatureSet
 from atp.intervention.comparison import mcnemar, newcombe, wilson
 from atp.intervention.controls import NEAREST, matched
-from atp.intervention.effects import against_controls, summary, verdict
 from atp.intervention.intervals import Bootstrap, overlap
-from atp.intervention.measuring import Trial
-from atp.model.contrast import Contraster, Text
-from atp.model.dictionaries import Dictionary
+from atp.intervention.metric_changes import against_controls, summary, verdict
+from atp.intervention.runner import AblationRunner
+from atp.model.dictionaries.loading import Dictionary
 from atp.model.loading import Model
+from atp.model.pair_tokenizer import PairTokenizer, Text
 
 FEATURES = tuple(range(0, tiny.D_SAE, 3))
 
@@ -46,10 +46,10 @@ def test_kl_and_perplexity_are_those_of_full_logits(
     model, plain = loaded(architecture), Plain(model_folder(architecture))
     sae = tiny.make_sae("standard")
     dictionary = Dictionary("memory", "tiny", sae.cfg.metadata.hook_name, sae, {})
-    contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
-    texts = [contraster.text(prompt, base) for prompt, _, base in tiny.triples(2)]
+    pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
+    texts = [pair_tokenizer.text(prompt, base) for prompt, _, base in tiny.triples(2)]
     assert all(isinstance(text, Text) for text in texts)
-    trial = Trial(model, batch_tokens, 1.0, first_position=False)
+    trial = AblationRunner(model, batch_tokens, 1.0, first_position=False)
     (found,) = trial.side_effects(texts, [[FeatureSet(dictionary, FEATURES)]])
 
     sums = np.zeros(4)
@@ -74,10 +74,12 @@ def test_sequences_are_contrasted_without_features_too(
     model, plain = loaded(architecture), Plain(model_folder(architecture))
     sae = tiny.make_sae("standard")
     dictionary = Dictionary("memory", "tiny", sae.cfg.metadata.hook_name, sae, {})
-    contraster = Contraster(model, max_tokens_to_check=20, chat_template=False, sequence_tokens=4)
+    pair_tokenizer = PairTokenizer(
+        model, max_tokens_to_check=20, chat_template=False, sequence_tokens=4
+    )
     triples = tiny.triples(2)
-    contrasts = [contraster(*triple).contrast for triple in triples]
-    trial = Trial(model, 500, 1.0, first_position=True)
+    contrasts = [pair_tokenizer(*triple).contrast for triple in triples]
+    trial = AblationRunner(model, 500, 1.0, first_position=True)
     with trial.without([FeatureSet(dictionary, FEATURES)]):
         found = trial.metrics(contrasts)
 
@@ -112,9 +114,11 @@ def test_mean_activations_count_every_position_but_the_first_once(
     model = loaded("llama")
     sae = tiny.make_sae("standard")
     dictionary = Dictionary("memory", "tiny", sae.cfg.metadata.hook_name, sae, {})
-    contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
-    items = [contraster(*triple).contrast for triple in tiny.triples(2)]  # type: ignore[union-attr]
-    (found,) = Trial(model, 300, 1.0, first_position=False).mean_activations([dictionary], items)
+    pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
+    items = [pair_tokenizer(*triple).contrast for triple in tiny.triples(2)]  # type: ignore[union-attr]
+    (found,) = AblationRunner(model, 300, 1.0, first_position=False).mean_activations(
+        [dictionary], items
+    )
 
     rows = []
     for item in items:

@@ -15,12 +15,12 @@ from disk import files_limited_to
 from runs import analyses, events, of, read
 from shards import FACTS, STARTED, dealt, of_all, result, scored, shards, source, without_places
 
-from atp.cli import main
+from atp.cli.main import main
+from atp.config.shard import Shard
 from atp.dataset.output import held
 from atp.dataset.pairs import PairKey
 from atp.errors import ExitCode
 from atp.merge import whole
-from atp.shard import Shard
 
 LATER = "2026-01-31T13:00:00+00:00"
 

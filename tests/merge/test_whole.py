@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shards import of_all, result, scored, source, without_places
 
+from atp.config.shard import Shard
 from atp.errors import ExitCode
 from atp.merge.command import merge
-from atp.shard import Shard
 
 FATES: list[dict[str, Any]] = [
     {"skipped": "Empty response", "details": {}},
@@ -43,9 +43,11 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(data=st.data())
 def test_the_whole_is_the_same_whoever_has_which_pair(scratch: Path, data: st.DataObject) -> None:
     numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
-    fates = st.one_of(numbers.map(scored), st.sampled_from(FATES))
+    outcome_counts = st.one_of(numbers.map(scored), st.sampled_from(FATES))
     path = source(scratch)
-    found = dict(zip(of_all(path), data.draw(st.lists(fates, min_size=8, max_size=8)), strict=True))
+    found = dict(
+        zip(of_all(path), data.draw(st.lists(outcome_counts, min_size=8, max_size=8)), strict=True)
+    )
     count = data.draw(st.integers(1, 5))
     owners = data.draw(st.lists(st.integers(0, count - 1), min_size=8, max_size=8))
     folder = Path(str(random.getrandbits(64)))

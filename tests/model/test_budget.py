@@ -11,9 +11,9 @@ import tiny
 import torch
 
 from atp.model import budget
-from atp.model.dictionaries import Dictionary
+from atp.model.dictionaries.loading import Dictionary
+from atp.model.dictionaries.placement import Dictionaries
 from atp.model.loading import Model, load_model
-from atp.model.placement import Dictionaries
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def test_rows_give_the_models_own_logits(hf_model: torch.nn.Module) -> None:
         hidden = hf_model.base_model(input_ids=ids).last_hidden_state[:, -1]
         tokens = torch.tensor([[5, 6], [7, 399], [100, 0]])
         torch.testing.assert_close(head.logits(hidden, tokens), full.gather(1, tokens))
-    head.prove(hf_model, 1, CPU)
+    head.check_logits(hf_model, 1, CPU)
 
 
 @pytest.mark.parametrize("change", [{"soft_cap": 2.0}, {"scale": 1.5}])
@@ -45,7 +45,7 @@ def test_a_head_that_misses_what_the_model_does_is_refused(
 ) -> None:
     wrong = replace(TokenHead.of(hf_model), **change)
     with pytest.raises(UnavailableError, match="unembedding"):
-        wrong.prove(hf_model, 1, CPU)
+        wrong.check_logits(hf_model, 1, CPU)
 
 
 def test_logits_are_float32_for_a_bfloat16_model(hf_model: torch.nn.Module) -> None:

@@ -20,12 +20,12 @@ from atp import attribute, load_model, load_sae
 from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
 from atp.errors import AtpError, SettingsError, UnavailableError
-from atp.log import configure
-from atp.model.contrast import Contraster
 from atp.model.loading import choose_device, choose_dtype, load_plain, quiet_libraries
 from atp.model.memory import is_out_of_memory
 from atp.model.outline import outline
-from atp.scoring import check_dictionaries
+from atp.model.pair_tokenizer import PairTokenizer
+from atp.runtime.log import configure
+from atp.scoring.scorer import check_dictionaries
 
 ModelFolder = Callable[[str], Path]
 
@@ -79,8 +79,8 @@ def test_gradients_in_bfloat16_are_close_to_float32(model_folder: ModelFolder) -
     found = {}
     for dtype in ("float32", "bfloat16"):
         model = load_model(str(model_folder("llama")), device="cpu", dtype=dtype)
-        contraster = Contraster(model, max_tokens_to_check=20, chat_template=False)
-        contrasts = [contraster(*triple).contrast for triple in tiny.triples()]
+        pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
+        contrasts = [pair_tokenizer(*triple).contrast for triple in tiny.triples()]
         found[dtype] = capture(model, Batch.of(contrasts, model.device), [hook]).gradients[hook]
     exact, coarse = found["float32"], found["bfloat16"].float()
     gaps = (exact - coarse).norm(dim=1) / exact.norm(dim=1)

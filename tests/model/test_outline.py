@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM
 
 from atp.errors import UnavailableError
 from atp.model import budget
-from atp.model.contrast import Contraster
 from atp.model.loading import load_model
 from atp.model.outline import Outline, outline
+from atp.model.pair_tokenizer import PairTokenizer
 
 HOOKS = ["blocks.1.hook_resid_post"]
 
@@ -75,8 +75,8 @@ def test_its_tokens_are_those_of_the_model(
 ) -> None:
     model = load_model(str(model_folder("llama")), device="cpu")
     options = {"max_tokens_to_check": 20, "chat_template": True}
-    of_model = Contraster(model, **options)
-    of_outline = Contraster(of(bare("llama")), **options)
+    of_model = PairTokenizer(model, **options)
+    of_outline = PairTokenizer(of(bare("llama")), **options)
 
     for texts in tiny.triples():
         assert of_outline(*texts) == of_model(*texts)

@@ -1,0 +1,1 @@
+"""What a command is asked for: options, their checks and defaults. No tensors, no files."""

@@ -1,0 +1,1 @@
+"""One dictionary (an SAE): its name, its files, its weights."""

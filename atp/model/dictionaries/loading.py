@@ -1,0 +1,186 @@
+"""Dictionary: a sparse autoencoder (SAE) and the hook point that it reads.
+
+SAEs come from a SAELens release ("RELEASE:SAE_ID") or a local folder in SAELens format, are kept
+in float32 whatever the model's dtype (near a JumpReLU threshold bfloat16 flips features), and are
+checked against the model before anything is computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from atp.errors import SettingsError, UnavailableError
+from atp.model.dictionaries.names import check_sae_spec, split_spec
+from atp.model.names import OFFLINE
+from atp.runtime.paths import local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+    from sae_lens import SAE
+    from torch import Tensor
+
+UNSUITED = {
+    "transcoder": "a transcoder does not reconstruct its own input",
+    "temporal": "a temporal SAE reads the whole sequence, not one position",
+}
+"""Architectures of SAELens for which the score of one position is not defined."""
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """An SAE and where in the model it reads."""
+
+    spec: str
+    """Its name, RELEASE:SAE_ID or a folder; of a pattern, what the pattern stood for."""
+    label: str
+    """Short name, for file names: layer31-16k."""
+    hook_name: str
+    sae: SAE[Any]
+    origin: dict[str, str]
+    """What pins the weights: their sha256, and the hub repository they came from."""
+
+    @property
+    def d_sae(self) -> int:
+        """The number of features."""
+        return int(self.sae.cfg.d_sae)
+
+    @property
+    def trained_on(self) -> str | None:
+        """The name of the model it was trained on, if it says."""
+        name = self.sae.cfg.metadata.model_name
+        return str(name) if name else None
+
+    def view(self, captured: Tensor) -> Tensor:
+        """Return what was captured at the hook point in the shape that the SAE reads.
+
+        Attention heads, (batch, head, d_head), go as one vector to an SAE that does not join them.
+        """
+        joins_heads = self.sae.cfg.reshape_activations == "hook_z"
+        return captured if joins_heads else captured.flatten(1)
+
+    def feature_ids(self, features: Iterable[int | str]) -> list[int]:
+        """Return ids of features as numbers.
+
+        Raises:
+            SettingsError: it has no such feature.
+        """
+        ids = []
+        for feature in features:
+            if not str(feature).isdecimal() or int(feature) >= self.d_sae:
+                msg = f"{feature!r} is no feature of {self.spec}, which has {self.d_sae}."
+                raise SettingsError(msg, f"Features are numbered from 0 to {self.d_sae - 1}.")
+            ids.append(int(feature))
+        return ids
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `metadata.atp` says of it."""
+        return {
+            "spec": self.spec,
+            "architecture": self.sae.cfg.architecture(),
+            "hook_name": self.hook_name,
+            "d_sae": self.d_sae,
+            "model_name": self.trained_on,
+            **self.origin,
+        }
+
+
+def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
+    """Load an SAE.
+
+    Args:
+        spec: "RELEASE:SAE_ID" of SAELens, or a local folder in SAELens format.
+        device: where to put it.
+
+    Raises:
+        SettingsError: no such SAE, or an architecture whose scores are not defined.
+        UnavailableError: the SAE cannot be had; says why.
+    """
+    check_sae_spec(spec)
+    # Imported here: it takes seconds, and every name has been checked by now.
+    from sae_lens import SAE  # noqa: PLC0415
+    from sae_lens.loading.pretrained_saes_directory import (  # noqa: PLC0415
+        get_repo_id_and_folder_name,
+    )
+
+    from atp.model.dictionaries.shapes_patch import shapes_from_cache  # noqa: PLC0415  (as above)
+
+    named = split_spec(spec)
+    place: dict[str, str] = {}
+    try:
+        if named is None:
+            sae = SAE.load_from_disk(local_path(spec), device=str(device), dtype="float32")
+        else:
+            with shapes_from_cache():
+                sae = SAE.from_pretrained(*named, device=str(device), dtype="float32")
+            repository, path = get_repo_id_and_folder_name(*named)
+            place = {"repository": repository, "path": path}
+    except Exception as error:  # the libraries raise what they like
+        reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
+        msg = f"the SAE {spec} cannot be loaded: {reason}"
+        hint = "Check the name, the network and the cache."
+        if named is not None and os.environ.get("HF_HUB_OFFLINE"):
+            hint = OFFLINE
+        raise UnavailableError(msg, hint) from error
+    _refuse_unsuited(spec, sae)
+    sae.eval()
+    for parameter in sae.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    origin = {**place, "sha256": _sha256(sae)}
+    return Dictionary(spec, _label(sae), sae.cfg.metadata.hook_name, sae, origin)
+
+
+def _label(sae: SAE[Any]) -> str:
+    """Return a short name such as layer31-16k."""
+    hook = sae.cfg.metadata.hook_name
+    layer = re.search(r"\bblocks\.(\d+)\.", hook)
+    width = f"{sae.cfg.d_sae // 1024}k" if sae.cfg.d_sae % 1024 == 0 else str(sae.cfg.d_sae)
+    part = "" if "resid_post" in hook else "-" + hook.rpartition(".")[2].removeprefix("hook_")
+    return f"layer{layer[1]}{part}-{width}" if layer else f"{hook.replace('.', '-')}-{width}"
+
+
+def _sha256(sae: SAE[Any]) -> str:
+    """Return the hash of an SAE's weights, as loaded, and of the settings that shape its numbers.
+
+    SAELens takes no revision for most releases and reads many file formats: what was loaded is
+    what can be pinned.
+    """
+    config = sae.cfg.to_dict()
+    for name in ("device", "dtype", "metadata"):
+        config.pop(name, None)
+    digest = hashlib.sha256(orjson.dumps(config, option=orjson.OPT_SORT_KEYS))
+    for name, tensor in sorted(sae.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _refuse_unsuited(spec: str, sae: SAE[Any]) -> None:
+    """Raise SettingsError for an SAE whose scores would be undefined, or wrong without a word."""
+    architecture, metadata = sae.cfg.architecture(), sae.cfg.metadata
+    for kind, reason in UNSUITED.items():
+        if kind in architecture:
+            msg = f"--sae={spec} is a {architecture}: {reason}."
+            hint = "Choose an SAE of the residual stream, an MLP or attention output."
+            raise SettingsError(msg, hint)
+    if not metadata.hook_name:
+        msg = f"--sae={spec} does not say which hook point it reads (metadata.hook_name)."
+        raise SettingsError(msg, "Add it to cfg.json.")
+    if metadata.hook_head_index is not None:
+        msg = f"--sae={spec} reads one attention head (hook_head_index)."
+        raise SettingsError(msg, "Choose an SAE of a whole hook point.")
+    if metadata.model_from_pretrained_kwargs:
+        kwargs = ", ".join(metadata.model_from_pretrained_kwargs)
+        msg = f"--sae={spec} was trained on a model with processed weights ({kwargs})."
+        hint = "atp runs models as published: choose an SAE that was trained so."
+        raise SettingsError(msg, hint)
+    if sae.cfg.normalize_activations == "expected_average_only_in":
+        msg = f"--sae={spec} was saved before its normalisation was folded into the weights."
+        raise SettingsError(msg, "Fold it with fold_activation_norm_scaling_factor, save it anew.")

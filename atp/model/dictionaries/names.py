@@ -1,0 +1,247 @@
+"""Names of SAEs: RELEASE:SAE_ID of SAELens, folders, and patterns that mean several of either.
+
+SAELens takes 8 s to import: releases are read from the list in its package, without importing it.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+import yaml
+
+from atp.errors import SettingsError, did_you_mean
+from atp.model.names import package_file
+from atp.runtime.paths import local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+EXAMPLE = "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical"
+OWN_FORMAT = "sae_lens"
+"""The loader of SAEs that SAELens itself has saved; it is not named in the list."""
+
+
+class Release(NamedTuple):
+    """What SAELens lists of a release."""
+
+    model: str
+    """The model its SAEs were trained on."""
+    repository: str
+    paths: dict[str, str]
+    """Where in the repository each SAE is, by its id."""
+    loader: str
+    """What SAELens calls the way in which it reads them."""
+    pages: dict[str, str]
+    """What Neuronpedia calls those SAEs that it shows, by their ids."""
+
+
+class Published(NamedTuple):
+    """Where the hub has an SAE."""
+
+    repository: str
+    path: str
+    """Its folder there, or its file."""
+    loader: str
+    """What SAELens calls the way in which it reads it."""
+
+
+def expand_sae_specs(specs: Sequence[str]) -> tuple[str, ...]:
+    """Return the SAEs that names and patterns mean, each once, in the place of its first mention.
+
+    A pattern holds *, ? or [..], and stands for the ids of its release, or the folders here, that
+    match it, in natural order: layer_2 before layer_10. It matches as in a shell: upper and lower
+    case differ, no wildcard takes a slash (layer_*/canonical is not layer_2/width_16k/canonical),
+    and a folder whose name starts with a dot must be asked for by that dot. A folder that exists
+    goes by its own name, whatever brackets that holds: as the whole spec, and where a pattern
+    starts with it. A spec that is no pattern comes out as it went in.
+
+    Args:
+        specs: as given to --sae.
+
+    Raises:
+        SettingsError: a pattern that matches nothing, or whose release is not known here; lists
+            near names.
+    """
+    once: dict[str | Path, str] = {}
+    for spec in specs:
+        for name in _expanded(spec):
+            folder = local_path(name)
+            once.setdefault(folder.resolve() if _is_folder(folder) else name, name)
+    return tuple(once.values())
+
+
+def split_spec(spec: str) -> tuple[str, str] | None:
+    """Return (release, sae_id) of "RELEASE:SAE_ID", or None when `spec` is a folder."""
+    if _is_folder(local_path(spec)) or spec.startswith(("/", "./", "../", "~")):
+        return None
+    release, colon, sae_id = spec.partition(":")
+    return (release, sae_id) if colon else None
+
+
+def check_sae_spec(spec: str) -> str | None:
+    """Check what can be checked about an SAE's name without importing SAELens (8 s).
+
+    Returns:
+        The name of the model it was trained on, where that is known here.
+
+    Raises:
+        SettingsError: no such folder, release or id; lists near ones.
+    """
+    named = split_spec(spec)
+    if named is None:
+        return _check_sae_folder(spec, local_path(spec))
+    release, sae_id = named
+    listed = _listed(spec, release)
+    if listed is None:
+        return None
+    if sae_id not in listed.paths:
+        msg = f"--sae={spec}: the release has no SAE {sae_id!r}."
+        raise SettingsError(msg, _near_ids(sae_id, tuple(listed.paths)))
+    return listed.model
+
+
+def published_at(spec: str) -> Published | None:
+    """Return where the hub has an SAE; None for a folder here.
+
+    Raises:
+        SettingsError: as `check_sae_spec` does.
+    """
+    check_sae_spec(spec)
+    named = split_spec(spec)
+    if named is None:
+        return None
+    listed = _listed(spec, named[0])
+    if listed is None:
+        return Published(*named, OWN_FORMAT)
+    return Published(listed.repository, listed.paths[named[1]], listed.loader)
+
+
+def neuronpedia_page(spec: str, path: str | None) -> str | None:
+    """Return the address below which Neuronpedia has the features of an SAE, a page each.
+
+    Args:
+        spec: RELEASE:SAE_ID; anything else has no page.
+        path: where in its repository the weights were found: a release that has moved on may list
+            others by the same name, whose features are not these.
+    """
+    named = split_spec(spec)
+    if named is None or named[0] not in _releases():
+        return None
+    listed = _entry(named[0])
+    name = listed.pages.get(named[1])
+    if name is None or listed.paths[named[1]] != path:
+        return None
+    return f"https://www.neuronpedia.org/{name}"
+
+
+def _check_sae_folder(spec: str, folder: Path) -> str | None:
+    if not _is_folder(folder):
+        msg = f"--sae={spec} is neither RELEASE:SAE_ID nor a folder here."
+        raise SettingsError(msg, f"Write for example --sae={EXAMPLE}.")
+    for name in ("cfg.json", "sae_weights.safetensors"):
+        if not (folder / name).is_file():
+            msg = f"--sae={spec} holds no {name}."
+            raise SettingsError(msg, "Name a folder as SAELens writes it (save_model).")
+    try:
+        config = orjson.loads((folder / "cfg.json").read_bytes())
+        metadata = config.get("metadata") or config  # older SAELens had no metadata entry
+        name = metadata.get("model_name")
+    except (orjson.JSONDecodeError, AttributeError) as error:
+        msg = f"{folder / 'cfg.json'} is not the configuration of an SAE."
+        raise SettingsError(msg, "Name a folder as SAELens writes it (save_model).") from error
+    return str(name) if name else None
+
+
+def _is_folder(path: Path) -> bool:
+    """Say whether a path is a folder: it is not, too, where no file can have that name."""
+    return os.path.isdir(path)  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
+
+
+def _expanded(spec: str) -> list[str]:
+    """Return what one name or pattern means, in natural order."""
+    if not re.search(r"[*?[]", spec) or _is_folder(local_path(spec)):
+        return [spec]
+    named = split_spec(spec)
+    found = _matching_folders(spec) if named is None else _matching_ids(spec, *named)
+    return sorted(found, key=_natural)
+
+
+def _matching_ids(spec: str, release: str, pattern: str) -> list[str]:
+    listed = _listed(spec, release)
+    if listed is None:
+        msg = f"--sae={spec}: SAELens does not list the SAEs of {release}, so none can match."
+        raise SettingsError(msg, f"Name each one: --sae={release}:SAE_ID.")
+    wanted = pattern.split("/")
+    found = [
+        f"{release}:{sae_id}"
+        for sae_id in listed.paths
+        if len(parts := sae_id.split("/")) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+    ]
+    if not found:
+        msg = f"--sae={spec}: the release has no SAE that matches {pattern!r}."
+        raise SettingsError(msg, _near_ids(pattern, tuple(listed.paths)))
+    return found
+
+
+def _matching_folders(spec: str) -> list[str]:
+    path = local_path(spec)
+    start = next(parent for parent in path.parents if _is_folder(parent))
+    # Path.glob would let ** cross folders, and * match hidden ones; the last slash: only folders.
+    names = glob.glob(f"{path.relative_to(start)}/", root_dir=start)  # noqa: PTH207
+    if not names:
+        msg = f"--sae={spec} matches no folder."
+        beside = [str(start / name) for name in glob.glob("*/", root_dir=start)]  # noqa: PTH207
+        hint = did_you_mean(str(path), beside)
+        raise SettingsError(msg, hint or "Write RELEASE:PATTERN or a pattern of folders, quoted.")
+    return [str(start / name) for name in names]
+
+
+def _natural(name: str) -> tuple[list[list[str | int]], str]:
+    """Return a sort key: numbers by value, folder by folder; the name itself where that ties."""
+    parts = [re.split(r"(\d+)", part) for part in name.split("/")]
+    return [[int(run) if run.isdecimal() else run for run in part] for part in parts], name
+
+
+def _near_ids(sae_id: str, ids: Sequence[str]) -> str:
+    return did_you_mean(sae_id, ids) or f"It has {', '.join(ids[:5])} ..."
+
+
+def _listed(spec: str, release: str) -> Release | None:
+    """Return what SAELens lists of a release; None for a hub repository that it does not list.
+
+    Raises:
+        SettingsError: no such release; lists near ones.
+    """
+    releases = _releases()
+    if release in releases:
+        return _entry(release)
+    if "/" in release:
+        return None
+    msg = f"--sae={spec}: SAELens knows no release {release!r}."
+    raise SettingsError(msg, did_you_mean(release, releases))
+
+
+@cache
+def _releases() -> dict[str, str]:
+    """Return {release: its entry, as text} of SAELens' list: to parse all of it takes 2 s."""
+    text = package_file("sae_lens", "pretrained_saes.yaml")
+    _, *parts = re.split(r"^(\S+):$", text, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+@cache
+def _entry(release: str) -> Release:
+    entry = yaml.safe_load(_releases()[release])
+    paths = {str(sae["id"]): str(sae["path"]) for sae in entry["saes"]}
+    loader = str(entry.get("conversion_func") or OWN_FORMAT)
+    pages = {
+        str(sae["id"]): str(sae["neuronpedia"]) for sae in entry["saes"] if "neuronpedia" in sae
+    }
+    return Release(str(entry["model"]), str(entry["repo_id"]), paths, loader, pages)

@@ -1,0 +1,89 @@
+"""The SAEs of a run, and where their weights are: on the device, or lent to it one at a time.
+
+SAEs that together take little of the device's free memory stay there. Wider or more numerous ones
+stay in the host's memory, so that what the device must hold does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from atp.model.memory import free_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+    from sae_lens import SAE
+    from torch import Tensor
+
+    from atp.model.dictionaries.loading import Dictionary
+
+RESIDENT_SHARE = 0.25
+"""The share of the device's free memory that SAEs may take for good; batches need the rest."""
+
+
+class Dictionaries:
+    """SAEs in the user's order.
+
+    Args:
+        dictionaries: from `load_sae`; they are moved.
+        device: where they are used.
+        offload: whether to keep them on the host; by default, whether they take too much memory.
+    """
+
+    def __init__(
+        self,
+        dictionaries: Sequence[Dictionary],
+        device: torch.device,
+        *,
+        offload: bool | None = None,
+    ) -> None:
+        self._all = tuple(dictionaries)
+        self.device = device
+        tensors = [tensor for each in self._all for tensor in _tensors(each.sae)]
+        size = sum(tensor.nbytes for tensor in tensors)
+        if offload is None:
+            there = sum(tensor.nbytes for tensor in tensors if tensor.device == device)
+            free = free_bytes(device) + there
+            offload = device.type != "cpu" and size > RESIDENT_SHARE * free
+        self.offloaded = offload
+        """Whether an SAE is on the device only while it is used."""
+        for tensor in tensors:
+            tensor.data = tensor.data.to("cpu" if offload else device)
+            if offload and device.type == "cuda":  # pinned memory is copied at full speed
+                tensor.data = tensor.data.pin_memory()
+
+    def __iter__(self) -> Iterator[Dictionary]:
+        """Go through the SAEs in order."""
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        """Return the number of SAEs."""
+        return len(self._all)
+
+    @property
+    def hook_names(self) -> list[str]:
+        """Each hook point once, in the order of the SAEs."""
+        return list(dict.fromkeys(dictionary.hook_name for dictionary in self._all))
+
+    @contextmanager
+    def on_device(self, dictionary: Dictionary) -> Iterator[SAE[Any]]:
+        """Have an SAE's weights on the device, at least for as long as the context lasts."""
+        if not self.offloaded:
+            yield dictionary.sae
+            return
+        tensors = _tensors(dictionary.sae)
+        host_data = [tensor.data for tensor in tensors]
+        try:
+            for tensor in tensors:
+                tensor.data = tensor.data.to(self.device, non_blocking=True, copy=True)
+            yield dictionary.sae
+        finally:
+            for tensor, data in zip(tensors, host_data, strict=True):
+                tensor.data = data
+
+
+def _tensors(sae: SAE[Any]) -> list[Tensor]:
+    return [*sae.parameters(), *sae.buffers()]

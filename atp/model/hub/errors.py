@@ -1,0 +1,165 @@
+"""What can go wrong between here and the hub: which of it passes, and what to tell of the rest.
+
+No message holds a token or an address with a signature in it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+import structlog
+from huggingface_hub import constants, get_token
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from atp.errors import AtpError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+TRIES = 4
+"""In a row, with nothing gained between them."""
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+"""Seconds: each wait is twice the one before; the hub may ask for a longer one."""
+
+TRANSIENT = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
+TRANSIENT_CODES = {408, 425, 429, 500, 502, 503, 504}
+UNAUTHORIZED, FORBIDDEN = 401, 403
+
+ANSWERS = (
+    httpx2.HTTPError,
+    httpx2.InvalidURL,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    KeyError,
+    TypeError,
+    ValueError,
+)
+"""What talking to the hub may raise, an answer that is not the hub's included."""
+
+TOKEN_WAYS = "HF_TOKEN, or a file that HF_TOKEN_PATH names"  # noqa: S105  (no token)
+
+log = structlog.get_logger()
+
+
+def with_retries(repository: str, revision: str, ask: Callable[[], T]) -> T:
+    """Return what asking the hub gives; what may pass is tried again a few times.
+
+    Args:
+        repository: that is asked for, for the message.
+        revision: as above.
+        ask: talks to the hub.
+
+    Raises:
+        UnavailableError: it cannot be had; says why.
+    """
+    for number in range(1, TRIES + 1):
+        try:
+            return ask()
+        except ANSWERS as error:
+            if number == TRIES or not is_transient(error):
+                raise hub_error(repository, revision, error) from error
+            wait(repository, number, error)
+    raise AssertionError  # the last try has returned or raised
+
+
+def is_transient(error: Exception) -> bool:
+    """Say whether the same may go well a moment later."""
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in TRANSIENT_CODES
+    return isinstance(error, TRANSIENT)
+
+
+def wait(what: str, number: int, error: Exception) -> None:
+    """Log a try that failed, and wait for the next.
+
+    Args:
+        what: was asked for.
+        number: how many tries have failed.
+        error: how this one did.
+    """
+    seconds = FIRST_WAIT * 2 ** (number - 1)
+    if isinstance(error, HfHubHTTPError):
+        asked = error.response.headers.get("Retry-After", "")
+        seconds = max(seconds, float(asked) if asked.isdecimal() else 0.0)
+    seconds = min(seconds, LONGEST_WAIT)
+    log.warning("fetch.retry", what=what, failed=number, error=reason(error), seconds=seconds)
+    time.sleep(seconds)
+
+
+def hub_error(repository: str, revision: str, error: Exception) -> AtpError:
+    """Return what to tell of a repository that cannot be had."""
+    if isinstance(error, AtpError):
+        return error
+    page = f"https://huggingface.co/{repository}"
+    code = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    has_token = get_token() is not None
+    if isinstance(error, GatedRepoError) and not has_token:
+        msg = f"{repository} is gated, and there is no token."
+        hint = f"Accept its licence at {page}, and give a token of that account: {TOKEN_WAYS}."
+    elif isinstance(error, GatedRepoError):
+        msg = f"{repository} is gated, and the token does not open it."
+        hint = (
+            f"Accept its licence at {page} with the token's account, wait where access is granted "
+        )
+        hint += f"by hand, and let the token read gated repositories ({TOKEN_WAYS})."
+    elif isinstance(error, RevisionNotFoundError):
+        msg = f"{repository} has no revision {revision}."
+        hint = f"See the branches, tags and commits at {page}."
+    elif isinstance(error, RepositoryNotFoundError):
+        way = "that the token may read" if has_token else "that may be read without a token"
+        msg = f"the hub has no {repository} {way}."
+        hint = (
+            f"Check the name; if it is private or gated, accept its licence at {page} and give a "
+        )
+        hint += f"token: {TOKEN_WAYS}."
+    elif isinstance(error, RemoteEntryNotFoundError):
+        msg = f"{repository} does not have, at {revision}, a file that it lists."
+        hint = "Start the same command again."
+    elif isinstance(error, OfflineModeIsEnabled):
+        msg = f"{repository} is not all in the hub cache, and HF_HUB_OFFLINE is set."
+        hint = "Unset it for atp fetch."
+    elif code in {UNAUTHORIZED, FORBIDDEN}:
+        msg = f"{repository} cannot be read: the hub says {reason(error)} to "
+        msg += "the token." if has_token else "a request without a token."
+        hint = f"Give a valid token ({TOKEN_WAYS}) of an account that {page} is open to."
+    elif isinstance(error, HFValidationError):
+        msg = f"{repository} at {revision} cannot be the name of a repository and its revision."
+        hint = "Write owner/name as on the hub's page."
+    else:
+        msg = f"{repository} cannot be had from {endpoint()}: {reason(error)}."
+        hint = "Check the network, proxies and HF_ENDPOINT. What has come stays: start the same "
+        hint += "command again, and it goes on."
+    return UnavailableError(msg, hint)
+
+
+def reason(error: Exception) -> str:
+    """Return what an error of the network is, without an address or a secret."""
+    if isinstance(error, HfHubHTTPError):
+        return f"HTTP {error.response.status_code} {error.response.reason_phrase}".strip()
+    if isinstance(error, httpx2.TimeoutException):
+        return f"no answer in time ({type(error).__name__})"
+    if isinstance(error, (httpx2.NetworkError, httpx2.RemoteProtocolError)):
+        text = str(error) or type(error).__name__
+    else:
+        text = f"no answer of a hub ({type(error).__name__})"
+    token = get_token()
+    return text.replace(token, "***") if token else text
+
+
+def endpoint() -> str:
+    """Return the hub's host, without a name or password that its address may hold."""
+    parts = urlsplit(constants.ENDPOINT)
+    return parts.netloc.rpartition("@")[2]

@@ -1,0 +1,1 @@
+"""`atp run`: one run, from its journal to its result files."""

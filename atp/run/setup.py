@@ -1,0 +1,122 @@
+"""What every command that runs a model begins with: names are checked, then all is loaded.
+
+torch and all that needs it is imported inside `load`: a misspelt name is told at once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from atp.dataset.source import opened
+from atp.model.dictionaries.names import check_sae_spec, expand_sae_specs
+from atp.model.names import check_model_name, check_same_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from atp.config.settings import Settings
+    from atp.model.dictionaries.placement import Dictionaries
+    from atp.model.loading import Model
+    from atp.model.pair_tokenizer import PairTokenizer
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a run works with."""
+
+    model: Model
+    dictionaries: Dictionaries
+    pair_tokenizer: PairTokenizer
+
+
+def check_names(settings: Settings) -> tuple[str, ...]:
+    """Check the names of model and SAEs.
+
+    Returns:
+        The SAEs, patterns expanded.
+
+    Raises:
+        AtpError: a name cannot be what it should be.
+    """
+    check_model_name(settings.model, settings.revision)
+    specs = expand_sae_specs(settings.sae_specs)
+    for spec in specs:
+        trained_on = check_sae_spec(spec)
+        if trained_on and not settings.allow_other_model:
+            check_same_model(settings.model, trained_on, spec)
+    return specs
+
+
+def check(settings: Settings) -> tuple[str, ...]:
+    """Check the names of model, SAEs and input; what was fetched is used without the hub.
+
+    Returns:
+        The SAEs, patterns expanded.
+
+    Raises:
+        AtpError: a name cannot be what it should be.
+    """
+    specs = check_names(settings)
+    with opened(settings.input):
+        pass  # whether it is there
+    from atp.model.hub.records import go_offline_if_fetched  # noqa: PLC0415  (half a second: names first)
+
+    go_offline_if_fetched(settings.model, settings.revision, specs)
+    return specs
+
+
+def load(settings: Settings, specs: Sequence[str]) -> Loaded:
+    """Load model and SAEs, and try them on each other.
+
+    Raises:
+        SettingsError: an SAE or a setting does not fit the model.
+        UnavailableError: something cannot be had.
+    """
+    began = time.monotonic()
+    # Batches differ in shape: with fixed segments, free memory would end up in pieces that fit no
+    # batch. torch reads this when CUDA starts.
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    from atp.model.dictionaries.loading import load_sae  # noqa: PLC0415
+    from atp.model.dictionaries.placement import Dictionaries  # noqa: PLC0415
+    from atp.model.loading import load_model, quiet_libraries  # noqa: PLC0415
+    from atp.model.pair_tokenizer import PairTokenizer  # noqa: PLC0415
+    from atp.scoring.scorer import check_dictionaries  # noqa: PLC0415
+
+    quiet_libraries()
+    model = load_model(
+        settings.model,
+        revision=settings.revision,
+        device=settings.device,
+        dtype=settings.model_dtype,
+    )
+    pair_tokenizer = PairTokenizer(
+        model,
+        max_tokens_to_check=settings.max_tokens_to_check,
+        chat_template=settings.chat_template,
+        sequence_tokens=settings.sequence,
+    )
+    saes = [load_sae(spec) for spec in specs]
+    for dictionary in saes:
+        known_before = check_sae_spec(dictionary.spec) is not None
+        if not (known_before or settings.allow_other_model):
+            check_same_model(settings.model, dictionary.trained_on, dictionary.spec)
+    dictionaries = Dictionaries(saes, model.device)
+    check_dictionaries(model, dictionaries, settings.scoring)
+    log.info(
+        "model.loaded",
+        model=model.name,
+        device=str(model.device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        saes=list(specs),
+        lent=dictionaries.offloaded,
+        seconds=round(time.monotonic() - began, 1),
+    )
+    return Loaded(model, dictionaries, pair_tokenizer)

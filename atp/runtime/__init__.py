@@ -1,0 +1,1 @@
+"""What every command needs of its process: the log, signals, prefetching."""

@@ -1,0 +1,1 @@
+"""A batch of tokenised pairs becomes the content of `atp_analysis`."""

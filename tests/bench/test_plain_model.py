@@ -1,0 +1,120 @@
+"""The twin of a bridge's model is the plain model, bit for bit, in the bridge's own memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
+from transformers import AutoModelForCausalLM
+
+from atp.attribution.batches import Batch
+from atp.attribution.capture import capture
+from atp.attribution.contrasts import Contrast
+from atp.bench.plain_model import load_plain_model
+from atp.model.loading import Model, load_model
+
+ModelFolder = Callable[[str], Path]
+SPLIT = {"gpt2": ".attn.", "gpt_neox": ".attention."}
+"""Where the bridge holds a weight in three parts, and may have renamed others."""
+
+HOOK = "blocks.2.hook_resid_post"
+CONTRAST = Contrast((1, 20, 30, 40, 50, 60), prompt_length=4, target_token=70, base_token=80)
+
+
+@dataclass
+class Twins:
+    """A model behind a bridge, its twin, and the same model from disk."""
+
+    architecture: str
+    model: Model
+    twin: Any
+    fresh: Any
+
+
+_loaded: dict[str, tuple[Model, Any]] = {}
+
+
+@pytest.fixture(params=tiny.CONFIGS)
+def twins(request: pytest.FixtureRequest, model_folder: ModelFolder) -> Twins:
+    """A tiny model of each architecture, loaded once, and a new twin."""
+    folder = str(model_folder(request.param))
+    if request.param not in _loaded:
+        fresh = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager"
+        )
+        _loaded[request.param] = load_model(folder, device="cpu"), fresh.eval()
+    model, fresh = _loaded[request.param]
+    return Twins(request.param, model, load_plain_model(model, folder, None), fresh)
+
+
+def bridge_storages(model: Model) -> set[int]:
+    """Return where the weights behind the bridge are in memory."""
+    return {p.data_ptr() for p in model.bridge.original_model.parameters()}
+
+
+def test_its_logits_are_those_of_the_plain_model(twins: Twins) -> None:
+    """Bit for bit, also after the bridge has been used."""
+    ids = torch.randint(6, tiny.VOCABULARY, (2, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = twins.fresh(ids).logits
+        assert torch.equal(twins.twin(ids).logits, expected)
+        capture(twins.model, Batch.of([CONTRAST], torch.device("cpu")), [HOOK])
+        assert torch.equal(twins.twin(ids).logits, expected)
+    assert not twins.twin.training
+
+
+def test_it_has_no_hook_points(twins: Twins) -> None:
+    def bridged(model: Any) -> list[str]:
+        return [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, GeneralizedComponent)
+            or type(module).__module__.startswith("transformer_lens")
+        ]
+
+    assert bridged(twins.model.bridge.original_model)
+    assert bridged(twins.twin) == []
+    assert [type(module) for module in twins.twin.modules()] == [
+        type(module) for module in twins.fresh.modules()
+    ]
+
+
+def own_weights(twins: Twins) -> set[str]:
+    """Return the names of the twin's weights that are not in the bridge's memory."""
+    there = bridge_storages(twins.model)
+    return {name for name, p in twins.twin.named_parameters() if p.data_ptr() not in there}
+
+
+def test_it_uses_the_bridges_memory_but_for_attention_that_the_bridge_split(twins: Twins) -> None:
+    part = SPLIT.get(twins.architecture)
+    if part is None:
+        assert own_weights(twins) == set()
+    assert all(part and part in name for name in own_weights(twins))
+
+
+@pytest.mark.parametrize("twins", SPLIT, indirect=True)
+def test_it_uses_the_bridges_memory_for_every_weight(twins: Twins) -> None:
+    assert own_weights(twins) == set()
+
+
+def test_its_gradients_leave_the_bridge_frozen(twins: Twins) -> None:
+    twins.twin.requires_grad_(requires_grad=True)
+    twins.twin(torch.tensor([CONTRAST.tokens])).logits.sum().backward()
+    assert all(p.grad is not None for p in twins.twin.parameters())
+    behind = list(twins.model.bridge.original_model.parameters())
+    assert not any(p.requires_grad for p in behind)
+    assert all(p.grad is None for p in behind)
+
+
+def test_it_has_the_bridges_dtype(model_folder: ModelFolder) -> None:
+    folder = str(model_folder("llama"))
+    model = load_model(folder, device="cpu", dtype="bfloat16")
+    twin = load_plain_model(model, folder, None)
+    assert {p.dtype for p in twin.parameters()} == {torch.bfloat16}
+    assert {p.data_ptr() for p in twin.parameters()} <= bridge_storages(model)
