@@ -1,19 +1,19 @@
 """One forward and one backward pass: the metric m, the residual x and the gradient g = dm/dx.
 
-    m = what tells the two answers apart (contrasts.py)
-    x = the hook point's output at a leaf: at position p, the prompt's last token, or at others
+    m = the contrast of the two responses (contrasts.py)
+    x = the hook point's output at a read position: p, the prompt's last token, or others
         (batches.py)
     g = dm/dx there
 
-Attention is causal, so nothing after the last position that matters can change m and nothing before
-a leaf depends on x. What rows share at their start (stems) and the rest of what comes before the
-tail run without gradient and leave their keys and values behind, the tail, which holds the
-positions from p on, runs with gradient on top of them. The numbers are those of one pass over the
-whole text.
+Attention is causal: nothing after the last position that matters can change m, and nothing before a
+read position depends on x. So the shared prefixes and the columns before the tail run without
+gradient and leave only their keys and values; the tail, the positions from p on, runs with gradient
+on top of them. The numbers are those of one pass over the whole text.
 
-To read g at a hook point, a zero vector d is added there at each leaf; dm/dd at d = 0 is g. That
-leaves the forward value as it is, works at any hook point and at several at once (each gradient is
-the total derivative, the others' zeros included), and keeps only the read positions as leaves.
+The gradient at a zero vector: to read g, a zero vector d is added to the hook point's output at
+each read position, and dm/dd at d = 0 is g. That leaves the forward value as it is, works at any
+hook point and at several at once (each gradient is a total derivative), and makes the few vectors d
+the only leaves of the backward pass.
 
 Attribution patching: Nanda 2023, https://www.neelnanda.io/mechanistic-interpretability/attribution-patching
 """
@@ -21,7 +21,7 @@ Attribution patching: Nanda 2023, https://www.neelnanda.io/mechanistic-interpret
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -29,84 +29,15 @@ from torch import Tensor
 
 from atp.attribution.batches import Batch, ReadPositions
 from atp.attribution.contrasts import Contrast
-from atp.attribution.metrics import Head, row_metrics
+from atp.attribution.language_model import (  # noqa: TC001  (read at run time, by the tests)
+    Cache,
+    LanguageModel,
+    LayerOutput,
+)
+from atp.attribution.metrics import row_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from contextlib import AbstractContextManager
-
-
-@runtime_checkable
-class LanguageModel(Protocol):
-    """What capturing needs of a model; `atp.model.loading.Model` is one."""
-
-    @property
-    def head(self) -> Head:
-        """The unembedding."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where batches go."""
-
-    def new_cache(self, *, layers: int | None = None, kept_from: int | None = None) -> Cache:
-        """Return an empty key-value cache.
-
-        Args:
-            layers: to be filled; all by default.
-            kept_from: the first layer whose keys and values are still there after a pass has used
-                them; none are, by default.
-        """
-
-    def fill(self, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> None:  # noqa: ANN401
-        """Add the keys and values of new tokens to a cache."""
-
-    def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:  # noqa: ANN401
-        """Return the final hidden state of new tokens after cached ones; None is no cache."""
-
-    def hooks(
-        self, hooks: Iterable[tuple[str, Callable[..., Tensor]]]
-    ) -> AbstractContextManager[Any]:
-        """Return a context in which the hooks are active."""
-
-    def layers_before(self, hook_name: str) -> int:
-        """Return how many layers are done when a hook point fires, its own one if it ends it."""
-
-    def layers_through(self, hook_name: str) -> int:
-        """Return how many layers a pass must begin until a hook point fires."""
-
-    def reading(self, layers: Iterable[int]) -> AbstractContextManager[Mapping[int, Any]]:
-        """Return a context in which a pass leaves what comes out of the first n layers, by n."""
-
-    def resume(  # noqa: PLR0913, PLR0917  (as a pass needs them)
-        self,
-        layers: int,
-        entering: Any,  # noqa: ANN401
-        ids: Tensor,
-        mask: Tensor,
-        positions: Tensor,
-        cache: Any,  # noqa: ANN401
-    ) -> Tensor:
-        """Return the final hidden state as `hidden` does, from what came out of the first layers.
-
-        Args:
-            layers: how many.
-            entering: what came out of them, of one row; None for 0 of them.
-            ids: of the new tokens.
-            mask: of cached and new ones.
-            positions: of the new ones.
-            cache: from `Cache.prefix`.
-        """
-
-
-@runtime_checkable
-class Cache(Protocol):
-    """Keys and values of the tokens before."""
-
-    def spread(self, rows: Tensor, columns: Tensor) -> None:
-        """Give row i, column j what stem rows[i] has at position columns[i, j]."""
-
-    def prefix(self, row: int, start: int, end: int) -> Any:  # noqa: ANN401
-        """Return what is kept of a row's columns start..end, as a cache to resume passes on."""
+    from collections.abc import Mapping, Sequence
 
 
 class HookError(Exception):
@@ -117,60 +48,51 @@ class SplitError(Exception):
     """This model's prefix and tail are not one pass over the whole text."""
 
 
-@runtime_checkable
-class Entering(Protocol):
-    """What came out of a layer."""
-
-    def of_row(self, row: int, columns: int) -> Any:  # noqa: ANN401
-        """Return the last columns of one row."""
-
-
 @dataclass(frozen=True)
 class ResumeState:
-    """What a pass leaves behind, so that it can be gone through again from a layer on."""
+    """The state of a pass from which it can be run again from a layer on."""
 
     batch: Batch
     cache: Cache
-    entering: Mapping[int, Entering]
-    """What came out of the first n layers, by n; for n = 0 there is nothing to keep."""
+    layer_outputs: Mapping[int, LayerOutput]
+    """The output of the first n layers, by n; there is none for n = 0."""
 
 
 @dataclass(frozen=True)
 class Capture:
-    """What one pass over a batch gives."""
+    """The numbers of one pass over a batch."""
 
     metric: Float[Tensor, " pair"]
     """m, float32."""
-    residuals: dict[str, Float[Tensor, " place *hook"]]
+    residuals: dict[str, Float[Tensor, " position *hook"]]
     """x at each hook point, in the hook point's shape and the model's dtype."""
-    gradients: dict[str, Float[Tensor, " place *hook"]]
+    gradients: dict[str, Float[Tensor, " position *hook"]]
     """g at each hook point, shaped like x."""
     counts: tuple[int, ...]
-    """The places of each pair."""
+    """The number of positions of each pair."""
     positions: tuple[tuple[int, int], ...]
-    """Of each place: its position in its text, and which of the pair's texts that is."""
-    trace: ResumeState | None = None
-    """If it was asked for."""
+    """Each position as (index in its text, 0 or 1 for which text of the pair)."""
+    resume_state: ResumeState | None = None
     first_pair: int = 0
-    """The number that the first pair had in the batch of the trace."""
+    """The number of the first pair in the batch of `resume_state`."""
 
     def pairs(self, which: slice) -> Capture:
         """Return the capture of some of the pairs."""
         start, stop, _ = which.indices(len(self.metric))
-        places = slice(sum(self.counts[:start]), sum(self.counts[:stop]))
+        positions = slice(sum(self.counts[:start]), sum(self.counts[:stop]))
         return Capture(
             self.metric[which],
-            {name: x[places] for name, x in self.residuals.items()},
-            {name: g[places] for name, g in self.gradients.items()},
+            {name: x[positions] for name, x in self.residuals.items()},
+            {name: g[positions] for name, g in self.gradients.items()},
             self.counts[which],
-            self.positions[places],
-            self.trace,
+            self.positions[positions],
+            self.resume_state,
             self.first_pair + start,
         )
 
 
-class _Probe:
-    """A hook that adds a zero vector at every leaf, and keeps it and what was there."""
+class _ZeroProbe:
+    """A hook that adds a zero vector at every read position, and keeps it and x."""
 
     def __init__(self, read_positions: ReadPositions) -> None:
         self.calls = 0
@@ -180,18 +102,17 @@ class _Probe:
     def __call__(
         self, x: Float[Tensor, "row tail *hook"], hook: object
     ) -> Float[Tensor, "row tail *hook"]:
-        """Return `x` with the zeros added."""
         del hook
         self.calls += 1
-        at = (self.read_positions.rows, self.read_positions.columns)
-        there = x[at].detach()  # (leaf, *hook)
-        self.residual = there[self.read_positions.firsts]
-        self.zero = torch.zeros_like(there, requires_grad=True)
-        return x.index_put(at, self.zero, accumulate=True)
+        where = (self.read_positions.rows, self.read_positions.columns)
+        at_reads = x[where].detach()  # (read, *hook)
+        self.residual = at_reads[self.read_positions.firsts]
+        self.zero = torch.zeros_like(at_reads, requires_grad=True)
+        return x.index_put(where, self.zero, accumulate=True)
 
 
 def capture(
-    model: LanguageModel, batch: Batch, hook_names: Sequence[str], *, trace: bool = False
+    model: LanguageModel, batch: Batch, hook_names: Sequence[str], *, resumable: bool = False
 ) -> Capture:
     """Run one forward and one backward pass over a batch.
 
@@ -199,77 +120,75 @@ def capture(
         model: a frozen language model.
         batch: padded contrasts on the model's device.
         hook_names: where to read x and g; each name once.
-        trace: whether to keep what going through the pass again from those points on needs.
+        resumable: keep the state from which the pass can be run again from these points on.
 
     Raises:
         HookError: a hook point did not fire exactly once.
     """
-    layers = {model.layers_before(name) for name in hook_names} if trace else set()
-    cache = read_ahead(model, batch, model.new_cache(kept_from=min(layers, default=None)))
-    probes = {name: _Probe(batch.read_positions) for name in hook_names}
-    with torch.enable_grad(), model.reading(layers) as entering, model.hooks(list(probes.items())):
-        rows = row_metrics(model.head, _tail(model, batch, cache), batch)
+    layers = {model.layers_before(name) for name in hook_names} if resumable else set()
+    cache = fill_prefix(model, batch, model.new_cache(kept_from=min(layers, default=None)))
+    probes = {name: _ZeroProbe(batch.read_positions) for name in hook_names}
+    with torch.enable_grad(), model.reading(layers) as outputs, model.hooks(list(probes.items())):
+        metrics = row_metrics(model.head, _run_tail(model, batch, cache), batch)
         for name, probe in probes.items():
             if probe.calls != 1:
                 msg = f"the hook point {name} fired {probe.calls} times in one pass, not once"
                 raise HookError(msg)
-        # Rows do not see each other, so the gradient of the sum holds every row's own gradient.
+        # Rows do not see each other: the gradient of their sum holds the gradient of each.
         zeros = [probe.zero for probe in probes.values()]
-        gradients = torch.autograd.grad(rows.sum(), zeros) if zeros else ()
+        gradients = torch.autograd.grad(metrics.sum(), zeros) if zeros else ()
     return Capture(
-        _of_pairs(rows.detach(), batch),
+        _sum_by_pair(metrics.detach(), batch),
         {name: probe.residual for name, probe in probes.items()},
         {
-            name: _of_places(gradient, batch.read_positions)
+            name: _sum_by_position(gradient, batch.read_positions)
             for name, gradient in zip(probes, gradients, strict=True)
         },
         batch.read_positions.counts,
         batch.read_positions.positions,
-        ResumeState(batch, cache, entering) if trace else None,
+        ResumeState(batch, cache, outputs) if resumable else None,
     )
 
 
 @torch.no_grad()
 def measure(model: LanguageModel, batch: Batch) -> Float[Tensor, " pair"]:
-    """Return the metric of each pair, under whatever hooks are active; no gradient is taken.
-
-    Args:
-        model: a language model.
-        batch: padded contrasts on the model's device.
-    """
-    hidden = _tail(model, batch, read_ahead(model, batch, model.new_cache()))
-    return _of_pairs(row_metrics(model.head, hidden, batch), batch)
+    """Return the metric of each pair, without gradient, under whatever hooks are active."""
+    hidden = _run_tail(model, batch, fill_prefix(model, batch, model.new_cache()))
+    return _sum_by_pair(row_metrics(model.head, hidden, batch), batch)
 
 
-def _tail(model: LanguageModel, batch: Batch, cache: Cache) -> Float[Tensor, "row tail d_model"]:
+def _run_tail(
+    model: LanguageModel, batch: Batch, cache: Cache
+) -> Float[Tensor, "row tail d_model"]:
     ids, positions = batch.ids[:, -batch.tail :], batch.positions[:, -batch.tail :]
     return model.hidden(ids, batch.mask, positions, cache)
 
 
-def _of_pairs(rows: Float[Tensor, " row"], batch: Batch) -> Float[Tensor, " pair"]:
+def _sum_by_pair(rows: Float[Tensor, " row"], batch: Batch) -> Float[Tensor, " pair"]:
     return rows.view(len(batch.read_positions.counts), -1).sum(dim=1)
 
 
-def _of_places(
-    gradient: Float[Tensor, " leaf *hook"], read_positions: ReadPositions
-) -> Float[Tensor, " place *hook"]:
+def _sum_by_position(
+    gradient: Float[Tensor, " read *hook"], read_positions: ReadPositions
+) -> Float[Tensor, " position *hook"]:
     if len(read_positions.firsts) == len(gradient):
         return gradient
     zeros = gradient.new_zeros(len(read_positions.firsts), *gradient.shape[1:])
-    return zeros.index_add(0, read_positions.places, gradient)
+    return zeros.index_add(0, read_positions.pair_positions, gradient)
 
 
 @torch.no_grad()
-def read_ahead(model: LanguageModel, batch: Batch, cache: Cache) -> Cache:
+def fill_prefix(model: LanguageModel, batch: Batch, cache: Cache) -> Cache:
     """Fill a new cache with the keys and values of everything before the tail; return it."""
     if batch.prefix_ids.shape[1]:
         steps = torch.arange(batch.prefix_ids.shape[1], device=batch.ids.device)
         positions = steps.expand_as(batch.prefix_ids)
-        # What pads a stem comes after it: causal attention needs no mask there.
+        # A prefix is padded on the right: causal attention needs no mask there.
         model.fill(cache, batch.prefix_ids, torch.ones_like(batch.prefix_ids), positions)
         cache.spread(batch.prefix_of_row, batch.prefix_columns)
     middle = batch.ids[:, : -batch.tail]
     if middle.shape[1]:
+        # The mask spans cached and new columns; the position ids are those of the new ones alone.
         mask = batch.mask[:, : -batch.tail]
         model.fill(cache, middle, mask, batch.positions[:, : -batch.tail])
     return cache
@@ -280,28 +199,28 @@ PROBES = (
     Contrast((1, 2, 3, 4, 9, 6, 8, 7), prompt_length=8, target_token=5, base_token=6),
     Contrast((2, 3), prompt_length=2, target_token=5, base_token=6),
 )
-"""Rows of different length; two share a stem, and differ before the tail."""
+"""Rows of different length; two share a prefix and differ before the tail."""
 
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
-"""What a metric may differ by, as a share of the logits, when it is computed another way."""
+"""Accepted difference of a metric that is computed in another way, as a share of the logits."""
 
 
 def check_split_pass(
-    model: LanguageModel, hook_names: Sequence[str], *, trace: bool = False
+    model: LanguageModel, hook_names: Sequence[str], *, resumable: bool = False
 ) -> Capture:
     """Capture a few short rows, and compare with a plain pass over each.
 
-    A model that ignores its cache, positions or mask (a state-space model, say) would give wrong
-    numbers without a word; here it is found out.
+    This finds a model that ignores its cache, positions or mask (a state-space model, for example)
+    and would silently give wrong numbers.
 
     Returns:
-        What was captured, so that the caller can try its SAEs on it.
+        The capture, on which the caller can try its SAEs.
 
     Raises:
         HookError: a hook point did not fire exactly once.
-        SplitError: the parts together are not one pass over the whole text.
+        SplitError: prefix and tail together are not one pass over the whole text.
     """
-    found = capture(model, Batch.of(PROBES, model.device), hook_names, trace=trace)
+    captured = capture(model, Batch.of(PROBES, model.device), hook_names, resumable=resumable)
     for row, contrast in enumerate(PROBES):
         ids = torch.tensor([contrast.tokens], device=model.device)
         tokens = torch.tensor([[contrast.target_token, contrast.base_token]], device=model.device)
@@ -309,8 +228,8 @@ def check_split_pass(
             positions = torch.arange(ids.shape[1], device=model.device)[None]
             hidden = model.hidden(ids, torch.ones_like(ids), positions, None)
             logits = model.head.logits(hidden[:, -1], tokens)[0]
-        gap = (found.metric[row] - (logits[0] - logits[1])).abs()
+        gap = (captured.metric[row] - (logits[0] - logits[1])).abs()
         if not gap <= TOLERANCES[hidden.dtype] * (1 + logits.abs().sum()):
             msg = f"a pass in two parts gives another logit difference, by {float(gap):.2g}"
             raise SplitError(msg)
-    return found
+    return captured

@@ -1,11 +1,11 @@
-"""Contrasts of token ids: what two answers to one prompt are told apart by, and the texts to read.
+"""Contrasts: the token ids in which two responses to one prompt differ, and the texts to read.
 
-p is the index of the prompt's last token. Two ways to contrast the answers:
+p is the index of the prompt's last token. A pair is contrasted in one of two ways:
 
-    first      m = logit_t - logit_b, of the first differing tokens, at p+o-1, which predicts p+o;
-               one text is read: prompt and flagged answer, up to there
-    sequence   m = mean log-probability of the flagged answer's first tokens - that of the base
-               answer's; two texts are read, each prompt and answer, up to the last of these
+    first      m = logit_t - logit_b of the first differing tokens, at position p+o-1, which
+               predicts token p+o; one text is read: prompt and flagged response, up to there
+    sequence   m = mean log-probability of the flagged response's first tokens - that of the base
+               response's; two texts are read: the prompt with either response
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Position = Literal["last", "tail", "all"]
 
 @dataclass(frozen=True)
 class Row:
-    """One text that a pass reads, as far as it matters."""
+    """One text of a pair, up to the last position that matters."""
 
     tokens: tuple[int, ...]
     prompt_length: int
     """Number of prompt tokens, p + 1."""
     next_tokens: tuple[int, ...] = ()
-    """Of a sequence: the answer's tokens, which the positions from p on predict."""
+    """For a sequence: the response's tokens, which the positions from p on predict."""
     sign: int = 1
-    """1 of the flagged answer, -1 of the base answer."""
+    """1 for the flagged response, -1 for the base response."""
 
     @property
     def tail(self) -> int:
@@ -37,18 +37,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Contrast:
-    """The token ids of one pair, as far as they matter."""
+    """The token ids of one pair that decide its metric."""
 
     tokens: tuple[int, ...]
     """Prompt and response up to the token before the first differing one: positions 0..p+o-1."""
     prompt_length: int
     """Number of prompt tokens, p + 1."""
     target_token: int
-    """The sycophantic answer's token at p + o."""
+    """The sycophantic response's token at p + o."""
     base_token: int
-    """The neutral answer's token there."""
+    """The neutral response's token at p + o."""
     sequences: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-    """The first tokens of the flagged and of the base answer, to contrast as sequences."""
+    """The first tokens of the flagged and the base response, when contrasted as sequences."""
     bos: bool = False
     """Whether position 0 holds the BOS token, which is no token of the prompt."""
 
@@ -59,16 +59,16 @@ class Contrast:
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """The texts to read: one, or that of the flagged and that of the base answer."""
+        """The texts to read: one, or two when contrasted as sequences."""
         if self.sequences is None:
             return (Row(self.tokens, self.prompt_length),)
         prompt = self.tokens[: self.prompt_length]
         return tuple(
-            Row((*prompt, *answer[:-1]), self.prompt_length, answer, sign)
-            for answer, sign in zip(self.sequences, (1, -1), strict=True)
+            Row((*prompt, *response[:-1]), self.prompt_length, response, sign)
+            for response, sign in zip(self.sequences, (1, -1), strict=True)
         )
 
     @property
     def read(self) -> int:
-        """The number of tokens that are read."""
+        """The number of tokens to read."""
         return sum(len(row.tokens) for row in self.rows)

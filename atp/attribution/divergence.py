@@ -1,9 +1,9 @@
-"""How far two passes over the same tokens differ, over the full vocabulary.
+"""The divergence of two passes over the same tokens, over the full vocabulary.
 
     KL_t  = sum_v P(v) (log P(v) - log Q(v))   P, Q: next-token distributions before and after
     NLL_t = -log P(token t+1)                  nats; perplexity is exp of its mean
 
-Never the logits of a whole batch: a few positions at a time, from the final hidden states.
+Logits are made for a few positions at a time, from the final hidden states.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-AT_ONCE = 2**24
-"""Logits that are made at a time, as numbers, of either pass: 64 MiB."""
+MAX_LOGITS_PER_CHUNK = 2**24
+"""Logits of either pass in memory at a time: 64 MiB."""
 
 
 @runtime_checkable
 class Unembedding(Protocol):
-    """What makes logits of hidden states; `atp.model.head.TokenHead` is one."""
+    """Makes logits of hidden states; `atp.model.head.TokenHead` is one."""
 
     @property
     def vocabulary(self) -> int:
@@ -33,7 +33,7 @@ class Unembedding(Protocol):
 
 @dataclass(frozen=True)
 class Divergence:
-    """Of each position, float64, in nats."""
+    """The divergence at each position, float64, in nats."""
 
     kl: Float[Tensor, " n"]
     nll_before: Float[Tensor, " n"]
@@ -55,18 +55,18 @@ def divergence(
         after: those of the pass that defines Q.
         tokens: the token that follows each position.
     """
-    step = max(1, AT_ONCE // head.vocabulary)
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    step = max(1, MAX_LOGITS_PER_CHUNK // head.vocabulary)
+    chunks: list[tuple[Tensor, Tensor, Tensor]] = []
     for start in range(0, len(tokens), step):
         part = slice(start, start + step)
         p = head.every_logit(before[part]).log_softmax(dim=1)  # (step, vocabulary)
         q = head.every_logit(after[part]).log_softmax(dim=1)
-        # Where P is 0, so is its term; log P may be -inf there, and 0 * inf is no number.
+        # Where P is 0, its term is 0; log P may be -inf there, and 0 * inf is not a number.
         terms = torch.where(p.isneginf(), 0, p.exp() * (p - q))
-        which = tokens[part, None]
+        next_tokens = tokens[part, None]
         kl = terms.sum(dim=1, dtype=torch.float64)
-        found.append((kl, -p.gather(1, which)[:, 0].double(), -q.gather(1, which)[:, 0].double()))
-    if not found:
-        nothing = torch.empty(0, dtype=torch.float64)
-        return Divergence(nothing, nothing, nothing)
-    return Divergence(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+        nll = (-log_p.gather(1, next_tokens)[:, 0].double() for log_p in (p, q))
+        chunks.append((kl, *nll))
+    if not chunks:
+        return Divergence(*[torch.empty(0, dtype=torch.float64)] * 3)
+    return Divergence(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))

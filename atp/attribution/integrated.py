@@ -1,12 +1,12 @@
-"""Integrated gradients over the activations of an SAE, on the straight way from their baseline.
+"""Integrated gradients over the activations of an SAE, on the straight path from their baseline.
 
     f(a) = f_base + a (f - f_base)                  0 <= a <= 1
-    x(a) = x + decode(f(a)) - decode(f)             the SAE's error stays where it is
+    x(a) = x + decode(f(a)) - decode(f)             the SAE's error stays in place
     score_i = (f_i - f_base_i) * mean over a of dm/df_i at x(a)
     sum_i score_i = m(x) - m(x(0))                  completeness, exact in the limit of many steps
 
-The mean is taken by the midpoint rule, a = (k - 1/2) / n. A decoder that is affine has the same
-Jacobian everywhere, so that it is applied once, to the mean gradient of the residual.
+The mean is taken by the midpoint rule, a = (k - 1/2) / n. An affine decoder has the same Jacobian
+everywhere, so it is applied once, to the mean gradient of the residual.
 
 Sundararajan et al. 2017 (arXiv:1703.01365); on SAE features Marks et al. 2024 (arXiv:2403.19647).
 """
@@ -29,42 +29,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class IntegratedGradients:
-    """The way of one pair from its baseline."""
+    """The path of one pair from its baseline."""
 
-    gradient: Float[Tensor, " place *d_in"]
-    """The mean of dm/dx on it, float32."""
+    gradient: Float[Tensor, " position *d_in"]
+    """The mean of dm/dx on the path, float32."""
     change: float
     """m(x) - m(x(0))"""
 
 
 def integrate(  # noqa: PLR0913, PLR0917  (tensors of a pair)
-    replay: PatchedRun,
+    run: PatchedRun,
     sae: Autoencoder,
-    x: Float[Tensor, " place *d_in"],
-    delta_activations: Float[Tensor, "place d_sae"],
+    x: Float[Tensor, " position *d_in"],
+    delta_activations: Float[Tensor, "position d_sae"],
     metric: float,
     steps: int,
 ) -> IntegratedGradients:
-    """Take the mean of the gradient on the way from the baseline.
+    """Return the mean gradient on the path from the baseline.
 
     Args:
-        replay: of the pair.
-        sae: whose activations change.
-        x: residuals at the pair's places, in the shape that the SAE reads.
-        delta_activations: baseline - activation, of every feature at every place.
-        metric: of the pair's own pass.
+        run: of the pair.
+        sae: the SAE whose activations change.
+        x: residuals at the pair's positions, in the shape that the SAE reads.
+        delta_activations: baseline - activation, of every feature at every position.
+        metric: m of the pair's own pass.
         steps: of the midpoint rule.
     """
     (whole,) = decoder_delta(sae, x, delta_activations[None])  # x(0) - x
     shares = 1 - (torch.arange(steps, device=x.device) + 0.5) / steps
     total = torch.zeros_like(whole)
-    for chunk in replay.chunks(steps):
-        some = shares[chunk].view(-1, *[1] * whole.dim())
-        changes = (some * whole).requires_grad_()
+    for chunk in run.chunks(steps):
+        changes = (shares[chunk].view(-1, *[1] * whole.dim()) * whole).requires_grad_()
         with torch.enable_grad():
-            metrics = replay.metrics(changes)
+            metrics = run.metrics(changes)
             (gradients,) = torch.autograd.grad(metrics.sum(), changes)
         total += gradients.sum(dim=0)
     with torch.no_grad():
-        (end,) = replay.metrics(whole[None]).tolist()
-    return IntegratedGradients(total / steps, metric - end)
+        (at_baseline,) = run.metrics(whole[None]).tolist()
+    return IntegratedGradients(total / steps, metric - at_baseline)

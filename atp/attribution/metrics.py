@@ -1,10 +1,10 @@
-"""The metric m of each row, read off final hidden states.
+"""The metric m of each row, computed from final hidden states.
 
     first      m = logit_t - logit_b                                  at the last column
-    sequence   m = sign / n * sum_j log p(answer token j | what is before it)      n tokens
+    sequence   m = sign / n * sum_j log p(response token j | tokens before it)      n tokens
 
-Of a pair that is contrasted as sequences, m is the sum of its two rows: the mean log-probability of
-the flagged answer's first tokens minus that of the base answer's.
+A pair that is contrasted as sequences has the sum of its two rows as its m: the mean
+log-probability of the flagged response's first tokens minus that of the base response's.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ class Head(Protocol):
 def row_metrics(
     head: Head, hidden: Float[Tensor, "row tail d_model"], batch: Batch
 ) -> Float[Tensor, " row"]:
-    """Return what each row adds to the metric of its pair, float32.
+    """Return each row's part of the metric of its pair, float32.
 
     Args:
         head: of the model.
         hidden: final hidden states of the tail.
-        batch: says what is read where.
+        batch: the contrasts.
     """
-    return _read(head, hidden, batch.contrast_tokens, batch.next_tokens, batch.weights)
+    return _metrics(head, hidden, batch.contrast_tokens, batch.next_tokens, batch.weights)
 
 
 def variant_metrics(
     head: Head, hidden: Float[Tensor, "variant tail d_model"], batch: Batch, row: int
 ) -> Float[Tensor, " variant"]:
-    """Return what one row adds to the metric, of each variant of it; arguments as above.
+    """Return one row's part of the metric, for each variant of that row.
 
     Args:
         head: of the model.
         hidden: of the variants; their columns are the last ones of the batch.
-        batch: to which the row belongs.
+        batch: the batch of the row.
         row: its number.
     """
     count, width = hidden.shape[:2]
@@ -60,10 +60,10 @@ def variant_metrics(
         return None if table is None else table[row, -width:].expand(count, -1)
 
     tokens = batch.contrast_tokens[row].expand(count, -1)
-    return _read(head, hidden, tokens, repeated(batch.next_tokens), repeated(batch.weights))
+    return _metrics(head, hidden, tokens, repeated(batch.next_tokens), repeated(batch.weights))
 
 
-def _read(
+def _metrics(
     head: Head,
     hidden: Float[Tensor, "row tail d_model"],
     contrast_tokens: Int[Tensor, "row 2"],
@@ -76,7 +76,7 @@ def _read(
     width = min(hidden.shape[1], next_tokens.shape[1])
     hidden, next_tokens, weights = hidden[:, -width:], next_tokens[:, -width:], weights[:, -width:]
     rows, columns = weights.nonzero(as_tuple=True)  # (n,)
-    there = hidden[rows, columns]  # (n, d_model)
-    followed = head.logits(there, next_tokens[rows, columns][:, None])[:, 0]
-    shares = (followed - head.log_normalizer(there)) * weights[rows, columns]
-    return torch.zeros(len(hidden), device=hidden.device).index_add(0, rows, shares)
+    predicting = hidden[rows, columns]  # (n, d_model)
+    logits = head.logits(predicting, next_tokens[rows, columns][:, None])[:, 0]
+    log_probs = (logits - head.log_normalizer(predicting)) * weights[rows, columns]
+    return torch.zeros(len(hidden), device=hidden.device).index_add(0, rows, log_probs)

@@ -1,6 +1,6 @@
-"""What hook points hold at the last token of prompts: a pass without gradient, not beyond them.
+"""The residual stream at the last token of prompts: a pass without gradient that ends there.
 
-What prompts share at their start is computed once, as in capture.py.
+Prefixes that prompts share are computed once, as in capture.py.
 """
 
 from __future__ import annotations
@@ -12,66 +12,58 @@ from jaxtyping import Float
 from torch import Tensor
 
 from atp.attribution.batches import Batch
-from atp.attribution.capture import HookError, read_ahead
+from atp.attribution.capture import HookError, fill_prefix
 from atp.attribution.contrasts import Contrast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from atp.attribution.capture import LanguageModel
+    from atp.attribution.language_model import LanguageModel
 
 
 class _AllReadError(Exception):
     """Ends a pass: every hook point has fired."""
 
 
-class _Reader:
-    """Hooks that keep what is in the last column."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = set(names)
-        self.found: dict[str, Tensor] = {}
-
-    def at(self, name: str, x: Float[Tensor, "prompt new *hook"]) -> Tensor:
-        """Keep what a hook point holds; end the pass at the last one."""
-        self.found[name] = x[:, -1].detach()
-        if self.names == self.found.keys():
-            raise _AllReadError
-        return x
-
-
 @torch.no_grad()
 def read_prompts(
     model: LanguageModel, prompts: Sequence[tuple[int, ...]], hook_names: Sequence[str]
 ) -> dict[str, Float[Tensor, " prompt *hook"]]:
-    """Return what each hook point holds at the last token of each prompt, in the model's dtype.
+    """Return each hook point's output at the last token of each prompt, in the model's dtype.
 
     Args:
         model: a language model.
         prompts: token ids.
-        hook_names: each once.
+        hook_names: each name once.
 
     Raises:
         HookError: a hook point did not fire.
     """
     batch = Batch.of([as_contrast(prompt) for prompt in prompts], model.device)
     layers = max(model.layers_through(name) for name in hook_names)
-    cache = read_ahead(model, batch, model.new_cache(layers=layers))
-    reader = _Reader(hook_names)
+    cache = fill_prefix(model, batch, model.new_cache(layers=layers))
+    outputs: dict[str, Tensor] = {}
 
     def hook_for(name: str) -> Callable[..., Tensor]:
-        return lambda x, hook: reader.at(name, x)  # noqa: ARG005  (the bridge's signature)
+        def keep(x: Tensor, hook: object) -> Tensor:
+            del hook
+            outputs[name] = x[:, -1].detach()
+            if len(outputs) == len(hook_names):
+                raise _AllReadError  # the layers above are not needed
+            return x
+
+        return keep
 
     try:
         with model.hooks([(name, hook_for(name)) for name in hook_names]):
             model.hidden(batch.ids[:, -1:], batch.mask, batch.positions[:, -1:], cache)
     except _AllReadError:
-        return reader.found
-    missing = ", ".join(sorted(reader.names - reader.found.keys()))
+        return outputs
+    missing = ", ".join(sorted(set(hook_names) - outputs.keys()))
     msg = f"the hook point {missing} did not fire"
     raise HookError(msg)
 
 
 def as_contrast(prompt: tuple[int, ...]) -> Contrast:
-    """Return a prompt as a contrast, so that it can be put into batches; its tokens are none."""
+    """Return a prompt in the form that batches take; its contrast tokens are never read."""
     return Contrast(prompt, len(prompt), 0, 0)

@@ -11,7 +11,7 @@ the whole first-order effect splits as
     x.g = sum_i f_i dm/df_i + decode(0).g + error.g
           features            bias          sae_error
 
-Where features are read at several places of a pair, all of this is summed over the places.
+Where features are read at several positions of a pair, all terms are summed over the positions.
 
 Marks et al. 2024, "Sparse Feature Circuits" (arXiv:2403.19647); Syed et al. 2023
 (arXiv:2310.10348).
@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 IDENTITY_TOLERANCE = 1e-3
-"""Largest accepted gap of the identity above, as a share of the sum of its terms' sizes."""
+"""Largest accepted gap of that identity, as a share of the sum of its terms' sizes."""
 
 
 @runtime_checkable
@@ -45,45 +45,45 @@ class Autoencoder(Protocol):
 class Scores:
     """Scores of every feature, and how far the dictionary accounts for x."""
 
-    activations: Float[Tensor, "place d_sae"]
+    activations: Float[Tensor, "position d_sae"]
     """f"""
-    gradients: Float[Tensor, "place d_sae"]
-    """dm/df; of summed places, the mean weighted by f."""
-    scores: Float[Tensor, "place d_sae"]
+    gradients: Float[Tensor, "position d_sae"]
+    """dm/df; for summed positions, the mean weighted by f."""
+    scores: Float[Tensor, "position d_sae"]
     """(f - f_base) * dm/df"""
-    n_active: Float[Tensor, " place"]
-    """Number of non-zero activations (L0), float64; of summed places, their mean."""
-    unexplained: Float[Tensor, " place"]
+    n_active: Float[Tensor, " position"]
+    """Number of non-zero activations (L0), float64; for summed positions, their mean."""
+    unexplained: Float[Tensor, " position"]
     """|x - decode(f)|^2, float64."""
-    spread: Float[Tensor, " place"]
+    spread: Float[Tensor, " position"]
     """|x - decode(0)|^2, float64."""
-    features: Float[Tensor, " place"]
+    features: Float[Tensor, " position"]
     """sum_i f_i dm/df_i, float64."""
-    bias: Float[Tensor, " place"]
+    bias: Float[Tensor, " position"]
     """decode(0).g, float64."""
-    sae_error: Float[Tensor, " place"]
+    sae_error: Float[Tensor, " position"]
     """(x - decode(f)).g, float64."""
-    total: Float[Tensor, " place"]
+    total: Float[Tensor, " position"]
     """x.g, float64."""
-    size: Float[Tensor, " place"]
+    size: Float[Tensor, " position"]
     """The sum of the sizes of the terms of the identity above, float64."""
 
     @property
-    def variance_explained(self) -> Float[Tensor, " place"]:
+    def variance_explained(self) -> Float[Tensor, " position"]:
         """1 - |x - decode(f)|^2 / |x - decode(0)|^2, float64.
 
-        One position has no mean to compare with; the decoder's bias stands for it.
+        One position has no mean to compare with: the decoder's bias takes its place.
         """
         return 1 - self.unexplained / self.spread.clamp(min=1e-30)
 
     @property
-    def identity_gap(self) -> Float[Tensor, " place"]:
+    def identity_gap(self) -> Float[Tensor, " position"]:
         """|x.g - (features + bias + sae_error)| as a share of the terms' sizes, float64."""
         gap = (self.total - self.features - self.bias - self.sae_error).abs()
         return gap / self.size.clamp(min=1e-30)
 
     def summed(self) -> Scores:
-        """Return the sums over all places, as those of one."""
+        """Return the sums over all positions, as the scores of a single one."""
         sums = {
             field.name: getattr(self, field.name).sum(dim=0, keepdim=True) for field in fields(self)
         }
@@ -95,9 +95,9 @@ class Scores:
 
 def score(
     sae: Autoencoder,
-    x: Float[Tensor, " place *d_in"],
-    g: Float[Tensor, " place *d_in"],
-    baseline: Float[Tensor, "place d_sae"] | None = None,
+    x: Float[Tensor, " position *d_in"],
+    g: Float[Tensor, " position *d_in"],
+    baseline: Float[Tensor, "position d_sae"] | None = None,
 ) -> Scores:
     """Score every feature of an SAE.
 
@@ -109,15 +109,15 @@ def score(
     """
     x, g = x.float(), g.float()
     with torch.no_grad():
-        activations = sae.encode(x)  # (place, d_sae)
+        activations = sae.encode(x)  # (position, d_sae)
     with torch.enable_grad():
         leaf = activations.detach().requires_grad_()
-        # In one call: normalising SAEs remember their input's scale for one decode only.
-        both = sae.decode(torch.stack([leaf, torch.zeros_like(leaf)]))  # (2, place, *d_in)
+        # In one call: normalising SAEs keep their input's scale for one decode only.
+        both = sae.decode(torch.stack([leaf, torch.zeros_like(leaf)]))  # (2, position, *d_in)
         (gradients,) = torch.autograd.grad(both[0], leaf, grad_outputs=g)
     decoded, origin = both.detach()
     with torch.no_grad():
-        # The shares are sums of large terms that cancel: float64, at a cost of place x d_in.
+        # The shares are sums of large terms that cancel: float64, at a cost of position x d_in.
         wide, wide_g = x.flatten(1).double(), g.flatten(1).double()
         error = wide - decoded.flatten(1).double()
         per_feature = activations.double() * gradients.double()
@@ -148,10 +148,10 @@ def top_features(scores: Float[Tensor, "batch d_sae"], k: int) -> Int[Tensor, "b
         scores: of every feature.
         k: how many; fewer when the SAE is smaller.
     """
-    # A float32 that is not negative has the order of its bits. Below them, ids that count down make
-    # every key distinct: topk gives no order to equals, and sorting all features costs far more.
+    # Non-negative float32 numbers are ordered like their bits. Below these bits, ids that count
+    # down make every key distinct: topk leaves equal keys unordered, a full sort costs far more.
     size = scores.abs().contiguous().view(torch.int32).long()
     ids = torch.arange(scores.shape[1], device=scores.device)
     keys = (size << 32) | (scores.shape[1] - 1 - ids)
-    found = keys.topk(min(k, scores.shape[1]), dim=1).values
-    return scores.shape[1] - 1 - (found & 0xFFFFFFFF)
+    largest = keys.topk(min(k, scores.shape[1]), dim=1).values
+    return scores.shape[1] - 1 - (largest & 0xFFFFFFFF)

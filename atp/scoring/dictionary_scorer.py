@@ -207,7 +207,7 @@ def _strongest(
     at_places: Scores, top: Tensor, found: Capture, pair: TokenizedPair
 ) -> list[list[dict[str, Any]]]:
     """Return where the listed features of one pair score most."""
-    scores = at_places.scores[:, top].T.cpu()  # (k, place)
+    scores = at_places.scores[:, top].T.cpu()  # (k, position)
     activations = at_places.activations[:, top].T.cpu()
     order = scores.abs().sort(dim=1, descending=True, stable=True).indices[:, :STRONGEST_POSITIONS]
 

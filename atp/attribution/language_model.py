@@ -1,0 +1,95 @@
+"""The interface that the numerics need of a language model; `atp.model` implements it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
+
+    import torch
+    from torch import Tensor
+
+    from atp.attribution.metrics import Head
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """Keys and values of the tokens before those that a pass is given."""
+
+    def spread(self, rows: Tensor, columns: Tensor) -> None:
+        """Give row i, column j the keys and values of prefix rows[i] at columns[i, j]."""
+
+    def prefix(self, row: int, start: int, end: int) -> Any:  # noqa: ANN401  (a cache)
+        """Return the kept keys and values of a row's columns start..end, for `resume`."""
+
+
+@runtime_checkable
+class LayerOutput(Protocol):
+    """The residual stream after a layer."""
+
+    def of_row(self, row: int, columns: int) -> Any:  # noqa: ANN401  (a LayerOutput)
+        """Return the last columns of one row."""
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A frozen language model. Ids, masks and positions are (row, column)."""
+
+    @property
+    def head(self) -> Head:
+        """The unembedding."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of batches."""
+
+    def new_cache(self, *, layers: int | None = None, kept_from: int | None = None) -> Cache:
+        """Return an empty key-value cache.
+
+        Args:
+            layers: the number of layers to fill; all by default.
+            kept_from: the first layer whose keys and values are kept after a pass has used them;
+                none are by default.
+        """
+
+    def fill(self, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> None:  # noqa: ANN401
+        """Add the keys and values of new tokens to a cache."""
+
+    def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:  # noqa: ANN401
+        """Return the final hidden states of new tokens after cached ones; None is no cache."""
+
+    def hooks(
+        self, hooks: Iterable[tuple[str, Callable[..., Tensor]]]
+    ) -> AbstractContextManager[Any]:
+        """Return a context in which the hooks are active."""
+
+    def layers_before(self, hook_name: str) -> int:
+        """Return the number of layers that are complete when a hook point fires."""
+
+    def layers_through(self, hook_name: str) -> int:
+        """Return the number of layers that a pass must enter until a hook point fires."""
+
+    def reading(self, layers: Iterable[int]) -> AbstractContextManager[Mapping[int, Any]]:
+        """Return a context in which a pass records the output of the first n layers, by n."""
+
+    def resume(  # noqa: PLR0913, PLR0917  (as a pass needs them)
+        self,
+        layers: int,
+        layer_output: Any,  # noqa: ANN401
+        ids: Tensor,
+        mask: Tensor,
+        positions: Tensor,
+        cache: Any,  # noqa: ANN401
+    ) -> Tensor:
+        """Return the final hidden states as `hidden` does, from the output of the first layers.
+
+        Args:
+            layers: the number of layers to skip.
+            layer_output: the output of the last skipped layer, of one row; None for no layers.
+            ids: token ids of the new tokens.
+            mask: of cached and new tokens.
+            positions: of the new tokens.
+            cache: from `Cache.prefix`.
+        """
