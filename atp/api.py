@@ -1,4 +1,4 @@
-"""What a notebook calls: the same code as the command, on texts at hand."""
+"""The library: functions for notebooks, which run the same code as the commands."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from atp.attribution import effects
 from atp.attribution.batches import plan
-from atp.attribution.patched_run import patched_run
-from atp.attribution.scores import score, top_features
 from atp.config.method import Method
 from atp.model.dictionaries.placement import Dictionaries
 from atp.model.pair_tokenizer import PairIssue, PairTokenizer, TokenizedPair
 from atp.scoring.analysis_json import issue_analysis, shortest
-from atp.scoring.scorer import Scorer, check_dictionaries
+from atp.scoring.dictionary_scorer import DictionaryScorer
+from atp.scoring.preflight import check_dictionaries
+from atp.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,33 +42,33 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
     chat_template: bool = False,
     batch_tokens: int = 2048,
 ) -> list[Analysis]:
-    """Score the features of one SAE for pairs of answers.
+    """Score the features of one SAE for pairs of responses.
 
     Args:
         model: from `load_model`.
         sae: from `load_sae`.
         answers: (prompt, sycophantic response, neutral response) of each pair.
-        base_prompts: the neutral prompt of each pair; with them, each analysis says which features
-            are active on either prompt, and the baselines "mean" and "base" can be had.
+        base_prompts: the neutral prompt of each pair; with them, each analysis lists the features
+            that are active on either prompt, and the baselines "mean" and "base" are available.
         method: "atp", attribution patching, or "ig", integrated gradients.
         ig_steps: of integrated gradients.
-        baseline: what activations are compared with: nothing, their mean over the base prompts, or
-            what they are on the pair's own base prompt.
-        position: where features are read: at the prompt's "last" token, from there to the "tail"'s
-            end, or at "all" tokens of the prompt.
+        baseline: the activations that scores are measured from: "zero", their "mean" over the base
+            prompts, or those on the pair's own "base" prompt.
+        position: where features are read: at the prompt's "last" token, from there to the end of
+            the "tail", or at "all" tokens of the prompt.
         sequence_tokens: contrast the mean log-probabilities of that many first tokens of the
-            answers, instead of the logits of the first tokens that differ.
-        exact: also remove each listed feature in turn, and tell its effect.
+            responses, instead of the logits of the first tokens that differ.
+        exact: also remove each listed feature in turn, and return its effect.
         top_k: how many features to list, by |score|.
-        max_tokens_to_check: how many tokens of the answers to compare.
+        max_tokens_to_check: how many tokens of the responses to compare.
         chat_template: put prompts through the tokenizer's chat template.
         batch_tokens: most tokens in one pass, padding included.
 
     Returns:
-        One analysis a pair, as the result file has it in `atp_analysis`.
+        One analysis a pair, as in `atp_analysis` of a result file.
 
     Raises:
-        SettingsError: the SAE does not belong to the model, or options do not go together.
+        SettingsError: the SAE does not fit the model, or options do not go together.
     """
     how = Method(method, ig_steps, baseline, position, exact, base_prompts is not None)
     how.check(has_base_prompts=base_prompts is not None)
@@ -80,27 +79,26 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
         max_tokens_to_check=max_tokens_to_check,
         chat_template=chat_template,
         sequence_tokens=sequence_tokens,
+        base_prompts=base_prompts is not None,
     )
     texts = list(answers)
-    prompts = [None] * len(texts) if base_prompts is None else list(base_prompts)
-    found = [
-        pair_tokenizer.with_base_prompt(pair_tokenizer(*three), prompt)
-        if base_prompts
-        else pair_tokenizer(*three)
-        for three, prompt in zip(texts, prompts, strict=True)
+    prompts = [None] * len(texts) if base_prompts is None else base_prompts
+    items = [
+        pair_tokenizer(*of_pair, base_prompt=prompt)
+        for of_pair, prompt in zip(texts, prompts, strict=True)
     ]
-    analyses = [issue_analysis(item) if isinstance(item, PairIssue) else {} for item in found]
-    places = [i for i, item in enumerate(found) if isinstance(item, TokenizedPair)]
-    contrasted = [item for item in found if isinstance(item, TokenizedPair)]
+    analyses = [issue_analysis(item) if isinstance(item, PairIssue) else {} for item in items]
+    numbers = [i for i, item in enumerate(items) if isinstance(item, TokenizedPair)]
+    pairs = [item for item in items if isinstance(item, TokenizedPair)]
     scorer = Scorer(model, dictionaries, top_k, how, batch_tokens)
-    neutral = [item.base_prompt for item in contrasted if item.base_prompt is not None]
-    if baseline == "mean" and neutral:
-        scorer.take_means(dict.fromkeys(neutral))
-    scorer.base_prompts.plan(neutral)
-    for indices in plan([item.contrast for item in contrasted], batch_tokens, position):
-        readings = [scorer.read([contrasted[i] for i in indices])]
-        for i, (analysis,) in zip(indices, scorer.analyse(readings), strict=True):
-            analyses[places[i]] = analysis
+    if baseline == "mean" and pairs:
+        known = (pair.base_prompt for pair in pairs)
+        scorer.take_means(dict.fromkeys(prompt for prompt in known if prompt is not None))
+    scorer.plan_base_prompts(pairs)
+    for indices in plan([pair.contrast for pair in pairs], batch_tokens, position):
+        captured = scorer.capture([pairs[i] for i in indices])
+        for i, (analysis,) in zip(indices, scorer.analyse([captured]), strict=True):
+            analyses[numbers[i]] = analysis
     return analyses
 
 
@@ -116,7 +114,7 @@ def exact_effects(  # noqa: PLR0913  (keywords with defaults)
     chat_template: bool = False,
     batch_tokens: int = 2048,
 ) -> list[dict[str, Any] | Analysis]:
-    """Remove features at the prompt's last token, each in turn, and tell what the metric loses.
+    """Remove features at the prompt's last token, each in turn; return what the metric loses.
 
     Args:
         model: from `load_model`.
@@ -124,22 +122,24 @@ def exact_effects(  # noqa: PLR0913  (keywords with defaults)
         answers: (prompt, sycophantic response, neutral response) of each pair.
         features: their ids; by default, the `top_k` of each pair by |score|.
         top_k: see above.
-        max_tokens_to_check: how many tokens of the answers to compare.
-        sequence_tokens: as of `attribute`.
+        max_tokens_to_check: how many tokens of the responses to compare.
+        sequence_tokens: as in `attribute`.
         chat_template: put prompts through the tokenizer's chat template.
         batch_tokens: most tokens in one pass, padding included.
 
     Returns:
-        For each pair {"metric", "effects": {id: effect}, "joint_effect", "noise_floor"}; for one
-        that cannot be contrasted, what `attribute` says of it.
+        For each pair {"metric", "effects": {id: effect}, "joint_effect", "noise_floor"}; for a pair
+        that cannot be contrasted, its analysis as in `attribute`.
 
     Raises:
-        SettingsError: the SAE does not belong to the model, or has no such feature.
+        SettingsError: the SAE does not fit the model, or has no such feature.
     """
     how = Method(exact=True)
     dictionaries = Dictionaries([sae], model.device)
     check_dictionaries(model, dictionaries, how)
-    chosen = None if features is None else sae.feature_ids(features)
+    ids = None
+    if features is not None:
+        ids = torch.tensor(sae.feature_ids(features), dtype=torch.long, device=model.device)
     pair_tokenizer = PairTokenizer(
         model,
         max_tokens_to_check=max_tokens_to_check,
@@ -147,31 +147,28 @@ def exact_effects(  # noqa: PLR0913  (keywords with defaults)
         sequence_tokens=sequence_tokens,
     )
     scorer = Scorer(model, dictionaries, top_k, how, batch_tokens)
-    found: list[dict[str, Any]] = []
-    for texts in answers:
-        item = pair_tokenizer(*texts)
+    dictionary_scorer = DictionaryScorer(model, sae, how, top_k, batch_tokens)
+    results: list[dict[str, Any]] = []
+    for of_pair in answers:
+        item = pair_tokenizer(*of_pair)
         if isinstance(item, PairIssue):
-            found.append(issue_analysis(item))
+            results.append(issue_analysis(item))
             continue
-        reading = scorer.read([item]).found
-        x, g = (sae.view(table[sae.hook_name]) for table in (reading.residuals, reading.gradients))
-        with dictionaries.on_device(sae) as weights:
-            scores = score(weights, x, g)
-            ids = top_features(scores.scores, top_k)[0]
-            if chosen is not None:
-                ids = torch.tensor(chosen, device=model.device)
-            replay = patched_run(model, reading, 0, sae.hook_name, batch_tokens)
-            metric = float(reading.metric)
-            each = effects.exact_effects(replay, weights, x, -scores.activations, metric, ids)
-        found.append(
+        captured = scorer.capture([item]).captured
+        with dictionaries.on_device(sae):
+            scores = dictionary_scorer.score(captured, features=ids)
+        (effects,) = scores.effects
+        results.append(
             {
-                "metric": shortest(metric),
+                "metric": shortest(float(captured.metric)),
                 "effects": {
                     str(feature): shortest(effect)
-                    for feature, effect in zip(ids.tolist(), each.effects.tolist(), strict=True)
+                    for feature, effect in zip(
+                        scores.top[0].tolist(), effects.effects.tolist(), strict=True
+                    )
                 },
-                "joint_effect": shortest(each.joint),
-                "noise_floor": shortest(each.noise_floor),
+                "joint_effect": shortest(effects.joint),
+                "noise_floor": shortest(effects.noise_floor),
             }
         )
-    return found
+    return results

@@ -65,8 +65,8 @@ def divergence(
         terms = torch.where(p.isneginf(), 0, p.exp() * (p - q))
         next_tokens = tokens[part, None]
         kl = terms.sum(dim=1, dtype=torch.float64)
-        nll = (-log_p.gather(1, next_tokens)[:, 0].double() for log_p in (p, q))
-        chunks.append((kl, *nll))
+        before_p, after_p = (log_p.gather(1, next_tokens)[:, 0].double() for log_p in (p, q))
+        chunks.append((kl, -before_p, -after_p))
     if not chunks:
         return Divergence(*[torch.empty(0, dtype=torch.float64)] * 3)
     return Divergence(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))

@@ -45,7 +45,7 @@ class BasePromptWork:
             return
         if pair.key.question == self._question:
             return
-        from atp.scoring.base_prompts import WINDOW  # noqa: PLC0415  (imports torch)
+        from atp.config.settings import WINDOW_PAIRS  # noqa: PLC0415
 
         self._question = pair.key.question
         found = self.pair_tokenizer.prompt(pair.base_prompt)
@@ -53,7 +53,7 @@ class BasePromptWork:
             return
         self.of_mean += 1
         self._window.append(found)
-        if len(self._window) == WINDOW:
+        if len(self._window) == WINDOW_PAIRS:
             self._plan_mean()
 
     def plan_window(self, window: Sequence[TokenizedPair], mine: Sequence[TokenizedPair]) -> None:

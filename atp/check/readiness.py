@@ -10,6 +10,7 @@ import torch
 from atp.check.answers import Work
 from atp.check.estimate import disk, memory, time_needed
 from atp.check.machine import Device, choose_device
+from atp.config.settings import WINDOW_PAIRS
 from atp.config.shard import WHOLE
 from atp.model.budget import MOST, tokens_that_fit
 from atp.model.dictionaries.outline import sae_outline
@@ -17,7 +18,6 @@ from atp.model.loading import choose_dtype, quiet_libraries
 from atp.model.memory import figures, free_bytes
 from atp.model.outline import outline
 from atp.model.pair_tokenizer import PairTokenizer
-from atp.run.pipeline import WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +120,7 @@ def inspect_run(
             budget,
             settings.limit,
             problems,
-            WINDOW,
+            WINDOW_PAIRS,
             settings.shard or WHOLE,
             settings.scoring,
             settings.top_k,

@@ -38,8 +38,8 @@ class Method:
     """Whether to tell which features are active on the flagged and on the base prompt."""
 
     @property
-    def traces(self) -> bool:
-        """Whether passes are gone through again."""
+    def needs_patched_runs(self) -> bool:
+        """Whether pairs are run again from a hook point on."""
         return self.exact or self.name == "ig"
 
     @property

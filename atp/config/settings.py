@@ -44,6 +44,9 @@ GEMMA_SCOPE_WIDTHS = {
 DTYPES = ("float32", "bfloat16")
 """float16 is left out on purpose: it overflows in the residual stream of Gemma."""
 
+WINDOW_PAIRS = 256
+"""Pairs among which batches of similar length are made; bounds the pairs in memory."""
+
 NO_INPUT = Path()
 """The input of a command that reads none."""
 

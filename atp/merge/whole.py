@@ -112,7 +112,7 @@ def _metadata(parts: Sequence[Part], tally: RunTotals, out: Path) -> dict[str, A
             **tally.counts,
             "pending": 0,
         },
-        **tally.over_all(),
+        **tally.as_json(),
         **{key: value for key, value in told.items() if key not in of_shard},
         "settings": {**told["settings"], "out": str(out), "shard": None},
         "fingerprint": told["unsharded"]["fingerprint"],

@@ -107,7 +107,9 @@ class PairTokenizer:
         max_tokens_to_check: int,
         chat_template: bool,
         sequence_tokens: int | None = None,
+        base_prompts: bool = False,
     ) -> None:
+        self.base_prompts = base_prompts
         if chat_template and not model.tokenizer.chat_template:
             msg = f"--chat-template: the tokenizer of {model.name} has no chat template."
             raise SettingsError(msg, "Leave the option out, or use an instruction-tuned model.")
@@ -120,6 +122,17 @@ class PairTokenizer:
         self.longest_token = max(map(len, self.tokenizer.get_vocab()))
 
     def __call__(
+        self,
+        prompt: str,
+        target_response: str,
+        base_response: str,
+        base_prompt: str | None = None,
+    ) -> TokenizedPair | PairIssue:
+        """Tokenise a pair, with its base prompt where these are asked for."""
+        pair = self._pair(prompt, target_response, base_response)
+        return self.with_base_prompt(pair, base_prompt) if self.base_prompts else pair
+
+    def _pair(
         self, prompt: str, target_response: str, base_response: str
     ) -> TokenizedPair | PairIssue:
         """Find the first differing token of two answers to the same prompt."""

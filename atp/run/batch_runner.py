@@ -1,152 +1,170 @@
-"""Runs batches so that a fault of one pair never costs another pair its result.
+"""BatchRunner: plans and scores the batches of a window; one pair's fault costs no other pair.
 
-A batch that fails is halved, down to the pair at fault; that pair gets an error as its result.
+A batch that fails is halved, down to the pair at fault; that pair's result is an error.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
+from atp.attribution.batches import plan
 from atp.errors import UnavailableError
-from atp.model.memory import figures, is_out_of_memory
-from atp.scoring.analysis_json import failed
-from atp.scoring.scorer import Reading, Scorer, check_dictionaries
+from atp.model.halving import in_halves
+from atp.scoring.analysis_json import error_analysis
+from atp.scoring.preflight import check_dictionaries
+from atp.scoring.scorer import CapturedBatch, Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from atp.dataset.journal import Analysis
-    from atp.model.dictionaries.placement import Dictionaries
-    from atp.model.loading import Model
+    from atp.model.halving import Failure
     from atp.model.pair_tokenizer import TokenizedPair
 
 FAILURES_IN_A_ROW = 8
-"""Pairs that may fail one after the other before a probe tells whether the model still works."""
-
-FIGURES = ("tokens", "free_bytes", "used_bytes", "peak_bytes", "total_bytes")
-"""What the log tells of a batch that did not fit; messages of libraries stay in the result."""
+"""Pairs that may fail one after the other before a probe shows whether the model still works."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Failed:
-    """A pair whose pass failed, and the analysis that says so."""
+class FailedPair:
+    """A pair whose capture failed alone."""
 
-    analysis: Analysis
+    analyses: list[Analysis]
+    """The error, for each SAE."""
 
 
-@dataclass
-class Worker:
-    """A model and its SAEs at work."""
+class BatchRunner:
+    """Runs batches of tokenised pairs through a scorer."""
 
-    scorer: Scorer
-    failures_in_a_row: Counter[str] = field(default_factory=Counter)
-    """Of passes ("read") and of scoring ("analyse"): either may be lost while the other works."""
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self.method = scorer.method
+        self.n_saes = len(scorer.dictionaries)
+        # With offloaded SAEs, a whole window is captured before it is scored, so that each SAE is
+        # copied to the device once; but resumable captures would occupy too much memory.
+        self.scores_whole_windows = (
+            scorer.dictionaries.offloaded and not scorer.method.needs_patched_runs
+        )
+        self._failures_in_a_row: Counter[str] = Counter()
+        """Of captures and of scoring: either may be lost while the other works."""
 
-    @property
-    def model(self) -> Model:
-        """The model."""
-        return self.scorer.model
+    def plan(self, window: Sequence[TokenizedPair]) -> list[list[int]]:
+        """Plan the batches of a window, and its base prompts; return indices into the window.
 
-    @property
-    def dictionaries(self) -> Dictionaries:
-        """Its SAEs."""
-        return self.scorer.dictionaries
+        Finished pairs are planned, too: a resumed run makes the same batches as an uninterrupted
+        one, and a pair's numbers depend in their last bits on its batch.
+        """
+        self.scorer.plan_base_prompts(window)
+        contrasts = [pair.contrast for pair in window]
+        return plan(contrasts, self.scorer.batch_tokens, self.method.position)
 
-    def read(self, batch: Sequence[TokenizedPair]) -> list[Reading | Failed]:
+    def capture(self, pairs: Sequence[TokenizedPair]) -> list[CapturedBatch | FailedPair]:
         """Run the model over a batch.
 
         Returns:
-            One reading of the batch, or several of its parts and what failed, in its order.
+            The captured batch; or its captured parts and the pairs that failed, in order.
 
         Raises:
-            UnavailableError: pair after pair fails, and a probe, too: model or device are lost.
+            UnavailableError: pair after pair fails, and a probe, too: the model or device is lost.
         """
-        try:
-            reading = self.scorer.read(batch)
-            self.failures_in_a_row["read"] = 0
-            return [reading]  # noqa: TRY300  (an else would stand behind the except)
-        except Exception as error:  # noqa: BLE001  (a pair's fault becomes that pair's error)
-            failure = self._explain(error, batch)
-        # Outside the except block: the traceback would keep the failed batch's tensors alive.
-        if not self._tries_halves("read", failure, batch):
-            return [Failed(failure)]
-        half = len(batch) // 2
-        return self.read(batch[:half]) + self.read(batch[half:])
+        return in_halves(
+            self.scorer.model, self._capture, pairs, self._failed, before_retry=_log_retry
+        )
 
-    def analyse(self, pieces: Sequence[Reading | Failed]) -> list[list[Analysis]]:
-        """Score what `read` returned.
+    def score(self, parts: Sequence[CapturedBatch | FailedPair]) -> list[list[Analysis]]:
+        """Score captured batches.
 
         Returns:
             For each pair, in order, one analysis for each SAE.
 
         Raises:
-            UnavailableError: as `read` does.
+            UnavailableError: as `capture` does.
         """
-        if any(isinstance(piece, Failed) for piece in pieces):
-            return [analyses for piece in pieces for analyses in self._of(piece)]
-        return self._analyse([piece for piece in pieces if isinstance(piece, Reading)])
+        captured = [part for part in parts if isinstance(part, CapturedBatch)]
+        if len(captured) == len(parts):
+            return self._analyse(captured)
+        return [
+            analyses
+            for part in parts
+            for analyses in (
+                self._analyse([part]) if isinstance(part, CapturedBatch) else [part.analyses]
+            )
+        ]
 
-    def _of(self, piece: Reading | Failed) -> list[list[Analysis]]:
-        if isinstance(piece, Failed):
-            return [[piece.analysis] * len(self.dictionaries)]
-        return self._analyse([piece])
+    def _capture(self, pairs: Sequence[TokenizedPair]) -> list[CapturedBatch | FailedPair]:
+        captured = self.scorer.capture(pairs)
+        self._failures_in_a_row["capture"] = 0
+        return [captured]
 
-    def _analyse(self, readings: list[Reading]) -> list[list[Analysis]]:
-        batch = [item for reading in readings for item in reading.batch]
+    def _failed(self, failure: Failure, pairs: Sequence[TokenizedPair]) -> FailedPair:
+        return FailedPair(self._error_analyses("capture", failure, pairs))
+
+    def _analyse(self, batches: list[CapturedBatch]) -> list[list[Analysis]]:
+        def work(batches: Sequence[CapturedBatch]) -> list[list[Analysis]]:
+            analyses = self.scorer.analyse(batches)
+            self._failures_in_a_row["analyse"] = 0
+            return analyses
+
+        def failed(failure: Failure, batches: Sequence[CapturedBatch]) -> list[Analysis]:
+            return self._error_analyses("analyse", failure, batches[0].pairs)
+
+        def split(batches: Sequence[CapturedBatch]) -> list[list[CapturedBatch]]:
+            if len(batches) > 1:
+                return [[batch] for batch in batches]
+            whole = batches[0]
+            return [[half] for half in whole.halves()] if len(whole.pairs) > 1 else []
+
+        def log_retry(failure: Failure, batches: Sequence[CapturedBatch]) -> None:
+            _log_retry(failure, [pair for batch in batches for pair in batch.pairs])
+
+        return in_halves(
+            self.scorer.model, work, batches, failed, before_retry=log_retry, split=split
+        )
+
+    def _error_analyses(
+        self, step: str, failure: Failure, pairs: Sequence[TokenizedPair]
+    ) -> list[Analysis]:
+        """Return the analyses of a pair that fails alone."""
+        analysis = error_analysis(failure.error)
+        if failure.out_of_memory:  # a pair that is too long is its own fault, not the model's
+            details = {**analysis["details"], "tokens": _tokens(pairs), **failure.memory}
+            analysis = {"error": "OOM", "details": details}
+        else:
+            self._failures_in_a_row[step] += 1
+        if self._failures_in_a_row[step] >= FAILURES_IN_A_ROW:
+            self._probe(analysis)
+            self._failures_in_a_row[step] = 0
+        return [analysis] * self.n_saes
+
+    def _probe(self, last: Analysis) -> None:
+        """Tell pairs that are each at fault from a model or a device that is lost."""
         try:
-            analyses = self.scorer.analyse(readings)
-            self.failures_in_a_row["analyse"] = 0
-            return analyses  # noqa: TRY300  (as in `read`)
-        except Exception as error:  # noqa: BLE001  (as in `read`)
-            failure = self._explain(error, batch)
-        if not self._tries_halves("analyse", failure, batch):
-            return [[failure] * len(self.dictionaries)]
-        parts = readings if len(readings) > 1 else readings[0].halves()
-        return [analyses for part in parts for analyses in self._analyse([part])]
-
-    def _explain(self, error: Exception, batch: Sequence[TokenizedPair]) -> Analysis:
-        """Return the analysis of a pair that is left with this error."""
-        analysis = failed(error)
-        if not is_out_of_memory(error):
-            return analysis
-        tokens = sum(item.contrast.read for item in batch)
-        details = {**analysis["details"], "tokens": tokens, **figures(self.model.device)}
-        return {"error": "OOM", "details": details}
-
-    def _tries_halves(self, step: str, failure: Analysis, batch: Sequence[TokenizedPair]) -> bool:
-        """Free memory; say whether there is more than one pair to try apart."""
-        self.model.free_memory()
-        if len(batch) > 1:
-            event = "oom.retry" if failure["error"] == "OOM" else "batch.retry"
-            figures = {key: failure["details"][key] for key in failure["details"] if key in FIGURES}
-            log.warning(event, pairs=len(batch), error=failure["error"], **figures)
-            return True
-        # A pair that is too long is its own fault.
-        self.failures_in_a_row[step] += failure["error"] != "OOM"
-        if self.failures_in_a_row[step] >= FAILURES_IN_A_ROW:
-            self._probe(failure)
-            self.failures_in_a_row[step] = 0
-        return False
-
-    def _probe(self, failure: Analysis) -> None:
-        """Tell pairs that are at fault, each by itself, from a model or a device that is lost.
-
-        Raises:
-            UnavailableError: nothing works any more.
-        """
-        try:
-            check_dictionaries(self.model, self.dictionaries, self.scorer.method)
+            check_dictionaries(self.scorer.model, self.scorer.dictionaries, self.method)
         except Exception as error:
-            last = f"{failure['error']}: {failure['details']['message']}"
             msg = (
-                f"{FAILURES_IN_A_ROW} pairs in a row failed, and a probe, too; the last with {last}"
+                f"{FAILURES_IN_A_ROW} pairs in a row failed, and a probe, too; the last with "
+                f"{last['error']}: {last['details']['message']}"
             )
             hint = "Results so far are saved; mend the cause and start the same command."
             raise UnavailableError(msg, hint) from error
-        log.warning("model.probed", pairs=FAILURES_IN_A_ROW, error=failure["error"])
+        log.warning("model.probed", pairs=FAILURES_IN_A_ROW, error=last["error"])
+
+
+def _log_retry(failure: Failure, pairs: Sequence[TokenizedPair]) -> None:
+    """Log that the parts of a batch are tried; the library's message stays in the result."""
+    if failure.out_of_memory:
+        log.warning(
+            "oom.retry", pairs=len(pairs), error="OOM", tokens=_tokens(pairs), **failure.memory
+        )
+    else:
+        log.warning("batch.retry", pairs=len(pairs), error=type(failure.error).__name__)
+
+
+def _tokens(pairs: Sequence[TokenizedPair]) -> int:
+    return sum(pair.contrast.read for pair in pairs)

@@ -1,4 +1,4 @@
-"""What a run says of itself: its fingerprint, and `metadata.atp` of its result files."""
+"""The description of a run: its fingerprint, and `metadata.atp` of its result files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PACKAGE = Path(__file__).parents[1]
 
 LIBRARIES = ("torch", "transformers", "transformer-lens", "sae-lens", "tokenizers")
 MEANS = ("n_active", "variance_explained")
-"""Diagnostics whose mean over the scored pairs the result states."""
+"""Diagnostics whose mean over the scored pairs is in `metadata.atp`."""
 
 
 def facts(
@@ -39,7 +39,7 @@ def facts(
     dictionaries: Iterable[Dictionary],
     batch_tokens: int,
 ) -> dict[str, Any]:
-    """Return everything that decides the numbers of a run, as JSON values."""
+    """Return everything that decides a run's numbers, as JSON values."""
     return {
         "versions": {name: version(name) for name in ("atp", *LIBRARIES)},
         "source_sha256": source_sha256(),
@@ -58,7 +58,7 @@ def facts(
 
 
 def source_sha256() -> str:
-    """Return the hash of atp's own source: between releases, its version says little."""
+    """Return the hash of atp's own source: between releases, the version stays the same."""
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -68,8 +68,8 @@ def source_sha256() -> str:
 def fingerprint(known: Mapping[str, Any]) -> str:
     """Return the sha256 of facts, whatever the order of their keys.
 
-    How an SAE was named is left out: the same weights by another path are the same run. So is the
-    token budget, whose default depends on free memory: a run that goes on keeps its own.
+    The names of SAEs are left out: the same weights by another path are the same run. So is the
+    token budget, whose default depends on free memory: a resumed run keeps its own.
     """
     saes = [{key: sae[key] for key in sae if key != "spec"} for sae in known["saes"]]
     settings = {key: known["settings"][key] for key in known["settings"] if key != "batch_tokens"}
@@ -79,35 +79,39 @@ def fingerprint(known: Mapping[str, Any]) -> str:
 
 @dataclass
 class RunTotals:
-    """What the analyses of one SAE come to, taken in input order: sums of floats depend on it."""
+    """Counts and sums over the analyses of one SAE, in input order: float sums depend on it."""
 
     counts: dict[str, int]
     """By outcome."""
     sums: dict[str, float]
-    """Of the diagnostics whose mean is stated."""
+    """Of the diagnostics in MEANS."""
     effects: Pooled = field(default_factory=Pooled)
-    """Of all features that were removed, where effects were asked for."""
+    """Of all features that were removed, with --exact."""
 
     @classmethod
     def of_run(cls, *, sharded: bool) -> Self:
-        """Return an empty one; only in a shard there are pairs that are elsewhere."""
+        """Return empty totals; only a shard has pairs of other shards."""
         outcomes = ("scored", "skipped", "error", *(("elsewhere",) if sharded else ()))
         return cls(dict.fromkeys(outcomes, 0), dict.fromkeys(MEANS, 0.0))
 
     def add(self, analysis: Analysis) -> None:
-        """Take the next one."""
+        """Add the next analysis."""
         self.counts[outcome(analysis)] += 1
         for name in MEANS if "diagnostics" in analysis else ():
             self.sums[name] += analysis["diagnostics"][name]
         listed = analysis.get("top_features", ())
-        features = [
-            each for each in listed if "effect" in each and (each["score"] or each["effect"])
+        removed = [
+            feature
+            for feature in listed
+            if "effect" in feature and (feature["score"] or feature["effect"])
         ]
-        if features:
-            self.effects.add(*([each[key] for each in features] for key in ("score", "effect")))
+        if removed:
+            self.effects.add(
+                *([feature[key] for feature in removed] for key in ("score", "effect"))
+            )
 
-    def over_all(self) -> dict[str, Any]:
-        """Return what `metadata.atp` says over all scored pairs: means, and how effects agree."""
+    def as_json(self) -> dict[str, Any]:
+        """Return the means over all scored pairs, and how well scores agree with effects."""
         scored = self.counts["scored"]
         means = {name: total / scored for name, total in self.sums.items() if scored}
         return {
@@ -121,27 +125,27 @@ def metadata(scan: InputScan, journal: Journal, finished: str) -> list[dict[str,
 
     Args:
         scan: of the input.
-        journal: what is done so far; its header tells of the run what it was when it began.
+        journal: the analyses so far; its header describes the run.
         finished: ISO time of the end, or of this save.
     """
     total = journal.header["pairs"]
     known = journal.header["facts"]
     saes = known["saes"]
     sharded = known["settings"].get("shard") is not None
-    tallies = [RunTotals.of_run(sharded=sharded) for _ in saes]
+    totals_of_saes = [RunTotals.of_run(sharded=sharded) for _ in saes]
     for analyses in journal.all_analyses():
-        for tally, analysis in zip(tallies, analyses, strict=True):
-            tally.add(analysis)
+        for totals, analysis in zip(totals_of_saes, analyses, strict=True):
+            totals.add(analysis)
     return [
         {
             "complete": len(journal) == total,
             "counts": {
                 "questions": scan.questions,
                 "pairs": total,
-                **tally.counts,
+                **totals.counts,
                 "pending": total - len(journal),
             },
-            **tally.over_all(),
+            **totals.as_json(),
             "model": known["model"],
             "sae": sae,
             "method": known["method"],
@@ -157,17 +161,12 @@ def metadata(scan: InputScan, journal: Journal, finished: str) -> list[dict[str,
             "started": journal.header["started"],
             "finished": finished,
         }
-        for sae, tally, result in zip(saes, tallies, journal.header["results"], strict=True)
+        for sae, totals, result in zip(saes, totals_of_saes, journal.header["results"], strict=True)
     ]
 
 
 def _unsharded(known: Mapping[str, Any], result: str) -> dict[str, str]:
-    """Return what a shard's result says of the run of which it is a part, for `atp merge`.
-
-    Args:
-        known: the facts of the shard.
-        result: the name of its result file.
-    """
+    """Return the fingerprint and the result's name of the whole run, for `atp merge`."""
     whole = {**known, "settings": {**known["settings"], "shard": None}}
     return {"fingerprint": fingerprint(whole), "result": unsharded(result)}
 

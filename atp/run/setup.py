@@ -1,6 +1,6 @@
-"""What every command that runs a model begins with: names are checked, then all is loaded.
+"""The start of every command that runs a model: names are checked, then everything is loaded.
 
-torch and all that needs it is imported inside `load`: a misspelt name is told at once.
+torch and its users are imported inside `load`, so that a misspelt name is an error at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a run works with."""
+    """A loaded model, its SAEs and its pair tokenizer."""
 
     model: Model
     dictionaries: Dictionaries
@@ -37,13 +37,10 @@ class Loaded:
 
 
 def check_names(settings: Settings) -> tuple[str, ...]:
-    """Check the names of model and SAEs.
-
-    Returns:
-        The SAEs, patterns expanded.
+    """Check the names of model and SAEs; return the SAEs, patterns expanded.
 
     Raises:
-        AtpError: a name cannot be what it should be.
+        AtpError: no model or SAE can have that name.
     """
     check_model_name(settings.model, settings.revision)
     specs = expand_sae_specs(settings.sae_specs)
@@ -55,17 +52,17 @@ def check_names(settings: Settings) -> tuple[str, ...]:
 
 
 def check(settings: Settings) -> tuple[str, ...]:
-    """Check the names of model, SAEs and input; what was fetched is used without the hub.
+    """Check the names of model, SAEs and input; leave the hub alone if everything was fetched.
 
     Returns:
         The SAEs, patterns expanded.
 
     Raises:
-        AtpError: a name cannot be what it should be.
+        AtpError: no model, SAE or input can have that name.
     """
     specs = check_names(settings)
     with opened(settings.input):
-        pass  # whether it is there
+        pass  # it exists
     from atp.model.hub.records import go_offline_if_fetched  # noqa: PLC0415  (half a second: names first)
 
     go_offline_if_fetched(settings.model, settings.revision, specs)
@@ -73,22 +70,22 @@ def check(settings: Settings) -> tuple[str, ...]:
 
 
 def load(settings: Settings, specs: Sequence[str]) -> Loaded:
-    """Load model and SAEs, and try them on each other.
+    """Load model and SAEs, and try them together.
 
     Raises:
         SettingsError: an SAE or a setting does not fit the model.
-        UnavailableError: something cannot be had.
+        UnavailableError: the model, an SAE or the device is not available.
     """
     began = time.monotonic()
-    # Batches differ in shape: with fixed segments, free memory would end up in pieces that fit no
-    # batch. torch reads this when CUDA starts.
+    # Batches differ in shape: with fixed segments, the free memory would end up in pieces too small
+    # for any batch. torch reads this variable when CUDA starts.
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     from atp.model.dictionaries.loading import load_sae  # noqa: PLC0415
     from atp.model.dictionaries.placement import Dictionaries  # noqa: PLC0415
     from atp.model.loading import load_model, quiet_libraries  # noqa: PLC0415
     from atp.model.pair_tokenizer import PairTokenizer  # noqa: PLC0415
-    from atp.scoring.scorer import check_dictionaries  # noqa: PLC0415
+    from atp.scoring.preflight import check_dictionaries  # noqa: PLC0415
 
     quiet_libraries()
     model = load_model(
@@ -102,6 +99,7 @@ def load(settings: Settings, specs: Sequence[str]) -> Loaded:
         max_tokens_to_check=settings.max_tokens_to_check,
         chat_template=settings.chat_template,
         sequence_tokens=settings.sequence,
+        base_prompts=settings.scoring.reads_base_prompts,
     )
     saes = [load_sae(spec) for spec in specs]
     for dictionary in saes:

@@ -1,6 +1,6 @@
-"""What a run has found, brought to disk: into the journal at once, into result files at times.
+"""ResultWriter: saves analyses, in the journal at once and in the result files from time to time.
 
-Keeps the count of pairs, too: how many are done, how fast, how long the rest will take.
+It also counts pairs: how many are done, at which rate, and how long the rest will take.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from atp.errors import AtpError, SaveError, StoppedError
 from atp.run.metadata import metadata, now
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from atp.dataset.input_scan import InputScan
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from atp.dataset.pairs import PairKey
 
 REFRESH_SHARE = 0.003
-"""The result files are refreshed during the run as often as this share of its time allows."""
+"""The share of a run's time that refreshing the result files may take."""
 
 CATCH_UP_SECONDS = 30.0
-"""What a start may spend on result files that a killed run has left behind its journal."""
+"""The time that a start may spend on result files that a killed run left behind its journal."""
 
 log = structlog.get_logger()
 
@@ -41,10 +41,11 @@ def result_paths(journal: Journal) -> list[Path]:
 
 
 def catch_up(folder: Path, scan: InputScan) -> None:
-    """Write the result files of unfinished runs over this input that a kill has left behind.
+    """Bring the result files of killed runs over this input up to their journals.
 
-    Before anything is loaded: should this start be stopped while it loads, they are there. Files
-    that would take long are left to the run itself, journals of another user to that user.
+    This happens before anything is loaded, so that the files are there even if this start is
+    stopped while it loads. Files that would take long are left to the run itself, and journals of
+    another user to that user.
 
     Raises:
         SaveError: they cannot be written, or their journal is not safe on the disk.
@@ -63,7 +64,7 @@ def catch_up(folder: Path, scan: InputScan) -> None:
 
 
 def _behind(files: Sequence[Path], journal: Path) -> bool:
-    """Say whether a file is missing or may be older than the journal: clocks are coarse."""
+    """Return whether a file is missing or may be older than the journal: clocks are coarse."""
     saved = journal.stat().st_mtime_ns
     return any(not file.exists() or file.stat().st_mtime_ns <= saved for file in files)
 
@@ -76,24 +77,26 @@ class ResultWriter:
     journal: Journal
     n_saes: int
     save_interval: int
+    advance: Callable[[int], None] = lambda _: None
+    """Called with the number of pairs just handled."""
     done_before: int = field(init=False)
-    """Pairs that needed nothing more when the run began."""
+    """Pairs that were done when the run began."""
     handled: int = field(init=False)
     """Pairs that need nothing more from this run: done before, or tried by it."""
     refresh_seconds: float = field(init=False)
-    """What writing the result files is expected to take."""
+    """The expected time of writing the result files."""
     began: float = field(default_factory=time.monotonic)
     saving_seconds: float = 0.0
-    """What journal and result files took so far."""
+    """The time that journal and result files took so far."""
     refreshed_seconds: float = 0.0
-    """What of it the result files took."""
+    """The part of it that the result files took."""
     unsaved: int = 0
-    """Pairs in the journal that are not fsynced; none of other shards, which cost nothing."""
-    elsewhere: int = 0
-    """Pairs of other shards that this process has noted."""
+    """Pairs in the journal that are not fsynced; those of other shards cost nothing."""
+    of_other_shards: int = 0
+    """Pairs of other shards that this process has recorded."""
 
     def __post_init__(self) -> None:
-        """Guess the time of a first refresh: reading and writing take about as long."""
+        # Until the first refresh is timed: reading and writing take about as long.
         self.refresh_seconds = 2 * self.scan.seconds
         self.done_before = self.handled = self.journal.done
 
@@ -104,76 +107,81 @@ class ResultWriter:
 
     @property
     def total(self) -> int:
-        """The number of pairs the run is to do."""
+        """The number of pairs of the run."""
         return int(self.journal.header["pairs"])
 
     @property
     def finished(self) -> bool:
-        """Whether an earlier run has done everything."""
+        """Whether an earlier start has done everything."""
         return self.journal.ended is not None and self._files_exist()
 
     @property
     def failed(self) -> int:
-        """Pairs that are left with an error, or were never tried."""
+        """The number of pairs with an error, or never tried."""
         return self.total - self.journal.done
+
+    def is_done(self, key: PairKey) -> bool:
+        """Return whether a pair has a result that stands; errors are tried again."""
+        return self.journal.is_done(key)
 
     def elapsed(self) -> float:
         """Return the seconds since the run began."""
         return time.monotonic() - self.began
 
     def progress(self) -> dict[str, float | None]:
-        """Return what the log tells of the progress: pairs, pairs a second, seconds left.
+        """Return the log's fields on progress: pairs, pairs a second, seconds left.
 
-        Pairs of other shards come in turn with this one's, so that they bring the end nearer; but
-        nothing is done for them.
+        Pairs of other shards take turns with this shard's: they bring the end nearer, but count as
+        no work.
         """
         elapsed = max(self.elapsed(), 1e-9)
         handled = self.handled - self.done_before
         return {
             "done": self.handled,
             "total": self.total,
-            "pairs_per_second": round((handled - self.elsewhere) / elapsed, 3),
+            "pairs_per_second": round((handled - self.of_other_shards) / elapsed, 3),
             "seconds_left": round((self.total - self.handled) * elapsed / handled, 1)
             if handled
             else None,
         }
 
-    def keep(self, analysed: Sequence[tuple[PairKey, list[Analysis]]]) -> int:
-        """Journal the analyses of pairs that are not done yet; return how many these are.
+    def append(self, analysed: Sequence[tuple[PairKey, list[Analysis]]]) -> int:
+        """Add the analyses of pairs that are not done yet to the journal; return their number.
 
         Args:
-            analysed: one analysis for each SAE, or a single one that holds for all.
+            analysed: for each pair one analysis for each SAE, or a single one for all of them.
 
         Raises:
-            SaveError: the journal cannot be written; none of them is in it then.
-            InputError: the input was changed since it was surveyed.
+            SaveError: the journal cannot be written; it then holds none of them.
+            InputError: the input was changed since it was scanned.
         """
         new = [
             (key, analyses * (self.n_saes // len(analyses)))
             for key, analyses in analysed
-            if not self.journal.is_done(key)
+            if not self.is_done(key)
         ]
         if not new:
             return 0
-        # Else the numbers of another text would be saved under the name of the one surveyed.
+        # Otherwise the numbers of a changed text would be saved under the hash of the old one.
         check_unchanged(self.scan)
         began = time.monotonic()
         self.journal.add_all(new)
-        self._count(began)
+        self._count_saving(began)
         for key, analyses in new:
             for analysis in {id(analysis): analysis for analysis in analyses}.values():
                 if (kind := outcome(analysis)) == "error":
                     log.warning("pair.error", pair=str(key), reason=analysis[kind])
                 elif kind == "skipped":
                     log.info("pair.skipped", pair=str(key), reason=analysis[kind])
-        elsewhere = sum(outcome(analyses[0]) == "elsewhere" for _, analyses in new)
-        self.elsewhere += elsewhere
-        self.unsaved += len(new) - elsewhere
+        of_other_shards = sum(outcome(analyses[0]) == "elsewhere" for _, analyses in new)
+        self.of_other_shards += of_other_shards
+        self.unsaved += len(new) - of_other_shards
         self.handled += len(new)
+        self.advance(len(new))
         return len(new)
 
     def save_if_due(self) -> None:
-        """Make pairs durable every save_interval of them, and refresh the result files at times."""
+        """Fsync after save_interval pairs, and refresh the result files if time allows it."""
         if self.unsaved < self.save_interval:
             return
         self._save()
@@ -182,17 +190,17 @@ class ResultWriter:
             self._write(self._now())
 
     def end(self) -> None:
-        """Write the result files, and note in the journal when nothing is left to do."""
+        """Write the result files; if every pair has its result, mark the journal as ended."""
         ended = self._now()
         self._write(ended)
         if not self.failed:
             self.journal.end(ended)
 
-    def leave(self, error: BaseException) -> None:
-        """Have on disk what is computed, whatever ends the run early.
+    def save_on_failure(self, error: BaseException) -> None:
+        """Save everything that is computed, whatever ends the run early.
 
         Raises:
-            AtpError: a run that was told to stop cannot save; the exit code is to say so.
+            AtpError: a run that was asked to stop cannot save: the exit code must say so.
         """
         disk_at_fault = isinstance(error, SaveError)
         try:
@@ -200,12 +208,12 @@ class ResultWriter:
                 self._save()
             if not disk_at_fault or not self._files_exist():
                 self._write(self._now())
-        except AtpError as another:
+        except AtpError as save_error:
             if isinstance(error, StoppedError):
                 raise
-            if not disk_at_fault:  # else the last line of the log says it
+            if not disk_at_fault:  # else the last line of the log reports it
                 log.error(  # noqa: TRY400  (one line, no traceback)
-                    "save.failed", message=another.message, hint=another.hint
+                    "save.failed", message=save_error.message, hint=save_error.hint
                 )
         reason = error.signal if isinstance(error, StoppedError) else type(error).__name__
         log.info("run.stop", reason=reason, at_once=False, done=self.handled, total=self.total)
@@ -215,22 +223,22 @@ class ResultWriter:
 
     def _save(self) -> None:
         began = time.monotonic()
-        saved = self.journal.save()
+        saved_bytes = self.journal.save()
         self.unsaved = 0
-        seconds = self._count(began)
+        seconds = self._count_saving(began)
         log.info(
-            "save.done", done=self.handled, total=self.total, bytes=saved, seconds=round(seconds, 3)
+            "save.done",
+            done=self.handled,
+            total=self.total,
+            bytes=saved_bytes,
+            seconds=round(seconds, 3),
         )
 
     def _write(self, finished: str) -> None:
         began = time.monotonic()
-        write_results(
-            self.scan,
-            self.journal,
-            self.paths,
-            metadata(self.scan, self.journal, finished),
-        )
-        self.refresh_seconds = self._count(began)
+        entries = metadata(self.scan, self.journal, finished)
+        write_results(self.scan, self.journal, self.paths, entries)
+        self.refresh_seconds = self._count_saving(began)
         self.refreshed_seconds += self.refresh_seconds
         log.info(
             "results.written",
@@ -239,12 +247,11 @@ class ResultWriter:
             seconds=round(self.refresh_seconds, 3),
         )
 
-    def _count(self, began: float) -> float:
-        """Count the time since `began` as spent on saving; return it."""
+    def _count_saving(self, began: float) -> float:
         seconds = time.monotonic() - began
         self.saving_seconds += seconds
         return seconds
 
     def _now(self) -> str:
-        """Return the time; a clock that was set back does not end a run before its start."""
+        # A clock that was set back does not end a run before its start.
         return max(now(), str(self.journal.header["started"]))

@@ -91,6 +91,12 @@ EVENTS = {
         "a journal in the folder cannot be assigned to a run; it is left alone",
         {"journal": "path", "reason": "text"},
     ),
+    "journal.not_resumed": Event(
+        "warning",
+        "the folder holds an unfinished run over this input, which differs from this run; its "
+        "results stay, and this run begins anew",
+        {"journal": "path", "reason": "text"},
+    ),
     "baseline.mean": Event(
         "info",
         "the mean activations over the base prompts are known",

@@ -1,6 +1,6 @@
-"""Logs on stderr: JSON lines for machines, readable lines and a progress bar for a terminal.
+"""The log on stderr: JSON lines for machines, readable lines and a progress bar for a terminal.
 
-What is logged is in events.py. Prompts and answers never are, and no secret passes.
+events.py lists the events. Prompts and responses are never logged, and secrets are blotted out.
 """
 
 from __future__ import annotations
@@ -20,25 +20,28 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.progress import ProgressColumn
 
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
-"""How the hub's tokens look."""
+"""The form of the hub's tokens."""
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
+SHOWN_BY_THE_BAR = {"batch.done", "save.done", "results.written", "pair.skipped"}
+"""Events that a terminal leaves out: they would scroll past the progress bar."""
 
 
 def without_secrets(text: str) -> str:
-    """Return a text without the hub's tokens, which a library's message may hold."""
+    """Return a text without the hub's tokens, which a library's message may contain."""
     secrets = [os.environ.get(name, "") for name in TOKEN_VARIABLES]
     if path := os.environ.get("HF_TOKEN_PATH"):
-        secrets.append(_content(path))
+        secrets.append(_token_file(path))
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return TOKEN.sub("***", text)
 
 
 @cache
-def _content(path: str) -> str:
-    """Return what a token file holds; nothing where it cannot be read."""
+def _token_file(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -46,60 +49,48 @@ def _content(path: str) -> str:
 
 
 class Stderr:
-    """Standard error, as far as logs go: one that cannot be written (a full disk) ends no run.
+    """Standard error for the log: a write that fails (on a full disk) ends no run.
 
-    Looked up at each line: while a bar is drawn, rich stands in for it.
+    sys.stderr is looked up at each line, because rich replaces it while a bar is drawn.
     """
 
     def write(self, text: str) -> int:
-        """Write a text, or leave it."""
+        """Write a text, or drop it."""
         try:
             descriptor = None if sys.stderr.isatty() else sys.stderr.fileno()
-        except (OSError, ValueError):  # of a test, say
+        except (OSError, ValueError):  # a test's replacement has none
             descriptor = None
         with suppress(OSError):
             if descriptor is None:
                 sys.stderr.write(text)
-            else:  # what a buffer had kept would be tried again at the exit, and spoil its code
+            else:  # unbuffered: a failed write would be tried again at exit and spoil its code
                 os.write(descriptor, text.encode(errors="backslashreplace"))
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: nothing is kept back."""
-
-
-def _renderer(*, on_terminal: bool) -> structlog.typing.Processor:
-    """Return what makes a line of an event."""
-    render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
-    )
-
-    def clean(
-        logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
-    ) -> str:
-        return without_secrets(str(render(logger, method, event)))
-
-    return clean
+        """Do nothing: there is no buffer."""
 
 
 def configure(run_id: str) -> None:
     """Send structlog and the libraries' warnings to stderr, with `run_id` on every line."""
     stream = cast("TextIO", Stderr())
-    renderer = _renderer(on_terminal=sys.stderr.isatty())
+    on_terminal = sys.stderr.isatty()
+    renderer = _renderer(on_terminal=on_terminal)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    quiet: list[structlog.typing.Processor] = [_drop_shown_events] if on_terminal else []
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*quiet, *shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: structlog.PrintLogger(stream),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(run_id=run_id)
-    # What libraries log goes through the same renderer, warnings and above only.
+    # The libraries' own logs pass the same renderer, warnings and above only.
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processor=renderer)
@@ -111,64 +102,72 @@ def configure(run_id: str) -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
+def _renderer(*, on_terminal: bool) -> structlog.typing.Processor:
+    render: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if on_terminal:
+        render = structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))
+
+    def render_without_secrets(
+        logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
+    ) -> str:
+        return without_secrets(str(render(logger, method, event)))
+
+    return render_without_secrets
+
+
+def _drop_shown_events(
+    logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    del logger, method
+    if event["event"] in SHOWN_BY_THE_BAR:
+        raise structlog.DropEvent
+    return event
+
+
 @contextmanager
 def progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar of pairs on a terminal; elsewhere show nothing (the log lines tell).
-
-    Yields a function that takes the number of pairs just done.
-    """
+    """Show a bar of pairs on a terminal; yield a function that takes the pairs just done."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415  (a terminal only; keeps start-up light)
+    # Imported for a terminal only: start-up stays light.
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
 
-    columns = (
-        TextColumn("pairs"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("pairs", total=total, completed=done)
-        yield lambda count: bar.advance(task, count)
+    columns = (TextColumn("pairs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with _bar(columns, total, done) as advance:
+        yield advance
 
 
 @contextmanager
 def byte_progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar of bytes on a terminal; elsewhere, or where none are to come, show nothing.
-
-    Yields a function that takes the number of bytes that have just come.
-    """
+    """Show a bar of bytes on a terminal; yield a function that takes the bytes just received."""
     if not sys.stderr.isatty() or total == 0:
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415  (a terminal only; keeps start-up light)
-    from rich.progress import (  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415  (as above)
         BarColumn,
         DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
-    columns = (
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("bytes", total=total)
+    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
+    with _bar(columns, total, done=0) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(
+    columns: tuple[ProgressColumn, ...], total: int, done: int
+) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console  # noqa: PLC0415  (as above)
+    from rich.progress import Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    left = (TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, *left, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total, completed=done)
         yield lambda count: bar.advance(task, count)

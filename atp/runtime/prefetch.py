@@ -1,4 +1,4 @@
-"""The next item is made while the current one is in use."""
+"""Makes the next item while the current one is in use."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T]) -> Iterator[T]:
-    """Yield the items, each made in another thread while the one before it is in use.
+def prefetch(items: Iterable[T]) -> Iterator[T]:
+    """Yield items, each made in another thread while the one before it is in use.
 
     Raises:
-        Exception: what making an item raises, when its turn comes.
+        Exception: raised while an item was made, when its turn comes.
     """
     iterator = iter(items)
 
     def make() -> list[T]:
         return list(islice(iterator, 1))  # empty at the end
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead") as pool:
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as pool:
         coming = pool.submit(make)
         while made := coming.result():
             coming = pool.submit(make)

@@ -1,12 +1,12 @@
-"""SIGTERM and SIGINT ask for a stop. What that means depends on what would be lost.
+"""SIGTERM and SIGINT ask for a stop. The reaction depends on what would be lost.
 
-Before the first batch and after the last there is nothing to finish: the process leaves at once.
-While batches run, the first signal lets the current one finish, for a few seconds at most, and the
-run saves and ends; a second signal leaves at once.
+- Before the first batch and after the last, nothing would be lost: the process exits at once.
+- While batches run, the first signal lets the current batch finish, for GRACE_SECONDS at most; then
+  the run saves and ends. A second signal exits at once.
 
-Leaving at once is os._exit: an exception would have to wait for threads that hash gigabytes, and a
-library may swallow it. What the journal holds is on its way to the disk already, the system frees
-the lock. (The default action would not do: the first process of a container ignores it.)
+Exiting at once is os._exit: an exception would have to wait for threads that hash gigabytes, and a
+library may swallow it. The operating system already has the journal's bytes, and it frees the lock.
+(The signals' default action would not do: the first process of a container ignores it.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -23,12 +23,15 @@ from atp.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from types import FrameType
+
+    Reaction = Literal["exit", "finish", "unwind"]
 
 EXIT_CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
 
 GRACE_SECONDS = 1.0
-"""What the current batch gets to finish; then it is given up, to be computed by the next start."""
+"""The time that the current batch gets to finish; then it is left to the next start."""
 
 log = structlog.get_logger()
 
@@ -38,71 +41,75 @@ class BatchAbortedError(BaseException):
 
 
 class StopRequest:
-    """Whether a signal has asked for a stop, and which exit code it asks for."""
+    """Whether a signal has asked for a stop, and the exit code that it asks for."""
 
     def __init__(self) -> None:
         self.exit_code: ExitCode | None = None
-        self._finishing = self._unwinding = self._giving_up = False
+        self._on_first: Reaction = "exit"
+        self._may_abort = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.exit_code is not None
+
+    def finishing(self) -> AbstractContextManager[None]:
+        """Return a context in which the first signal is only recorded: the caller ends the work."""
+        return self._reacting("finish")
+
+    def unwinding(self) -> AbstractContextManager[None]:
+        """Return a context in which the first signal raises SystemExit, to remove files."""
+        return self._reacting("unwind")
 
     @contextmanager
-    def finishing(self) -> Iterator[None]:
-        """Have the first signal only noted, while the context lasts: its user ends the work."""
-        self._finishing = True
+    def _reacting(self, reaction: Reaction) -> Iterator[None]:
+        before, self._on_first = self._on_first, reaction
         try:
             yield
         finally:
-            self._finishing = False
-
-    @contextmanager
-    def unwinding(self) -> Iterator[None]:
-        """Have the first signal end the work by SystemExit: there are files to clear away."""
-        self._unwinding = True
-        try:
-            yield
-        finally:
-            self._unwinding = False
+            self._on_first = before
 
     @contextmanager
     def abortable(self) -> Iterator[None]:
-        """Mark work that may be given up; nothing else is ever interrupted.
+        """Mark work that may be aborted; nothing else is ever interrupted.
 
         Raises:
-            BatchAbortedError: a signal came, and the work was not done soon after it.
+            BatchAbortedError: a signal came, and the work was not done GRACE_SECONDS later.
         """
-        self._giving_up = True
+        self._may_abort = True
         try:
             yield
         finally:
-            self._giving_up = False
+            self._may_abort = False
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Take note of the first signal; leave at a second one, or when nothing would be lost."""
+        """Handle SIGINT and SIGTERM."""
         del frame
-        first = self.exit_code is None
+        first = not self.requested
         self.exit_code = EXIT_CODES[signal.Signals(number)]
-        if first and self._finishing:
+        if first and self._on_first == "finish":
             signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
             return
-        if first and self._unwinding:
+        if first and self._on_first == "unwind":
             sys.exit(self.exit_code)
-        with suppress(RuntimeError):  # this very log may be what the signal has interrupted
+        with suppress(RuntimeError):  # the signal may have interrupted this very log
             log.info("run.stop", reason=signal.Signals(number).name, at_once=True)
         os._exit(self.exit_code)
 
     def on_alarm(self, number: int, frame: FrameType | None) -> None:
-        """Give up what the first signal has not seen finished in time."""
+        """Abort work that the first signal's time has run out for."""
         del number, frame
-        if self._giving_up:
+        if self._may_abort:
             raise BatchAbortedError
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Have SIGINT and SIGTERM treated as said above while the context lasts."""
+    """Handle SIGINT and SIGTERM as described above while the context lasts."""
     request = StopRequest()
     handlers = {**dict.fromkeys(EXIT_CODES, request.on_signal), signal.SIGALRM: request.on_alarm}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    # The container's entry point blocks them until there are handlers; what came waits for these.
+    # The container's entry point blocks the signals until handlers exist; pending ones arrive now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
     try:
         yield request

@@ -1,16 +1,16 @@
-"""From scores to the content of `atp_analysis`: JSON values, each of them checked to be finite."""
+"""The content of `atp_analysis`: scores as JSON values, each of them checked to be finite."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 import torch
 
-from atp.attribution.scores import IDENTITY_TOLERANCE, Scores
+from atp.attribution.scores import IDENTITY_TOLERANCE
+from atp.stats.agreement import agreement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,87 +19,77 @@ if TYPE_CHECKING:
 
     from atp.dataset.journal import Analysis
     from atp.model.pair_tokenizer import PairIssue, TokenizedPair
+    from atp.scoring.dictionary_scorer import DictionaryScores
 
 SHARES = ("variance_explained", "features", "bias", "sae_error")
+STRONGEST_POSITIONS = 3
+"""Positions named for each listed feature, where features are read at several."""
 
 
-def issue_analysis(reason: PairIssue) -> Analysis:
-    """Return the analysis of a pair that has no contrast."""
-    return {"error" if reason.failed else "skipped": reason.reason, "details": reason.details}
+def issue_analysis(issue: PairIssue) -> Analysis:
+    """Return the analysis of a pair that cannot be contrasted."""
+    return {"error" if issue.failed else "skipped": issue.reason, "details": issue.details}
 
 
-def failed(error: Exception) -> Analysis:
-    """Return the analysis of a pair that is left with an exception."""
+def error_analysis(error: Exception) -> Analysis:
+    """Return the analysis of a pair whose scoring raised an exception."""
     message = str(error).splitlines()[0] if str(error) else ""
     return {"error": type(error).__name__, "details": {"message": message}}
 
 
-@dataclass(frozen=True)
-class Listing:
-    """What is told of the features of some pairs, beyond their scores."""
-
-    top: Tensor
-    """The ids of those that are listed, (pair, k)."""
-    columns: dict[str, Tensor] = field(default_factory=dict)
-    """Further numbers of each listed feature, (pair, k), by name."""
-    diagnostics: Sequence[dict[str, Any]] = ()
-    """Further diagnostics of each pair."""
-    fields: Sequence[dict[str, Any]] = ()
-    """Further fields of each pair."""
-    positions: Sequence[Sequence[Any]] = ()
-    """Of each pair, the strongest positions of each listed feature."""
-
-
-def analyses_of(
-    batch: Sequence[TokenizedPair], metric: Tensor, scores: Scores, listing: Listing
-) -> list[Analysis]:
-    """Return one analysis a pair: of its strongest features, or of what is wrong with its numbers.
-
-    Args:
-        batch: the pairs.
-        metric: m of each pair, (pair,).
-        scores: of one SAE, each pair a place.
-        listing: of which features, and what else.
-    """
+def pair_analyses(batch: Sequence[TokenizedPair], found: DictionaryScores) -> list[Analysis]:
+    """Return one analysis a pair: its strongest features, or its numbers that are not finite."""
+    metric, scores, top = found.captured.metric, found.scores, found.top
     # All features count, not only the listed ones: NaN sorts anywhere.
     finite = torch.isfinite(scores.scores.sum(dim=1) + scores.gradients.sum(dim=1))
-    single = [metric, scores.identity_gap, scores.n_active, finite]
-    single += [getattr(scores, name) for name in SHARES]
-    tables = {
-        "score": scores.scores,
-        "activation": scores.activations,
-        "gradient": scores.gradients,
+    of_pair = [metric, scores.identity_gap, scores.n_active, finite]
+    of_pair += [getattr(scores, name) for name in SHARES]
+    extra_columns = _extra_columns(found)
+    of_features = {
+        "score": scores.scores.gather(1, top),
+        "activation": scores.activations.gather(1, top),
+        "gradient": scores.gradients.gather(1, top),
+        **extra_columns,
     }
-    wide = {name: table.gather(1, listing.top) for name, table in tables.items()} | listing.columns
     # One copy to the host; float64 holds ids and float32 numbers exactly.
-    columns = [*(table[:, None].double() for table in single), listing.top.double()]
-    rows = torch.cat([*columns, *(table.double() for table in wide.values())], dim=1).cpu().numpy()
-    with np.errstate(over="ignore"):  # beyond float32 is not finite, either
+    columns = [*(table[:, None].double() for table in of_pair), top.double()]
+    columns += [table.double() for table in of_features.values()]
+    rows = torch.cat(columns, dim=1).cpu().numpy()
+    with np.errstate(over="ignore"):  # a number beyond float32 is not finite, either
         narrow = rows.astype(np.float32)
-    start, k = len(single), listing.top.shape[1]
-    finite_columns = [*range(start), *range(start + 4 * k, narrow.shape[1])]
-    usable = np.isfinite(narrow[:, finite_columns]).all(axis=1) & (narrow[:, 3] > 0)
+    start, k = len(of_pair), top.shape[1]
+    must_be_finite = [*range(start), *range(start + 4 * k, narrow.shape[1])]
+    usable = np.isfinite(narrow[:, must_be_finite]).all(axis=1) & (narrow[:, 3] > 0)
     ids = rows[:, start : start + k].astype(int).tolist()
-    shortest = short(narrow)
+    numbers_of_pairs = shortest_table(narrow)
     analyses: list[Analysis] = []
-    for index, item in enumerate(batch):
-        numbers = shortest[index]
+    for index, pair in enumerate(batch):
+        numbers = numbers_of_pairs[index]
         if not usable[index]:
-            details = _not_finite(float(metric[index]), scores, listing.columns, index)
-            analyses.append({"error": "Not finite", "details": details})
+            where = _not_finite(float(metric[index]), found, extra_columns, index)
+            analyses.append({"error": "Not finite", "details": {"where": where}})
         elif numbers[1] > IDENTITY_TOLERANCE:
             details = {"gap": numbers[1]}
             analyses.append({"error": "Reconstruction identity violated", "details": details})
         else:
             lists = [numbers[at : at + k] for at in range(start + k, len(numbers), k)]
-            by_name = dict(zip(wide, lists, strict=True)) if k else {}
-            analysis = _scored(item, numbers, _features(ids[index], by_name))
-            analyses.append(_with_more(analysis, listing, index))
+            by_name = dict(zip(of_features, lists, strict=True)) if k else {}
+            analysis = _scored(pair, numbers, _features(ids[index], by_name))
+            analyses.append(_with_method_fields(analysis, pair, found, index))
     return analyses
 
 
+def _extra_columns(found: DictionaryScores) -> dict[str, Tensor]:
+    """Return the further numbers of each listed feature, (pair, k), by name."""
+    columns = {}
+    if found.baseline is not None:
+        columns["base_activation"] = found.baseline.gather(1, found.top)
+    if found.effects:
+        columns["effect"] = torch.stack([of_pair.effects for of_pair in found.effects])
+    return columns
+
+
 def _features(ids: Sequence[int], numbers: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """Return the listed features of a pair."""
     names = list(numbers)
     return [
         {"id": str(feature), **dict(zip(names, values, strict=True))}
@@ -108,24 +98,24 @@ def _features(ids: Sequence[int], numbers: dict[str, list[float]]) -> list[dict[
 
 
 def _scored(
-    item: TokenizedPair, numbers: list[float], features: list[dict[str, Any]]
+    pair: TokenizedPair, numbers: list[float], features: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Lay out the analysis of one pair: `numbers` begins with those of the pair itself."""
+    """Lay out the analysis of one pair; `numbers` begins with those of the pair itself."""
     metric, _, n_active, _, *shares = numbers[: 4 + len(SHARES)]
     whole = float(n_active).is_integer()  # a mean over positions need not be
-    sequences = item.contrast.sequences
+    sequences = pair.contrast.sequences
     if sequences is None:
-        told: dict[str, Any] = {"logit_diff": metric}
+        metric_fields: dict[str, Any] = {"logit_diff": metric}
     else:
-        told = {"log_prob_diff": metric, "sequence_tokens": [*map(len, sequences)]}
+        metric_fields = {"log_prob_diff": metric, "sequence_tokens": [*map(len, sequences)]}
     return {
-        "target_token": item.target_text,
-        "base_token": item.base_text,
-        "token_position": item.contrast.offset,
-        **told,
-        "boundary": item.boundary,
-        "target_token_id": item.contrast.target_token,
-        "base_token_id": item.contrast.base_token,
+        "target_token": pair.target_text,
+        "base_token": pair.base_text,
+        "token_position": pair.contrast.offset,
+        **metric_fields,
+        "boundary": pair.boundary,
+        "target_token_id": pair.contrast.target_token,
+        "base_token_id": pair.contrast.base_token,
         "diagnostics": {
             "n_active": int(n_active) if whole else n_active,
             **dict(zip(SHARES, shares, strict=True)),
@@ -134,24 +124,103 @@ def _scored(
     }
 
 
-def _with_more(analysis: dict[str, Any], listing: Listing, index: int) -> Analysis:
-    """Add what a method has to tell beyond scores."""
-    diagnostics = listing.diagnostics[index] if listing.diagnostics else {}
-    fields = listing.fields[index] if listing.fields else {}
+def _with_method_fields(
+    analysis: dict[str, Any], pair: TokenizedPair, found: DictionaryScores, index: int
+) -> Analysis:
+    """Add the fields that only some methods have."""
+    diagnostics = {
+        **(_path_diagnostics(found, index) if found.integrated else {}),
+        **(_exact_diagnostics(found, index) if found.effects else {}),
+    }
+    fields = {}
+    if found.method.prompt_activations and found.base_activations is not None:
+        base = found.base_activations[index].cpu()
+        fields = {"prompt_activations": _prompt_activations(pair, found, index, base)}
     numbers = [*_numbers(diagnostics), *_numbers(fields)]
-    unsound = [name for name, value in numbers if not math.isfinite(value)]
-    if unsound:
-        return {"error": "Not finite", "details": {"where": [*dict.fromkeys(unsound)]}}
+    not_finite = [name for name, value in numbers if not math.isfinite(value)]
+    if not_finite:
+        return {"error": "Not finite", "details": {"where": [*dict.fromkeys(not_finite)]}}
     analysis["diagnostics"] |= diagnostics
-    if listing.positions:
-        of_features = zip(analysis["top_features"], listing.positions[index], strict=True)
-        for feature, positions in of_features:
+    if found.method.position != "last":
+        strongest = _strongest_positions(pair, found)
+        for feature, positions in zip(analysis["top_features"], strongest, strict=True):
             feature["positions"] = positions
     return analysis | fields
 
 
+def _path_diagnostics(found: DictionaryScores, index: int) -> dict[str, Any]:
+    """Return how complete the scores of integrated gradients are."""
+    change = found.integrated[index].change
+    total = float(found.scores.scores[index].double().sum())
+    return {
+        "path": {
+            "change": shortest(change),
+            "sum_of_scores": shortest(total),
+            "completeness_gap": shortest(abs(total - change) / abs(change)) if change else None,
+        }
+    }
+
+
+def _exact_diagnostics(found: DictionaryScores, index: int) -> dict[str, Any]:
+    """Return how well the scores of the removed features agree with their effects."""
+    effects = found.effects[index]
+    scores = found.scores.scores[index].gather(0, found.top[index])
+    changed = effects.changed > 0
+    agreed = agreement(scores[changed].tolist(), effects.effects[changed].tolist())
+    return {
+        "exact": {
+            "features": int(changed.sum()),
+            **{name: None if value is None else shortest(value) for name, value in agreed.items()},
+            "joint_effect": shortest(effects.joint),
+            "joint_score": shortest(float(scores.double().sum())),
+            "noise_floor": shortest(effects.noise_floor),
+        }
+    }
+
+
+def _prompt_activations(
+    pair: TokenizedPair, found: DictionaryScores, index: int, base: Tensor
+) -> dict[str, Any]:
+    """Return the features that are active on the flagged or the base prompt."""
+    row = index
+    if found.method.position != "last":  # the scores of one pair: take its prompt's last token
+        row = found.captured.positions.index((pair.contrast.prompt_length - 1, 0))
+    flagged = found.at_positions.activations[row].cpu()
+    active = ((flagged != 0) | (base != 0)).nonzero()[:, 0]
+    return {
+        "ids": [str(feature) for feature in active.tolist()],
+        "flagged": [shortest(value) for value in flagged[active].tolist()],
+        "base": [shortest(value) for value in base[active].tolist()],
+    }
+
+
+def _strongest_positions(
+    pair: TokenizedPair, found: DictionaryScores
+) -> list[list[dict[str, Any]]]:
+    """Return, for each listed feature of a single pair, the positions of largest |score|."""
+    top = found.top[0]
+    scores = found.at_positions.scores[:, top].T.cpu()  # (k, position)
+    activations = found.at_positions.activations[:, top].T.cpu()
+    order = scores.abs().sort(dim=1, descending=True, stable=True).indices[:, :STRONGEST_POSITIONS]
+
+    def describe(feature: int, row: int) -> dict[str, Any]:
+        position, text = found.captured.positions[row]
+        in_response = position >= pair.contrast.prompt_length
+        return {
+            "position": position,
+            **({"answer": ("flagged", "base")[text]} if in_response else {}),
+            "score": shortest(float(scores[feature, row])),
+            "activation": shortest(float(activations[feature, row])),
+        }
+
+    return [
+        [describe(feature, row) for row in rows if scores[feature, row] != 0]
+        for feature, rows in enumerate(order.tolist())
+    ]
+
+
 def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield the numbers in nested values, with their names; those of a list share its own."""
+    """Yield the numbers in nested values with their names; those of a list share its name."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from ((f"{name}.{inner}", number) for inner, number in _numbers(value))
@@ -161,33 +230,33 @@ def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
             yield name, value
 
 
+def _not_finite(
+    metric: float, found: DictionaryScores, extra_columns: dict[str, Tensor], index: int
+) -> list[str]:
+    """Return the names of a pair's numbers that are NaN or infinite."""
+    tables = {
+        "activation": found.scores.activations,
+        "gradient": found.scores.gradients,
+        "score": found.scores.scores,
+        **extra_columns,
+    }
+    where = [name for name, table in tables.items() if not torch.isfinite(table[index]).all()]
+    if not np.isfinite(metric):
+        where.insert(0, "metric")
+    return where or ["diagnostics"]
+
+
 def shortest(value: float) -> float:
-    """Return a float32 number as the one with the fewest digits."""
+    """Return a float32 number as the float with the fewest digits."""
     with np.errstate(over="ignore"):
         return float(str(np.float32(value)))
 
 
-def _not_finite(
-    metric: float, scores: Scores, columns: dict[str, Tensor], row: int
-) -> dict[str, Any]:
-    """Say which of the numbers of a pair are NaN or infinite."""
-    tables = {
-        "activation": scores.activations,
-        "gradient": scores.gradients,
-        "score": scores.scores,
-        **columns,
-    }
-    where = [name for name, table in tables.items() if not torch.isfinite(table[row]).all()]
-    if not np.isfinite(metric):
-        where.insert(0, "metric")
-    return {"where": where or ["diagnostics"]}
+def shortest_table(table: np.ndarray[Any, Any]) -> list[list[float]]:
+    """Return float32 numbers as floats with the fewest digits; None for one that is not finite.
 
-
-def short(table: np.ndarray[Any, Any]) -> list[list[float]]:
-    """Return float32 numbers as those with the fewest digits; what is not finite as None.
-
-    The JSON library writes a float32 so; reading that back takes a tenth of Python's own time.
+    orjson writes a float32 that way; reading its text back takes a tenth of Python's own time.
     """
     text = orjson.dumps(table, option=orjson.OPT_SERIALIZE_NUMPY)
-    found: list[list[float]] = orjson.loads(text)
-    return found
+    rows: list[list[float]] = orjson.loads(text)
+    return rows

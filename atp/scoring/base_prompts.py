@@ -1,111 +1,92 @@
-"""Base prompts: what features are there, for comparison with the flagged prompts.
+"""Base prompts: the activations on them, for comparison with the flagged prompts.
 
-A window's base prompts are planned together, whatever pairs are left to do, and each batch of them
-is run when the first of its pairs is: what a prompt's activations are does not depend on which
-pairs were done before, or by which shard. A batch that fails is halved, down to the prompt at
-fault, so that it costs no other prompt its result.
+The base prompts of a window are planned together, whichever pairs are left to score, and each batch
+of them is run when the first of its pairs is: so the activations on a prompt do not depend on which
+pairs were scored before, or by which shard.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from atp.attribution.batches import plan
 from atp.attribution.prompts import as_contrast, read_prompts
+from atp.config.settings import WINDOW_PAIRS
 from atp.errors import UnavailableError
+from atp.model.halving import in_halves
+from atp.scoring.dictionary_scorer import activations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sae_lens import SAE
     from torch import Tensor
 
     from atp.model.dictionaries.placement import Dictionaries
+    from atp.model.halving import Failure
     from atp.model.loading import Model
 
     Prompt = tuple[int, ...]
     """Token ids."""
 
-WINDOW = 256
-"""Prompts of which a mean takes batches."""
 
-
-@dataclass
 class BasePrompts:
-    """The base prompts of a window of pairs, read as they are asked for."""
+    """The base prompts of a window of pairs, run when they are first needed."""
 
-    model: Model
-    hook_names: Sequence[str]
-    batch_tokens: int
-    _batches: dict[Prompt, list[Prompt]] = field(default_factory=dict)
-    _read: dict[Prompt, dict[str, Tensor]] = field(default_factory=dict)
+    def __init__(self, model: Model, hook_names: Sequence[str], batch_tokens: int) -> None:
+        self.model, self.hook_names, self.batch_tokens = model, hook_names, batch_tokens
+        self._batches: dict[Prompt, list[Prompt]] = {}
+        self._outputs: dict[Prompt, dict[str, Tensor] | Exception] = {}
 
     def plan(self, prompts: Iterable[Prompt]) -> None:
-        """Take the base prompts of the next window; what was read of the last one is forgotten."""
-        self._batches, self._read = {}, {}
+        """Plan the base prompts of the next window, and forget the last window's."""
+        self._batches, self._outputs = {}, {}
         distinct = list(dict.fromkeys(prompts))
         for indices in plan([as_contrast(prompt) for prompt in distinct], self.batch_tokens):
-            self._put_together([distinct[i] for i in indices])
+            batch = [distinct[i] for i in indices]
+            self._batches |= dict.fromkeys(batch, batch)
 
     def residuals(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
-        """Return what each hook point holds at the last token of planned prompts, in their order.
-
-        Returns:
-            (prompt, *hook) for each hook point.
+        """Return each hook point's output at the last token of planned prompts, (prompt, *hook).
 
         Raises:
-            Exception: what the library raised that failed on one of them alone.
+            Exception: the library's, for one of these prompts that fails alone. Another prompt of
+                its batch that fails raises nothing: it is not the fault of these pairs.
         """
-        for prompt in prompts:
-            while prompt not in self._read:
-                self._run(self._batches[prompt])
-        rows = [self._read[prompt] for prompt in prompts]
+        rows = [self._output(prompt) for prompt in prompts]
         return {name: torch.stack([row[name] for row in rows]) for name in self.hook_names}
 
-    def _put_together(self, batch: list[Prompt]) -> None:
-        self._batches |= dict.fromkeys(batch, batch)
+    def _output(self, prompt: Prompt) -> dict[str, Tensor]:
+        output = self._outputs.get(prompt)
+        if output is None or isinstance(output, Exception):
+            batch = self._batches[prompt] if output is None else [prompt]  # tried again, alone
+            outputs = in_halves(self.model, self._run, batch, _error_of)
+            self._outputs |= zip(batch, outputs, strict=True)
+            output = self._outputs[prompt]
+        if isinstance(output, Exception):
+            raise output
+        return output
 
-    def _run(self, batch: list[Prompt]) -> None:
-        """Read a batch; one that fails is put into halves, of which those are run that are needed.
-
-        Only what was asked for may fail: another prompt's fault is not that of these pairs.
-        """
-        try:
-            found = read_prompts(self.model, batch, self.hook_names)
-        except Exception:
-            if len(batch) == 1:
-                raise
-            found = None
-        if found is None:  # outside the except block, which keeps the failed batch's tensors alive
-            self.model.free_memory()
-            half = len(batch) // 2
-            self._put_together(batch[:half])
-            self._put_together(batch[half:])
-            return
-        for row, prompt in enumerate(batch):
-            self._read[prompt] = {name: table[row] for name, table in found.items()}
+    def _run(self, batch: Sequence[Prompt]) -> list[dict[str, Tensor] | Exception]:
+        outputs = read_prompts(self.model, batch, self.hook_names)
+        return [{name: table[row] for name, table in outputs.items()} for row in range(len(batch))]
 
 
-@torch.no_grad()
-def activations(sae: SAE[Any], residuals: Tensor) -> Tensor:
-    """Return what the features of an SAE are where residuals were read, (row, d_sae)."""
-    found: Tensor = sae.encode(residuals.float())
-    return found
+def _error_of(failure: Failure, _: Sequence[Prompt]) -> Exception:
+    return failure.error
 
 
 def mean_activations(
     model: Model, dictionaries: Dictionaries, prompts: Iterable[Prompt], batch_tokens: int
 ) -> list[Tensor]:
-    """Return the mean of each feature over prompts, at their last token.
+    """Return the mean activation of each feature at the last token of prompts.
 
     Args:
-        model: that reads them.
-        dictionaries: whose features are meant.
+        model: runs the prompts.
+        dictionaries: the SAEs of the features.
         prompts: at least one.
         batch_tokens: most tokens in a pass.
 
@@ -113,27 +94,27 @@ def mean_activations(
         float32, (d_sae,) for each SAE.
 
     Raises:
-        UnavailableError: a prompt cannot be run, for want of memory, say; a mean without it would
-            be one that depends on the machine. Or a mean is not finite.
+        UnavailableError: a prompt cannot be run, for want of memory for example: a mean without it
+            would depend on the machine. Or a mean is not finite.
     """
-    reader = BasePrompts(model, dictionaries.hook_names, batch_tokens)
+    base_prompts = BasePrompts(model, dictionaries.hook_names, batch_tokens)
     sums = [
         torch.zeros(each.d_sae, dtype=torch.float64, device=model.device) for each in dictionaries
     ]
     iterator, count = iter(prompts), 0
-    while window := list(islice(iterator, WINDOW)):
-        reader.plan(window)
-        for prompt in window:  # one by one, so that the one at fault can be told
-            with _needed(f"a base prompt of {len(prompt):,} tokens cannot be run"):
-                reader.residuals([prompt])
-        found = reader.residuals(window)
+    while window := list(islice(iterator, WINDOW_PAIRS)):
+        base_prompts.plan(window)
+        for prompt in window:  # one by one, so that the message names the one at fault
+            with _needed_for_mean(f"a base prompt of {len(prompt):,} tokens cannot be run"):
+                base_prompts.residuals([prompt])
+        residuals = base_prompts.residuals(window)
         for total, dictionary in zip(sums, dictionaries, strict=True):
-            there = dictionary.view(found[dictionary.hook_name])
             with (
-                _needed(f"{dictionary.label} cannot encode base prompts"),
-                dictionaries.on_device(dictionary) as sae,
+                _needed_for_mean(f"{dictionary.label} cannot encode base prompts"),
+                dictionaries.on_device(dictionary),
             ):
-                total.add_(activations(sae, there).sum(dim=0, dtype=torch.float64))
+                encoded = activations(dictionary, residuals[dictionary.hook_name])
+                total.add_(encoded.sum(dim=0, dtype=torch.float64))
         count += len(window)
     means = [(total / count).float() for total in sums]
     for mean, dictionary in zip(means, dictionaries, strict=True):
@@ -144,12 +125,12 @@ def mean_activations(
 
 
 @contextmanager
-def _needed(what: str) -> Iterator[None]:
-    """Turn any error into the one that says why there is no mean over base prompts."""
+def _needed_for_mean(message: str) -> Iterator[None]:
+    """Turn any error into the one that explains why the mean cannot be taken."""
     try:
         yield
     except Exception as error:  # the libraries raise what they like
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        msg = f"--baseline=mean: {what}: {why[:200]}"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         hint = "Mend or shorten that prompt, give it more memory, or use --baseline=zero."
+        msg = f"--baseline=mean: {message}: {reason[:200]}"
         raise UnavailableError(msg, hint) from error

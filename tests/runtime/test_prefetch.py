@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from atp.runtime.prefetch import ahead
+from atp.runtime.prefetch import prefetch
 
 SOON = 10.0
 """Seconds that no test waits for unless something is wrong."""
@@ -53,24 +53,24 @@ def _no_thread_is_left() -> Iterator[None]:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
 def test_all_items_come_in_order(count: int) -> None:
-    assert list(ahead(range(count))) == list(range(count))
+    assert list(prefetch(range(count))) == list(range(count))
 
 
 @pytest.mark.parametrize("item", [None, 0, [], ""])
 def test_an_item_that_is_empty_ends_nothing(item: object) -> None:
-    assert list(ahead([item, 1, item])) == [item, 1, item]
+    assert list(prefetch([item, 1, item])) == [item, 1, item]
 
 
 def test_the_next_item_is_made_in_another_thread_while_one_is_in_use() -> None:
     source = Source(5)
-    for number in ahead(source):
+    for number in prefetch(source):
         assert source.begun[number + 1].wait(SOON)  # this one is not handed back yet
         assert source.thread is not threading.current_thread()
 
 
 def test_no_more_than_one_item_is_made_ahead() -> None:
     source = Source(5)
-    for number in ahead(source):
+    for number in prefetch(source):
         assert source.begun[number + 1].wait(SOON)
         later = source.begun[number + 2 :]
         assert not (later and later[0].wait(0.05))
@@ -78,7 +78,7 @@ def test_no_more_than_one_item_is_made_ahead() -> None:
 
 def test_nothing_is_made_before_the_first_item_is_asked_for() -> None:
     source = Source(3)
-    items = ahead(source)
+    items = prefetch(source)
     assert source.made == 0
     assert next(items) == 0
     items.close()  # type: ignore[attr-defined]  (a generator)
@@ -86,7 +86,7 @@ def test_nothing_is_made_before_the_first_item_is_asked_for() -> None:
 
 def test_an_exception_comes_when_its_turn_comes() -> None:
     source = Source(5, fails_at=2)
-    items = ahead(source)
+    items = prefetch(source)
     assert next(items) == 0
     assert next(items) == 1
     assert source.begun[2].wait(SOON)  # it has failed, or is about to; 1 is in use all the same
@@ -97,7 +97,7 @@ def test_an_exception_comes_when_its_turn_comes() -> None:
 
 def test_closing_early_ends_the_thread_and_makes_no_more() -> None:
     source = Source(100)
-    items = ahead(source)
+    items = prefetch(source)
     assert next(items) == 0
     assert source.begun[1].wait(SOON)
     assert source.thread is not None
@@ -111,7 +111,7 @@ def test_a_fault_of_the_user_of_the_items_ends_the_thread() -> None:
     source = Source(100)
 
     def use() -> None:
-        for _ in ahead(source):
+        for _ in prefetch(source):
             msg = "stopped"
             raise KeyboardInterrupt(msg)
 
@@ -124,6 +124,6 @@ def test_a_fault_of_the_user_of_the_items_ends_the_thread() -> None:
 
 def test_the_end_leaves_no_thread() -> None:
     source = Source(4)
-    assert sum(ahead(source)) == 6
+    assert sum(prefetch(source)) == 6
     assert source.thread is not None
     assert not source.thread.is_alive()

@@ -1,0 +1,88 @@
+"""Tries model, SAEs and method once on a short probe, before any pair is scored.
+
+A combination that would give wrong numbers stops here with a one-line error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from atp.attribution.capture import TOLERANCES, Capture, HookError, check_split_pass
+from atp.attribution.patched_run import patched_run
+from atp.attribution.scores import score
+from atp.config.method import Method
+from atp.errors import SettingsError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from atp.model.dictionaries.placement import Dictionaries
+    from atp.model.loading import Model
+
+
+def check_dictionaries(
+    model: Model, dictionaries: Dictionaries, method: Method | None = None
+) -> None:
+    """Try the pass in two parts, each hook point, each SAE and, if the method needs it, a replay.
+
+    Raises:
+        SettingsError: an SAE does not fit the model; says which and why.
+        UnavailableError: the model cannot be run as prefix and tail, or cannot be run again from a
+            hook point on.
+    """
+    method = method or Method()
+    for dictionary in dictionaries:
+        model.check_hook(dictionary.hook_name)
+    try:
+        captured = check_split_pass(
+            model, dictionaries.hook_names, resumable=method.needs_patched_runs
+        )
+    except HookError as error:
+        msg = f"the model {model.name} cannot be read: {error}."
+        raise SettingsError(msg, "Choose SAEs of another hook point.") from error
+    except Exception as error:  # the libraries raise what they like
+        msg = f"the model {model.name} cannot be run as prefix and tail: {error}"
+        hint = "atp needs attention over a key-value cache; state-space models have none."
+        raise UnavailableError(msg.splitlines()[0], hint) from error
+    for dictionary in dictionaries:
+        x, g = captured.residuals[dictionary.hook_name], captured.gradients[dictionary.hook_name]
+        d_in = int(dictionary.sae.cfg.d_in)
+        reason = f"gives {x[0].numel()} numbers, the SAE reads {d_in} (d_in)"
+        if x[0].numel() == d_in:
+            try:
+                with dictionaries.on_device(dictionary) as sae:
+                    score(sae, dictionary.view(x), dictionary.view(g))
+                continue
+            except (RuntimeError, ValueError, IndexError) as error:
+                reason = f"gives a vector that the SAE cannot encode: {str(error).splitlines()[0]}"
+        msg = f"--sae={dictionary.spec} does not fit {model.name}: {dictionary.hook_name} {reason}."
+        raise SettingsError(msg, "Choose an SAE that was trained on this model.")
+    if method.needs_patched_runs:
+        _check_patched_runs(model, dictionaries.hook_names, captured)
+
+
+def _check_patched_runs(model: Model, hook_names: Sequence[str], captured: Capture) -> None:
+    """Run the probe again with nothing changed: the metric must stay the same.
+
+    A model whose layers pass on more than the residual stream fails here.
+    """
+    scale = 1 + float(captured.metric.abs().max())  # a metric may be small, its logits are not
+    for name in hook_names:
+        x = captured.residuals[name]
+        for pair, metric in enumerate(captured.metric.tolist()):
+            run = patched_run(model, captured, pair, name, chunk_tokens=1)
+            unchanged = torch.zeros(2, 1, *x.shape[1:], device=x.device)
+            try:
+                with torch.no_grad():
+                    gap = float((run.metrics(unchanged) - metric).abs().max())
+            except Exception as error:  # the libraries raise what they like
+                raise _no_patched_run(model, name, str(error)) from error
+            if not gap <= TOLERANCES[x.dtype] * scale:
+                raise _no_patched_run(model, name, f"with nothing changed, m differs by {gap:.2g}")
+
+
+def _no_patched_run(model: Model, hook_name: str, reason: str) -> UnavailableError:
+    msg = f"the model {model.name} cannot be run again from {hook_name} on: {reason}"
+    return UnavailableError(msg.splitlines()[0], "Leave out --exact and --method=ig.")
