@@ -1,24 +1,24 @@
-# atp, with all that it needs but model and SAEs.
-#     make image              docker, podman or buildah, whichever is there
+# atp, with everything it needs except models and SAEs.
+#     make image              with docker, podman or buildah, the first that works
 #     docker build -t atp .   the same by hand
-# BASE is a Linux with Python 3.11 and its venv module; builder and image share it.
+# BASE is a Linux with Python 3.11 and its venv module. The build stages and the image use it.
 ARG BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
-# The tools that build, in their locked versions. A pip.conf (with an index of your own, say) and
-# certificates may be lent to the build; they stay out of the image.
+# The build tools, in their locked versions. The build may mount a pip.conf (for example with an
+# index of your own) and certificates as secrets; they stay out of the image.
 # hadolint ignore=DL3006
 FROM ${BASE} AS tools
 WORKDIR /build
-# No bytecode but what compile.py makes.
+# Only compile.py writes bytecode.
 ENV PYTHONDONTWRITEBYTECODE=1
 COPY requirements-build.lock tools/image/pip.sh ./
 RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=certificates \
     python3 -m venv tools \
     && ./pip.sh install --no-deps --require-hashes --requirement requirements-build.lock
 
-# What atp depends on: nearly all of the image, and the same until the lock changes.
+# The dependencies of atp: nearly all of the image, unchanged until the lock changes.
 FROM tools AS dependencies
-# requirements-cpu.lock leaves out what only a GPU needs.
+# requirements-cpu.lock leaves out the packages that only a GPU needs.
 ARG LOCK=requirements.lock
 COPY ${LOCK} requirements.lock
 COPY tools/image/install.sh ./
@@ -26,7 +26,7 @@ RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=certificates \
     --mount=type=bind,target=/context \
     ./install.sh requirements.lock /opt/atp /context/.cache/wheels
 
-# atp itself, and the bytecode of what it loads: without that, each start would compile for 15 s.
+# atp itself, and the bytecode of all that it loads. Without it each start would compile for 15 s.
 FROM dependencies AS atp
 COPY pyproject.toml README.md LICENSE source/
 COPY atp source/atp
@@ -38,8 +38,8 @@ RUN ./pip.sh wheel --no-deps --no-index --no-build-isolation --wheel-dir wheels 
 
 # hadolint ignore=DL3006
 FROM ${BASE}
-# Without what a batch tool has no use for, where the base brings it. The folders of a volume are
-# open to every user, as /tmp is: a new volume is made like them.
+# pip, setuptools and wheel are removed if the base has them: a batch tool does not need them. The
+# folders of a volume are open to every user, as /tmp is, because a new volume copies them.
 RUN if python3 -m pip --version >/dev/null 2>&1; then \
         python3 -m pip uninstall --yes --root-user-action=ignore pip setuptools wheel; \
     fi \
@@ -51,8 +51,8 @@ COPY --from=dependencies /opt/atp /opt/atp
 COPY --from=atp /build/added /
 COPY --chmod=755 entrypoint.sh /
 
-# HF_TOKEN_PATH is where a hub token may be mounted as a file. USER is for libraries that ask for a
-# name, which a uid of the user's own has not. Bytecode is there already, and cannot be added.
+# A hub token may be mounted as a file at HF_TOKEN_PATH. USER is for libraries that ask for a user
+# name: a uid that the user chose has none. The bytecode is complete, and no user could add to it.
 # hadolint ignore=DL3064
 ENV PATH=/opt/atp/bin:$PATH \
     HOME=/tmp \
@@ -69,7 +69,7 @@ WORKDIR /data
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/entrypoint.sh"]
 
-# Last, so that a new commit builds nothing anew.
+# These come last, so that a new commit rebuilds nothing.
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG BASE

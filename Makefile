@@ -1,11 +1,11 @@
-# Each target can be the first command in a fresh clone: it installs what it needs into VENV.
-# PYTHON and LOCK matter only while VENV is being made; `make clean` first to change them.
+# Each target can be the first command in a fresh clone: it installs all that it needs into VENV.
+# PYTHON and LOCK count only when VENV is made. To change them, run `make clean` first.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 LOCK ?=
 BIN = $(VENV)/bin
 
-# The demo's model: a folder, filled on first use, or the name of a model on the hub.
+# The demo's model: a folder, which is filled on first use, or the name of a model on the hub.
 SMOLLM2 = .cache/models/SmolLM2-135M-Instruct
 MODEL ?= $(SMOLLM2)
 
@@ -28,7 +28,7 @@ demo: $(if $(filter $(SMOLLM2),$(MODEL)),model,$(VENV)/.installed) ## score the 
 image: ## build the container image `atp` (LOCK=requirements-cpu.lock: without CUDA)
 	tools/image/build.sh $(PYTHON) atp $(LOCK)
 
-image-test: $(VENV)/.installed-dev ## build the image without CUDA and use it as a user does
+image-test: $(VENV)/.installed-dev ## build the image without CUDA and use it as a user would
 	tools/image/test.sh $(BIN)
 
 test: $(VENV)/.installed-dev ## run the tests
@@ -37,7 +37,7 @@ test: $(VENV)/.installed-dev ## run the tests
 test-demo: $(VENV)/.installed-dev model ## compare the demo with the plain procedure, pair by pair; run the example's notebook
 	$(BIN)/python -m pytest -m demo -s
 
-test-faults: $(VENV)/.installed-dev model ## kill, fill the disk, signal, break the model, at every moment (an hour)
+test-faults: $(VENV)/.installed-dev model ## kill runs, fill the disk, send signals, break the model, at every moment (an hour)
 	$(BIN)/python -m pytest tests/faults tests/test_fuzz.py --full
 
 bench: $(VENV)/.installed model ## measure speed and memory on the demo's model, on a CPU (25 minutes)
@@ -55,7 +55,7 @@ check: $(VENV)/.installed-dev ## format, lint, types, import directions, scripts
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python tools/check_locks.py
 
-sbom: $(VENV)/.installed-dev ## write dist/sbom.json: what the image holds of Python (CycloneDX)
+sbom: $(VENV)/.installed-dev ## write dist/sbom.json: the Python packages of the image (CycloneDX)
 	mkdir -p dist
 	PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements requirements.lock \
 	    --pyproject pyproject.toml --output-reproducible --output-format JSON \
@@ -67,7 +67,7 @@ audit: $(VENV)/.installed-dev ## look the locked versions up in a database of vu
 lock: $(VENV)/.installed-dev ## write the lock files from pyproject.toml (ARGS=--upgrade: the newest versions)
 	tools/lock.sh $(BIN) $(ARGS)
 
-clean: ## remove .venv and all caches, the demo's model included; results stay
+clean: ## remove .venv and all caches, the demo's model included; keep results
 	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,22 +1,25 @@
 #!/bin/sh
-# What the container starts: an atp command, or `atp run` on the newest input of the volume.
+# The container starts this script. It runs an atp command, or `atp run` on the newest input of the
+# volume.
 #     docker run ... atp                    atp run
 #     docker run ... atp --limit=5          atp run --limit=5
 #     docker run ... atp check --json       any command of atp
-# Before that it looks at what atp cannot know about its container: whether the volume is there and
-# writable, whether a GPU was passed in. exec makes atp process 1, which gets the signals.
+# Before that it checks the facts about the container that atp cannot know: whether the volume is
+# mounted and writable, and whether a GPU was passed in. exec makes atp process 1, which gets the
+# signals.
 set -eu
-trap 'exit 143' TERM # until then: process 1 ignores what it does not handle
+trap 'exit 143' TERM # until exec: process 1 ignores signals that it does not handle
 trap 'exit 130' INT
 
 readonly volume=/data
-readonly oldest_driver=580.65 # that CUDA 13 runs on; atp/check/machine.py has it, too
+readonly oldest_driver=580.65 # for CUDA 13; the same as in atp/check/machine.py
 readonly driver_file=/proc/driver/nvidia/version
 readonly torch_cuda=/opt/atp/lib/python3.11/site-packages/torch/lib/libtorch_cuda.so
 
 escaped() { printf '%s' "$1" | LC_ALL=C tr '\000-\037\177-\377' '[ *]' | sed 's/[\\"]/\\&/g'; }
 
-# say LEVEL EVENT MESSAGE HINT: a line for a person on a terminal, JSON as atp's own log elsewhere.
+# say LEVEL EVENT MESSAGE HINT: print a line for a person on a terminal, otherwise JSON like the log
+# of atp.
 say() {
     if [ -t 2 ]; then
         printf 'atp: %s %s\n' "$3" "$4" >&2
@@ -31,7 +34,7 @@ refuse() { # EXIT_CODE MESSAGE HINT
     exit "$1"
 }
 
-# value OPTION DEFAULT ARGUMENT...: what the command line gives an option.
+# value OPTION DEFAULT ARGUMENT...: print the value of an option on the command line.
 value() {
     option=$1 found=$2
     shift 2
@@ -45,7 +48,7 @@ value() {
     printf '%s' "$found"
 }
 
-# on_volume PATH: whether it lies below /data; names are relative to that.
+# on_volume PATH: true if PATH is below /data. Relative names are relative to /data.
 on_volume() {
     case $1 in
         "$volume" | "$volume"/*) return 0 ;;
@@ -55,13 +58,13 @@ on_volume() {
 }
 
 check_mounted() { # PATH
-    # PATH is on a mount if the volume is one, or a folder between the two.
+    # PATH is on a mount if the volume is a mount, or a folder between the volume and PATH.
     path=$1
     while ! cut -d ' ' -f 5 /proc/self/mountinfo | grep -q -x -F -e "$path"; do
         case $path in
             "$volume"/*) path=${path%/*} ;;
             *) refuse 2 \
-                "nothing is mounted at $volume: results would be gone with the container." \
+                "nothing is mounted at $volume: results would disappear with the container." \
                 "Mount a volume or a folder: docker run -v data:$volume ..." ;;
         esac
     done
@@ -76,14 +79,14 @@ check_writable() {
         return
     fi
     refuse 2 "user $(id -u):$(id -g) may not write to $path, which belongs to $(stat -c %u:%g "$path")." \
-        "Start the container with --user $(stat -c %u:%g "$path"), or give the folder away on the host: chown -R $(id -u):$(id -g) FOLDER. A volume mounted with :ro is written by nobody."
+        "Start the container with --user $(stat -c %u:%g "$path"), or change the owner of the folder on the host: chown -R $(id -u):$(id -g) FOLDER. No user can write to a volume that is mounted with :ro."
 }
 
 check_cache() {
     cache=${HF_HOME:-/tmp}
     if [ -e "$cache" ] && { [ ! -r "$cache" ] || [ ! -x "$cache" ]; }; then
         refuse 2 "user $(id -u):$(id -g) may not read the cache $cache, which belongs to $(stat -c %u:%g "$cache")." \
-            "Open it on the host: chmod -R a+rX FOLDER."
+            "Make it readable on the host: chmod -R a+rX FOLDER."
     fi
 }
 
@@ -91,32 +94,32 @@ check_token() {
     token=${HF_TOKEN_PATH:-}
     if [ -z "$token" ] || [ ! -e "$token" ]; then
         return
-    elif [ -d "$token" ]; then # what docker mounts where the host has no such file
-        say warning container.token "the hub token $token is a folder, not a file; none is used." \
-            "Mount the file that holds the token; docker makes a folder where there is no file."
+    elif [ -d "$token" ]; then # docker mounts a folder if the host has no such file
+        say warning container.token "the hub token $token is a folder, not a file; no token is used." \
+            "Mount the file that holds the token. If the file does not exist, docker makes a folder."
         unset HF_TOKEN_PATH
     elif [ ! -r "$token" ]; then
         say warning container.token \
-            "user $(id -u):$(id -g) may not read the hub token in $token; none is used." \
-            "Give the file to that user on the host: chown $(id -u) FILE, chmod 400 FILE."
+            "user $(id -u):$(id -g) may not read the hub token in $token; no token is used." \
+            "Make that user the owner of the file on the host: chown $(id -u) FILE, chmod 400 FILE."
         unset HF_TOKEN_PATH
     fi
 }
 
-# The release of the host's driver; empty where there is none.
+# driver: print the release of the host's driver; nothing if there is none.
 driver() {
     sed -n 's/^NVRM version:.*[^0-9.]\([0-9][0-9]*\.[0-9][0-9.]*\)[^0-9.].*/\1/p' \
         "$driver_file" 2>/dev/null || true
 }
 
 check_gpu() {
-    [ -e "$torch_cuda" ] || return 0 # the CPU build has no use for one
+    [ -e "$torch_cuda" ] || return 0 # the CPU build cannot use a GPU
     release=$(driver)
     if [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ]; then
-        why="this machine has no NVIDIA driver, or hides it"
+        why="this machine has no NVIDIA driver, or the container cannot see it"
         [ -z "$release" ] || why="the host's driver is $release, but no GPU was passed in"
         say warning container.gpu "no GPU is visible in this container: $why; the CPU computes." \
-            "docker run --gpus all passes the GPUs in; the host needs NVIDIA's driver $oldest_driver or newer and its container toolkit. --device=cpu keeps this line away."
+            "docker run --gpus all passes the GPUs in; the host needs NVIDIA's driver $oldest_driver or newer and its container toolkit. With --device=cpu this line does not appear."
     elif [ -n "$release" ] && [ "$(printf '%s\n' "$oldest_driver" "$release" |
         sort -t. -k1,1n -k2,2n | head -n 1)" != "$oldest_driver" ]; then
         refuse 3 "the host's NVIDIA driver $release is too old: CUDA 13 needs $oldest_driver or newer." \
@@ -127,13 +130,13 @@ check_gpu() {
 check_input() {
     if [ -d "$volume/input" ] && { [ ! -r "$volume/input" ] || [ ! -x "$volume/input" ]; }; then
         refuse 2 "user $(id -u):$(id -g) may not read $volume/input." \
-            "Open it on the host: chmod -R a+rX FOLDER."
+            "Make it readable on the host: chmod -R a+rX FOLDER."
     fi
     for file in "$volume"/input/*.json "$volume"/input/*.jsonl; do
         [ ! -f "$file" ] || return 0
     done
     say warning container.idle "nothing to do: $volume/input holds no *.json or *.jsonl file." \
-        "Put the model's answers there, or name a file: docker run ... atp run FILE"
+        "Put a file of the model's responses there, or name a file: docker run ... atp run FILE"
     exit 0
 }
 
@@ -169,7 +172,7 @@ esac
 case $1 in
     run | bench | check | fetch | intervene) check_cache ;;
 esac
-for argument in "$@"; do # a file that is named, or the value of an option: atp will know
+for argument in "$@"; do # a file name, or the value of an option: atp decides
     case $argument in
         run | -*) ;;
         *) plain=no ;;
@@ -186,5 +189,6 @@ case $1 in
         ;;
 esac
 check_token
-# Python needs a moment before it handles signals. Until then they wait: process 1 would lose them.
+# Python needs a moment before it handles signals. Signals are blocked until then; without this,
+# process 1 would lose them.
 exec env --block-signal=TERM,INT atp "$@"

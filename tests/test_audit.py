@@ -21,7 +21,7 @@ def test_a_vulnerability_fails_and_says_what_mends_it() -> None:
     code, lines = verdict("a.lock", [SAFE, UNSAFE, UNKNOWN])
     assert code == 1
     assert lines == [
-        "jinja2 2.0: PYSEC-1, mended in 2.1",
+        "jinja2 2.0: PYSEC-1, fixed in 2.1",
         "jinja2 2.0: PYSEC-1",
         "a.lock: 2 packages looked up, 2 vulnerabilities.",
         "Not in the database: torch.",

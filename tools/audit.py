@@ -2,8 +2,9 @@
 
     python tools/audit.py LOCK
 
-pip-audit counts what it cannot look up as harmless: where no database answers, this says that the
-audit was skipped, and what was left out otherwise. Exit code 1: vulnerabilities were found.
+pip-audit treats a package that it cannot look up as harmless. So this script says that the audit
+was skipped if no database answers; otherwise it lists the packages that are not in the database.
+Exit code 1: vulnerabilities were found.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import sys
 from typing import Any
 
 SERVICES = ("pypi", "osv")
-"""Databases that pip-audit knows, in the order in which they are tried."""
+"""Databases of pip-audit, in the order in which they are tried."""
 
 
 def look_up(lock: str, service: str) -> list[dict[str, Any]]:
-    """Return what a database says of each package; nothing where it does not answer."""
+    """Return a database's entry for each package; nothing if it does not answer."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pip_audit", "--requirement", lock, "--vulnerability-service"),
@@ -37,14 +38,14 @@ def look_up(lock: str, service: str) -> list[dict[str, Any]]:
 
 
 def verdict(lock: str, found: list[dict[str, Any]]) -> tuple[int, list[str]]:
-    """Return the exit code and the lines that say what was found."""
+    """Return the exit code and the lines of the report."""
     known = [package for package in found if "vulns" in package]
     left_out = [package["name"] for package in found if "vulns" not in package]
     if not known:
         return 0, [f"SKIPPED: no database of vulnerabilities answers; {lock} was not audited."]
     lines = [
         f"{package['name']} {package['version']}: {flaw['id']}"
-        + (f", mended in {', '.join(flaw['fix_versions'])}" if flaw["fix_versions"] else "")
+        + (f", fixed in {', '.join(flaw['fix_versions'])}" if flaw["fix_versions"] else "")
         for package in known
         for flaw in package["vulns"]
     ]
@@ -56,7 +57,7 @@ def verdict(lock: str, found: list[dict[str, Any]]) -> tuple[int, list[str]]:
 
 
 def main() -> None:
-    """Ask one database after the other until one answers."""
+    """Ask the databases in order until one answers."""
     (lock,) = sys.argv[1:]
     found: list[dict[str, Any]] = []
     for service in SERVICES:

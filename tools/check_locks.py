@@ -1,8 +1,9 @@
-"""Check that the lock files fit pyproject.toml and each other; exit 1 and say where they do not.
+"""Check that the lock files agree with pyproject.toml and each other.
 
     python tools/check_locks.py
 
-Reads the files only, so it needs neither uv nor a network.
+Exit code 1: they do not agree; the output lists every fault. The script only reads the files, so it
+needs neither uv nor a network.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from packaging.version import Version
 RUNTIME, CPU, DEV, BUILD = (f"requirements{part}.lock" for part in ("", "-cpu", "-dev", "-build"))
 
 Lock = dict[str, Version]
-"""What a lock file pins: canonical name to version."""
+"""The pins of a lock file: canonical name to version."""
 
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==([^ ]+)( \\)?")
 _HASH = re.compile(r" +--hash=sha256:[0-9a-f]{64}( \\)?")
-_CUDA = re.compile(r"(nvidia|cuda|triton)\b(?!-ml-py)")  # which names GPUs, and needs no CUDA
+_CUDA = re.compile(r"(nvidia|cuda|triton)\b(?!-ml-py)")  # nvidia-ml-py needs no CUDA
 
 
 def read_lock(name: str, text: str) -> tuple[Lock, list[str]]:
-    """Return what a lock file pins, and what is wrong with the file itself."""
+    """Return the pins of a lock file, and the faults of the file itself."""
     lock: Lock = {}
     hashed: set[str] = set()
     faults = []
@@ -46,7 +47,7 @@ def read_lock(name: str, text: str) -> tuple[Lock, list[str]]:
 
 
 def check_requirements(name: str, lock: Lock, requirements: list[str]) -> list[str]:
-    """Find what pyproject.toml asks for and the lock does not give."""
+    """Find requirements of pyproject.toml that the lock does not satisfy."""
     faults = []
     for requirement in map(Requirement, requirements):
         version = lock.get(canonicalize_name(requirement.name))
@@ -58,7 +59,7 @@ def check_requirements(name: str, lock: Lock, requirements: list[str]) -> list[s
 
 
 def check_agreement(locks: dict[str, Lock]) -> list[str]:
-    """Find packages of which two locks hold different versions (+cpu aside)."""
+    """Find packages with different versions in two locks (except for +cpu)."""
     faults = []
     first: dict[str, tuple[str, Version]] = {}
     for name, lock in locks.items():
@@ -70,7 +71,7 @@ def check_agreement(locks: dict[str, Lock]) -> list[str]:
 
 
 def check_builds(runtime: Lock, cpu: Lock) -> list[str]:
-    """Find what makes one lock not the CUDA build, or the other not the same with the CPU build."""
+    """Check that one lock is for CUDA, and that the other is the same with torch's CPU build."""
     cuda = {package for package in runtime if _CUDA.match(package)}
     faults = [] if cuda else [f"{RUNTIME}: no CUDA packages, so torch is not the CUDA build"]
     if cpu["torch"].local != "cpu":
@@ -81,7 +82,7 @@ def check_builds(runtime: Lock, cpu: Lock) -> list[str]:
 
 
 def find_faults(project: dict[str, Any], texts: dict[str, str]) -> list[str]:
-    """Return one line for each fault of the lock files, given by name, with `project` beside."""
+    """Return one line for each fault of the lock files (`texts`, by name)."""
     locks: dict[str, Lock] = {}
     faults = []
     for name, text in texts.items():
@@ -108,7 +109,7 @@ def main() -> None:
     """Print the faults of this repository's lock files."""
     faults = find_faults(*read_all(Path(__file__).parent.parent))
     if faults:
-        sys.exit("\n".join([*faults, "The lock files do not fit: run `make lock`."]))
+        sys.exit("\n".join([*faults, "The lock files do not agree: run `make lock`."]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write the example's notebook without what running it has added: outputs, counts, metadata.
+"""Remove from the example's notebook the traces of a run: outputs, counts, metadata.
 
 python tools/clean_notebook.py
 """
@@ -12,7 +12,7 @@ OF_CODE: dict[str, Any] = {"execution_count": None, "outputs": []}
 
 
 def cleaned(text: str) -> str:
-    """Return a notebook's text as it is kept: in Jupyter's own order of keys and indentation."""
+    """Return the clean text of a notebook, in Jupyter's own order of keys and indentation."""
     cells = [_cell(cell) for cell in json.loads(text)["cells"]]
     content = {
         "cells": cells,
@@ -24,7 +24,6 @@ def cleaned(text: str) -> str:
 
 
 def _cell(cell: dict[str, Any]) -> dict[str, Any]:
-    """Return a cell without what comes of running it."""
     kept = {name: cell[name] for name in ("cell_type", "id")}
     source = "".join(cell["source"]).splitlines(keepends=True)
     more = OF_CODE if cell["cell_type"] == "code" else {}

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Make a virtual environment and install atp into it, with what it needs to run:
+# Make a virtual environment and install atp into it, with its dependencies:
 #     tools/install.sh VENV PYTHON [LOCK]
-# Without LOCK: requirements.lock (torch for CUDA) when there is an NVIDIA GPU, else
-# requirements-cpu.lock when pip can find the CPU build of torch, which the public registry lacks.
+# The default of LOCK is requirements.lock (torch for CUDA) if there is an NVIDIA GPU. Without a GPU
+# it is requirements-cpu.lock if pip finds the CPU build of torch, which the public registry lacks;
+# otherwise it is requirements.lock too.
 set -euo pipefail
 venv=$1 python=$2 lock=${3:-}
 wheels=.cache/wheels
 
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-    echo "$python is older than 3.11; name another: make install PYTHON=python3.11" >&2
+    echo "$python is older than 3.11; choose another: make install PYTHON=python3.11" >&2
     exit 1
 fi
 "$python" -m venv "$venv"
@@ -28,7 +29,7 @@ if [[ -z $lock ]]; then
 fi
 
 echo "Installing $lock into $venv; this takes a few minutes the first time ..."
-# Modules are compiled when first imported: most of these packages' never are.
+# No compilation here: modules are compiled at their first import, and most are never imported.
 install=(install --quiet --no-compile --no-deps --no-build-isolation)
 pip "${install[@]}" --require-hashes --requirement requirements-build.lock
 pip "${install[@]}" --require-hashes --find-links "$wheels" --requirement "$lock"

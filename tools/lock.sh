@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Write the lock files from pyproject.toml:
 #     tools/lock.sh BIN [--upgrade]
-# BIN is the bin folder of a virtual environment that holds uv and pip. Locked versions stay as
-# they are unless pyproject.toml forbids them; --upgrade takes the newest that it allows.
+# BIN is the bin folder of a virtual environment with uv and pip. Locked versions stay the same
+# unless pyproject.toml forbids them; --upgrade takes the newest versions that it allows.
 set -euo pipefail
 bin=$(cd "$1" && pwd)
 shift
@@ -14,11 +14,11 @@ compile() {
         --custom-compile-command "make lock" "$@"
 }
 
-# What a run needs. The registry's torch for Linux is the CUDA build.
+# The dependencies of a run. The registry's torch for Linux is the CUDA build.
 compile pyproject.toml --output-file requirements.lock "$@"
 
-# The same versions with the CPU build of torch. uv does not read pip's configuration, which is
-# what knows where that build is, so pip fetches the wheel for it.
+# The same versions with the CPU build of torch. Only pip's configuration has the place of that
+# build, and uv does not read it. So pip downloads the wheel for uv.
 torch=$(sed -n 's/^torch==\([^ ]*\).*/\1+cpu/p' requirements.lock)
 "$bin/pip" download --quiet --no-deps --dest .cache/wheels "torch==$torch"
 constraints=.cache/constraints.txt
@@ -27,7 +27,7 @@ echo "torch==$torch" >>"$constraints"
 compile pyproject.toml --output-file requirements-cpu.lock --no-annotate \
     --find-links .cache/wheels --constraints "$constraints" "$@"
 
-# What checking and building need, agreeing with the above where they overlap.
+# The dependencies of checks and builds, with the same versions as above where they overlap.
 for group in dev build; do
     compile --group "$group" --output-file "requirements-$group.lock" --no-annotate \
         --constraints requirements-cpu.lock "$@"

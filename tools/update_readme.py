@@ -1,8 +1,9 @@
-"""Write the generated parts of README.md: the usage text, and an excerpt of the demo's result.
+"""Write the generated parts of README.md: the usage text, and parts of the demo's result.
 
     python tools/update_readme.py RESULT
 
-Each part stands between <!-- name --> and <!-- /name --> lines. RESULT is what `make demo` wrote.
+Each part is between a <!-- name --> line and a <!-- /name --> line. RESULT is the result file of
+`make demo`.
 """
 
 import json

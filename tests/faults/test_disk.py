@@ -80,8 +80,8 @@ def test_at_whatever_step_the_disk_refuses_the_saved_pairs_stand_and_the_next_st
         if complaints:
             wrong[step] = complaints
     report.figure(
-        f"{name} at each step of the files, {'when going on' if begun else 'first start'}",
-        f"{tried} of {tried} told, kept and resumed",
+        f"{name} at each step of the files, {'when resuming' if begun else 'first start'}",
+        f"{tried} of {tried} reported, kept and resumed",
         f"{tried - len(wrong)} of {tried}",
     )
     assert not wrong, listed(wrong)
@@ -110,7 +110,7 @@ def test_a_run_whose_files_may_not_grow_says_so_and_goes_on_when_they_may(
             wrong[size] = complaints
     report.figure(
         "files that may not grow (RLIMIT_FSIZE)",
-        f"{len(sizes)} of {len(sizes)} told, kept and resumed",
+        f"{len(sizes)} of {len(sizes)} reported, kept and resumed",
         f"{len(sizes) - len(wrong)} of {len(sizes)}",
     )
     assert not wrong, listed(wrong)
@@ -140,7 +140,7 @@ def test_a_run_on_a_small_disk_says_so_and_goes_on_when_there_is_room(
             wrong[share] = complaints
     report.figure(
         "a real disk that is too small",
-        f"{len(shares)} of {len(shares)} told, kept and resumed",
+        f"{len(shares)} of {len(shares)} reported, kept and resumed",
         f"{len(shares) - len(wrong)} of {len(shares)}",
     )
     assert not wrong, listed(wrong)

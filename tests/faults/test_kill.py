@@ -109,7 +109,7 @@ def test_a_run_killed_at_any_step_of_its_files_goes_on_to_the_same_bytes(
             wrong[step] = complaints
     report.figure(
         f"{fault.__name__.replace('_', ' ')} each step of the files,"
-        f" {'when going on' if begun else 'first start'}",
+        f" {'when resuming' if begun else 'first start'}",
         f"{tried} of {tried} the same bytes",
         f"{tried - len(wrong)} of {tried}",
     )

@@ -130,6 +130,6 @@ def test_a_fault_at_a_random_pair_is_that_pairs_error_until_the_next_start(
             assert without_times(path) == job.expected
     report.figure(
         f"a fault in the model at a random pair: {error}",
-        f"{len(seeds)} of {len(seeds)} cost no other pair, and are mended by the next start",
+        f"{len(seeds)} of {len(seeds)} cost no other pair, and the next start computes them",
         f"{len(seeds)} of {len(seeds)}",
     )

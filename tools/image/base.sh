@@ -1,8 +1,8 @@
 #!/bin/sh
-# Make a base image out of Debian's packages, where no registry can be reached:
+# Make a base image from Debian's packages, for a machine that can reach no registry:
 #     tools/image/base.sh NAME
-# Needs root, debootstrap, and podman, buildah or docker. Not pinned, as the Dockerfile's own base
-# is: it holds what Debian serves today.
+# It needs root, debootstrap, and podman, buildah or docker. Unlike the Dockerfile's own base it is
+# not pinned: it holds the packages that Debian serves today.
 set -eu
 cd "$(dirname "$0")/../.."
 . tools/image/engine.sh

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Build the container image:
 #     tools/image/build.sh PYTHON NAME [LOCK]
-# PYTHON has pip, which fetches the one wheel that public indices lack; NAME is what the image will
-# be called; LOCK is requirements.lock (torch for CUDA) or requirements-cpu.lock. From the
+# PYTHON has pip, which downloads the one wheel that public indices lack. NAME is the name of the
+# image. LOCK is requirements.lock (torch for CUDA) or requirements-cpu.lock. Variables of the
 # environment, all optional:
 #     ENGINE         docker, podman or buildah
 #     BASE           another base image: Linux x86-64 with Python 3.11 and its venv module
@@ -39,10 +39,10 @@ certificates=${CERTIFICATES:-${PIP_CERT:-${SSL_CERT_FILE:-}}}
 case $engine in
     docker) export DOCKER_BUILDKIT=1 && set -- build "$@" ;;
     podman) set -- build --layers "$@" ;;
-    # As root in a container, buildah can neither make namespaces nor networks: chroot needs none.
+    # As root in a container, buildah can make neither namespaces nor networks; chroot needs none.
     buildah) export BUILDAH_ISOLATION="${BUILDAH_ISOLATION:-chroot}" && set -- build --layers "$@" ;;
 esac
 echo "Building $name with $engine from $lock; this takes a few minutes the first time ..."
-# BUILD_OPTIONS are to be split.
+# The shell must split BUILD_OPTIONS into words.
 # shellcheck disable=SC2086
 "$engine" "$@" ${BUILD_OPTIONS:-} .

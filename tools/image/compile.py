@@ -1,11 +1,11 @@
-"""Compile what atp loads; a step of the Dockerfile.
+"""Compile the modules that atp loads; a step of the Dockerfile.
 
     python compile.py ROOT
 
-atp was installed below ROOT, an image of the file system that is laid over the final one; there the
-bytecode goes. The whole of the libraries' source would take four times the room, to no use.
-Source and bytecode never change in an image, so that no time stamp need be compared, and the same
-source gives the same bytes.
+atp is installed below ROOT, a tree of files that is later copied over the image's root. The
+bytecode is written there. Only modules that atp loads are compiled: the bytecode of all library
+source would take four times the space without use. Source and bytecode never change in an image,
+so Python need not compare time stamps, and the same source gives the same bytes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 from py_compile import PycInvalidationMode, compile  # noqa: A004  (its name)
 
 LATE = ("transformers.models.gemma2.modeling_gemma2", "sae_lens.loading.pretrained_sae_loaders")
-"""What only a run loads."""
+"""Modules that only a run loads."""
 
 
 def loaded(root: Path) -> list[Path]:
-    """Import atp, all of it, and return every source file that was loaded."""
+    """Import all modules of atp, and return every source file that was loaded."""
     site = next(root.rglob("site-packages"))
     sys.path.insert(0, str(site))
     names = [module.name for module in pkgutil.walk_packages([str(site / "atp")], "atp.")]
@@ -37,12 +37,12 @@ def loaded(root: Path) -> list[Path]:
 
 
 def compile_all(root: Path, files: list[Path]) -> None:
-    """Write the bytecode of the files, where there is none yet."""
+    """Write the bytecode of the files that have none yet."""
     for file in files:
         final = Path("/") / file.relative_to(root) if file.is_relative_to(root) else file
         bytecode = cache_from_source(str(final))
         if Path(bytecode).exists():
-            continue  # the base has that of the standard library, or not
+            continue  # some bases bring the bytecode of the standard library
         target = root / bytecode.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         mode = PycInvalidationMode.UNCHECKED_HASH
@@ -52,7 +52,7 @@ def compile_all(root: Path, files: list[Path]) -> None:
 if __name__ == "__main__":
     top = Path(sys.argv[1]).resolve()
     if len(sys.argv) == 2:
-        # In a process of its own: bytecode depends a little on what a process holds.
+        # A new process compiles, because bytecode depends a little on the state of its process.
         listed = json.dumps([str(file) for file in loaded(top)])
         subprocess.run([sys.executable, __file__, top, "-"], input=listed, text=True, check=True)
     else:

@@ -1,10 +1,10 @@
 # shellcheck shell=sh
-# Sourced: finds out what can build and run containers here.
+# Other scripts source this file to find the engines that can build and run containers here.
 
-# builder: print docker, podman or buildah, whichever works first; ENGINE asks for one.
+# builder: print docker, podman or buildah, the first that works; ENGINE selects one.
 builder() {
     for name in ${ENGINE:-docker podman buildah}; do
-        # A client alone is not enough: docker needs its daemon.
+        # The client alone is not enough: docker needs its daemon.
         if "$name" info >/dev/null 2>&1; then
             echo "$name"
             return
@@ -14,8 +14,8 @@ builder() {
     return 1
 }
 
-# runner: print docker or podman, whichever works first. buildah can run an image's commands, too,
-# but neither its entry point nor named volumes, a read-only root or a stop.
+# runner: print docker or podman, the first that works. buildah can run commands of an image too,
+# but it supports no entry point, named volume, read-only root or stop.
 runner() {
     for name in ${ENGINE:-docker podman}; do
         if [ "$name" != buildah ] && "$name" info >/dev/null 2>&1; then
@@ -26,7 +26,7 @@ runner() {
     return 1
 }
 
-# pulled IMAGE: whether the runner or builder has it, or gets it.
+# pulled IMAGE: true if the builder has the image, or can pull it.
 pulled() {
     case $(builder) in
         docker) docker image inspect "$1" || docker pull --quiet "$1" ;;

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Make a virtual environment of a lock file, without pip in it; a step of the Dockerfile:
+# Make a virtual environment from a lock file, without pip in it; a step of the Dockerfile:
 #     install.sh LOCK VENV WHEELS
-# WHEELS is a folder in which wheels may lie that no index serves: the CPU build of torch.
+# WHEELS is a folder for wheels that no index serves: the CPU build of torch.
 set -eu
 lock=$1 venv=$2 wheels=$3
 got=$(mktemp -d)
 
-# Nothing is taken that the lock has no hash of. Few packages ship as source only; these are built
-# with the locked tools.
+# pip accepts only files whose hash is in the lock. A few packages ship as source only; they are
+# built with the locked tools.
 ./pip.sh download --quiet --no-deps --require-hashes --no-build-isolation \
     --find-links "$wheels" --requirement "$lock" --dest "$got"
 for source in "$got"/*.tar.gz; do

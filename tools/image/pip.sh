@@ -1,5 +1,6 @@
 #!/bin/sh
-# pip of the image's builder, with the pip.conf and the certificates that were lent to the build:
+# pip for the stages that build the image, with the pip.conf and the certificates of the build
+# secrets:
 #     pip.sh ARGUMENT...
 set -eu
 if [ -s /run/secrets/pip.conf ]; then

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Build the CPU image and use it as a user would:
 #     tools/image/test.sh BIN [PYTEST_ARGUMENT...]
-# BIN is the bin folder of a virtual environment with what the tests need. A Debian machine without
-# an engine gets Debian's buildah, which builds, and podman, which runs what buildah has built: with
-# a read-only root, no network, no capabilities, named volumes and `stop`, none of which buildah has.
+# BIN is the bin folder of a virtual environment with the dependencies of the tests. On a Debian
+# machine without an engine, the script installs Debian's buildah and podman. buildah builds the
+# image. podman runs it with a read-only root, no network, no capabilities, named volumes and
+# `stop`, which buildah does not support.
 set -eu
 cd "$(dirname "$0")/../.."
 . tools/image/engine.sh
@@ -30,15 +31,15 @@ if ! pulled "$BASE"; then
 fi
 export BASE
 
-# What a virtual machine without systemd, a bridge or cgroups of its own can do.
+# Some virtual machines have no systemd, no bridge and no cgroups of their own.
 if [ "$engine" = podman ] && ! podman run --rm "$BASE" true >/dev/null 2>&1; then
     CONTAINERS_CONF=$PWD/tools/image/containers.conf
     export CONTAINERS_CONF
 fi
 
-# Nothing of these may be found in the image: the tests look.
+# The tests check that no part of these secrets is in the image.
 secrets=$(mktemp -d)
-stray=$(mktemp ./hf_token.XXXXXX) # beside the sources, as one may lie in a clone
+stray=$(mktemp ./hf_token.XXXXXX) # beside the sources, as in a user's clone
 trap 'rm -rf "$secrets" "$stray"' EXIT
 canary=hf_canary$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 printf '# %s\n' "$canary" | tee "$secrets/pip.conf" >"$stray"

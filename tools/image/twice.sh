@@ -1,8 +1,8 @@
 #!/bin/sh
 # Build the image twice from the same source, without any cache, and compare every file of atp and
-# its dependencies, bytecode included; time stamps apart:
+# its dependencies, bytecode included, except for time stamps:
 #     tools/image/twice.sh PYTHON [LOCK]
-# Exit code 1: they differ. BASE and the rest of the environment are as for build.sh.
+# Exit code 1: files differ. BASE and the other variables are those of build.sh.
 set -eu
 cd "$(dirname "$0")/../.."
 . tools/image/engine.sh
