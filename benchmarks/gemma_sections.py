@@ -236,7 +236,7 @@ def _scores(
     metric: list[torch.Tensor] = []
     scores: list[list[torch.Tensor]] = [[] for _ in dictionaries]
     for indices in plan([item.contrast for item in contrasted], DTYPE_TOKENS):
-        found = scorer.read([contrasted[i] for i in indices]).found
+        found = scorer.capture([contrasted[i] for i in indices]).captured
         order += indices
         metric.append(found.metric.cpu())
         for dictionary, parts in zip(dictionaries, scores, strict=True):

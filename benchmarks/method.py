@@ -148,7 +148,7 @@ def cost(model: Model, sae: Dictionary, rounds: int, limit: int | None) -> None:
             scorer.base_prompts.plan(neutral)
             contrasts = [item.contrast for item in items]
             for indices in plan(contrasts, BATCH_TOKENS, scorer.method.position):
-                scorer.analyse([scorer.read([items[i] for i in indices])])
+                scorer.analyse([scorer.capture([items[i] for i in indices])])
 
         contenders.append(Contender(name, run, run))
     interleave(contenders, rounds, model.device)

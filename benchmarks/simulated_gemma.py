@@ -72,7 +72,7 @@ class _Watched:
 
     def __init__(self, model: Model, live: LiveBytes) -> None:
         self.model, self.live = model, live
-        self.read_ahead = self.forward = 0
+        self.fill_prefix = self.forward = 0
         self.head, self.device = model.head, model.device
         self.new_cache, self.hooks, self.reading = model.new_cache, model.hooks, model.reading
         self.layers_before, self.layers_through = model.layers_before, model.layers_through
@@ -80,7 +80,7 @@ class _Watched:
 
     def fill(self, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> None:  # noqa: ANN401
         self.model.fill(cache, ids, mask, positions)
-        self.read_ahead = self.live.now
+        self.fill_prefix = self.live.now
 
     def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:  # noqa: ANN401
         found = self.model.hidden(ids, mask, positions, cache)
@@ -97,7 +97,7 @@ def counted(model: Model, rows: Sequence[Contrast], layers: Sequence[int]) -> Pa
     there = live.at_peak()
     cache, saved = (
         sum(each.size for each in there if start < each.made <= end < each.freed)
-        for start, end in ((0, watched.read_ahead), (watched.read_ahead, watched.forward))
+        for start, end in ((0, watched.fill_prefix), (watched.fill_prefix, watched.forward))
     )
     return Pass(live.peak, cache, saved, batch.mask.numel())
 

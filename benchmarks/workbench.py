@@ -26,7 +26,7 @@ from atp.model.pair_tokenizer import PairTokenizer
 from atp.run.command import score
 from atp.run.setup import Loaded
 from atp.runtime.signals import StopRequest
-from atp.scoring.scorer import check_dictionaries
+from atp.scoring.preflight import check_dictionaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -24,7 +24,8 @@ from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
 from atp.model.loading import Model, load_model
 from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
-from atp.scoring.scorer import Scorer, check_dictionaries
+from atp.scoring.preflight import check_dictionaries
+from atp.scoring.scorer import Scorer
 
 ModelFolder = Callable[[str], Path]
 SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4
@@ -185,7 +186,7 @@ def test_more_saes_in_one_pass_change_nothing(model_folder: ModelFolder) -> None
             [dictionary_of(sae) for sae in chosen], model.device, offload=offload
         )
         scorer = Scorer(model, dictionaries, top_k=8)
-        return scorer.analyse([scorer.read(batch)])
+        return scorer.analyse([scorer.capture(batch)])
 
     together = analysed(*saes)
     assert analysed(*saes, offload=True) == together

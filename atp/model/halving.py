@@ -6,7 +6,6 @@ on costs no other item its result.
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -73,7 +72,7 @@ def in_halves(  # noqa: PLR0913  (four that all need, three that some need)
         failure = Failure(error, figures(model.device) if is_out_of_memory(error) else {})
     # The error's traceback refers to the frames of the failed work, and they to its tensors. Both
     # must go, or the halves would have no more memory than the whole.
-    _clear_frames(failure.error)
+    _drop_traceback(failure.error)
     model.free_memory()
     parts = split(batch)
     if not parts:
@@ -93,7 +92,7 @@ def in_halves(  # noqa: PLR0913  (four that all need, three that some need)
     return results
 
 
-def _clear_frames(error: BaseException | None) -> None:
+def _drop_traceback(error: BaseException | None) -> None:
     while error is not None:
-        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
         error = error.__cause__ or error.__context__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atp.attribution.shared_prefixes import MAX_SHARE_LEFT, find_shared_prefixes
+from atp.attribution.shared_prefixes import MIN_SAVING, find_shared_prefixes
 
 # Few different tokens: many rows begin alike.
 rows = st.lists(
@@ -27,7 +27,7 @@ def test_every_row_begins_with_its_stem(rows: list[tuple[int, ...]], own: int) -
         assert stems.tokens[which][:length] == row[:length]
     longest = max(map(len, stems.tokens))
     assert stems.computed == len(stems.tokens) * longest + len(rows) * (width - stems.columns)
-    assert stems.computed <= MAX_SHARE_LEFT * len(rows) * width
+    assert stems.computed <= (1 - MIN_SAVING) * len(rows) * width
     for i, one in enumerate(stems.tokens):
         assert not any(
             other[: len(one)] == one for other in stems.tokens[:i] + stems.tokens[i + 1 :]
@@ -45,7 +45,7 @@ def test_no_other_number_of_columns_would_leave_less_to_compute(
     for columns in range(1, width):
         distinct = {row[:columns] for row in rows}
         computed = len(distinct) * columns + len(rows) * (width - columns)
-        assert best <= computed or computed > MAX_SHARE_LEFT * len(rows) * width
+        assert best <= computed or computed > (1 - MIN_SAVING) * len(rows) * width
 
 
 def test_rows_that_part_late_share_all_before() -> None:

@@ -25,7 +25,7 @@ from atp.model.memory import is_out_of_memory
 from atp.model.outline import outline
 from atp.model.pair_tokenizer import PairTokenizer
 from atp.runtime.log import configure
-from atp.scoring.scorer import check_dictionaries
+from atp.scoring.preflight import check_dictionaries
 
 ModelFolder = Callable[[str], Path]
 

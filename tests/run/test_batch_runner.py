@@ -21,9 +21,10 @@ from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
 from atp.model.loading import Model, load_model
 from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
-from atp.run.batch_runner import FAILURES_IN_A_ROW, Failed, Worker
+from atp.run.batch_runner import FAILURES_IN_A_ROW, BatchRunner, FailedPair
 from atp.scoring import dictionary_scorer
-from atp.scoring.scorer import Reading, Scorer, check_dictionaries
+from atp.scoring.preflight import check_dictionaries
+from atp.scoring.scorer import CapturedBatch, Scorer
 
 Analysis = dict[str, Any]
 SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4  # as in test_oracle.py
@@ -59,9 +60,9 @@ def dictionaries(model: Model) -> Dictionaries:
 
 
 @pytest.fixture
-def worker(model: Model, dictionaries: Dictionaries) -> Worker:
-    """A worker that lists every feature."""
-    return Worker(Scorer(model, dictionaries, top_k=tiny.D_SAE))
+def runner(model: Model, dictionaries: Dictionaries) -> BatchRunner:
+    """A runner that lists every feature."""
+    return BatchRunner(Scorer(model, dictionaries, top_k=tiny.D_SAE))
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +81,8 @@ def alone(
     model: Model, dictionaries: Dictionaries, pairs: list[TokenizedPair]
 ) -> list[list[Analysis]]:
     """The analyses that each pair gets when it is the only one."""
-    worker = Worker(Scorer(model, dictionaries, top_k=tiny.D_SAE))
-    return [worker.analyse(worker.read([pair]))[0] for pair in pairs]
+    runner = BatchRunner(Scorer(model, dictionaries, top_k=tiny.D_SAE))
+    return [runner.score(runner.capture([pair]))[0] for pair in pairs]
 
 
 def holding(pair: TokenizedPair, token: int) -> TokenizedPair:
@@ -143,9 +144,9 @@ class NoMemory:
             raise torch.OutOfMemoryError(msg)
 
 
-def done(worker: Worker, batch: Sequence[TokenizedPair]) -> list[list[Analysis]]:
+def done(runner: BatchRunner, batch: Sequence[TokenizedPair]) -> list[list[Analysis]]:
     """Read and score a batch."""
-    return worker.analyse(worker.read(batch))
+    return runner.score(runner.capture(batch))
 
 
 def assert_same(found: Sequence[Analysis], expected: Sequence[Analysis]) -> None:
@@ -165,11 +166,11 @@ def assert_same(found: Sequence[Analysis], expected: Sequence[Analysis]) -> None
 
 
 def test_a_batch_without_a_fault_is_read_once(
-    worker: Worker, pairs: list[TokenizedPair], alone: list[list[Analysis]]
+    runner: BatchRunner, pairs: list[TokenizedPair], alone: list[list[Analysis]]
 ) -> None:
     with capture_logs() as logs:
-        (reading,) = worker.read(pairs)
-        found = worker.analyse([reading])
+        (reading,) = runner.capture(pairs)
+        found = runner.score([reading])
     assert logs == []
     for one, other in zip(found, alone, strict=True):
         assert_same(one, other)
@@ -177,16 +178,16 @@ def test_a_batch_without_a_fault_is_read_once(
 
 @pytest.mark.parametrize("place", range(6))
 def test_a_pair_that_needs_too_much_memory_costs_no_other_its_result(
-    worker: Worker, pairs: list[TokenizedPair], alone: list[list[Analysis]], place: int
+    runner: BatchRunner, pairs: list[TokenizedPair], alone: list[list[Analysis]], place: int
 ) -> None:
     batch = with_at(pairs, [place], MARK)
-    with NoMemory(worker.model, MARK).here():
-        found = done(worker, batch)
+    with NoMemory(runner.scorer.model, MARK).here():
+        found = done(runner, batch)
     assert len(found) == len(batch)
     for index, analyses in enumerate(found):
         if index != place:
             assert_same(analyses, alone[index])
-    assert len(found[place]) == len(worker.dictionaries)
+    assert len(found[place]) == len(runner.scorer.dictionaries)
     for analysis in found[place]:
         assert analysis.keys() == {"error", "details"}
         assert analysis["error"] == "OOM"
@@ -205,11 +206,13 @@ def test_a_pair_that_needs_too_much_memory_costs_no_other_its_result(
 
 
 def test_only_the_halves_with_the_fault_are_halved_again(
-    worker: Worker, pairs: list[TokenizedPair]
+    runner: BatchRunner, pairs: list[TokenizedPair]
 ) -> None:
-    with NoMemory(worker.model, MARK).here(), capture_logs() as logs:
-        pieces = worker.read(with_at(pairs, [0], MARK))
-    assert [len(piece.batch) if isinstance(piece, Reading) else "failed" for piece in pieces] == [
+    with NoMemory(runner.scorer.model, MARK).here(), capture_logs() as logs:
+        pieces = runner.capture(with_at(pairs, [0], MARK))
+    assert [
+        len(piece.pairs) if isinstance(piece, CapturedBatch) else "failed" for piece in pieces
+    ] == [
         "failed",
         2,
         3,
@@ -221,10 +224,10 @@ def test_only_the_halves_with_the_fault_are_halved_again(
 
 
 def test_another_fault_is_an_error_of_its_pair_by_its_name(
-    worker: Worker, pairs: list[TokenizedPair], alone: list[list[Analysis]]
+    runner: BatchRunner, pairs: list[TokenizedPair], alone: list[list[Analysis]]
 ) -> None:
     with capture_logs() as logs:
-        found = done(worker, with_at(pairs, [4], UNKNOWN))
+        found = done(runner, with_at(pairs, [4], UNKNOWN))
     for index, analyses in enumerate(found):
         if index != 4:
             assert_same(analyses, alone[index])
@@ -239,19 +242,19 @@ def test_another_fault_is_an_error_of_its_pair_by_its_name(
 
 
 def test_a_failed_batch_is_out_of_memory_before_its_halves_are_tried(
-    worker: Worker, pairs: list[TokenizedPair]
+    runner: BatchRunner, pairs: list[TokenizedPair]
 ) -> None:
-    fault = NoMemory(worker.model, MARK)
+    fault = NoMemory(runner.scorer.model, MARK)
     with fault.here():
-        pieces = worker.read(with_at(pairs, [2], MARK))
-        assert any(isinstance(piece, Failed) for piece in pieces)
+        pieces = runner.capture(with_at(pairs, [2], MARK))
+        assert any(isinstance(piece, FailedPair) for piece in pieces)
         assert len(fault.tensors) == 4  # of six pairs, of three, of two, of the one at fault
         assert fault.alive == 0
         assert fault.alive_at_start == [0] * fault.passes
 
 
 def test_scoring_that_needs_too_much_memory_is_done_in_parts_without_another_pass(
-    worker: Worker,
+    runner: BatchRunner,
     pairs: list[TokenizedPair],
     alone: list[list[Analysis]],
     monkeypatch: pytest.MonkeyPatch,
@@ -264,13 +267,13 @@ def test_scoring_that_needs_too_much_memory_is_done_in_parts_without_another_pas
             raise torch.OutOfMemoryError
         return proper(sae, x, g, baseline)
 
-    counter = NoMemory(worker.model, MARK)
+    counter = NoMemory(runner.scorer.model, MARK)
     with counter.here():
-        pieces = worker.read(pairs)
+        pieces = runner.capture(pairs)
         passes = counter.passes
         monkeypatch.setattr(dictionary_scorer, "score", narrow)
         with capture_logs() as logs:
-            found = worker.analyse(pieces)
+            found = runner.score(pieces)
         assert counter.passes == passes > 0
     assert [line["pairs"] for line in logs if line["event"] == "oom.retry"] == [6, 3, 3]
     assert max(rows) == 6
@@ -279,7 +282,7 @@ def test_scoring_that_needs_too_much_memory_is_done_in_parts_without_another_pas
 
 
 def test_several_readings_are_scored_apart_when_together_they_need_too_much(
-    worker: Worker,
+    runner: BatchRunner,
     pairs: list[TokenizedPair],
     alone: list[list[Analysis]],
     monkeypatch: pytest.MonkeyPatch,
@@ -293,23 +296,23 @@ def test_several_readings_are_scored_apart_when_together_they_need_too_much(
             raise torch.OutOfMemoryError
         return proper(sae, x, g, baseline)
 
-    pieces = worker.read(pairs[:2]) + worker.read(pairs[2:])
+    pieces = runner.capture(pairs[:2]) + runner.capture(pairs[2:])
     monkeypatch.setattr(dictionary_scorer, "score", fails_once_late)
-    found = worker.analyse(pieces)
+    found = runner.score(pieces)
     assert calls == [2, 4, 2, 2, 4, 4]
     for one, other in zip(found, alone, strict=True):
         assert_same(one, other)
 
 
 def test_a_pair_that_cannot_be_scored_alone_has_an_error_for_every_sae(
-    worker: Worker, pairs: list[TokenizedPair], monkeypatch: pytest.MonkeyPatch
+    runner: BatchRunner, pairs: list[TokenizedPair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(*_: object) -> None:
         raise torch.OutOfMemoryError
 
-    pieces = worker.read(pairs)
+    pieces = runner.capture(pairs)
     monkeypatch.setattr(dictionary_scorer, "score", none)
-    for pair, analyses in zip(pairs, worker.analyse(pieces), strict=True):
+    for pair, analyses in zip(pairs, runner.score(pieces), strict=True):
         assert [analysis["error"] for analysis in analyses] == ["OOM", "OOM"]
         assert analyses[0]["details"]["message"] == ""
         assert analyses[0]["details"]["tokens"] == len(pair.contrast.tokens)
@@ -331,31 +334,34 @@ def lost_device(model: Model) -> Iterator[None]:
 
 
 def test_eight_faults_in_a_row_with_a_model_that_is_lost_end_the_run(
-    worker: Worker, pairs: list[TokenizedPair]
+    runner: BatchRunner, pairs: list[TokenizedPair]
 ) -> None:
-    with lost_device(worker.model):
+    with lost_device(runner.scorer.model):
         for _ in range(FAILURES_IN_A_ROW - 1):
-            (failed,) = worker.read(pairs[:1])
-            assert isinstance(failed, Failed)
+            (failed,) = runner.capture(pairs[:1])
+            assert isinstance(failed, FailedPair)
         with pytest.raises(
             UnavailableError, match=r"8 pairs in a row failed, .* RuntimeError: dev"
         ):
-            worker.read(pairs[:1])
+            runner.capture(pairs[:1])
 
 
 def test_eight_faults_in_one_batch_with_a_model_that_is_lost_end_the_run(
-    worker: Worker, pairs: list[TokenizedPair]
+    runner: BatchRunner, pairs: list[TokenizedPair]
 ) -> None:
-    with lost_device(worker.model), pytest.raises(UnavailableError, match="8 pairs in a row"):
-        worker.read([*pairs, *pairs])
+    with (
+        lost_device(runner.scorer.model),
+        pytest.raises(UnavailableError, match="8 pairs in a row"),
+    ):
+        runner.capture([*pairs, *pairs])
 
 
 def test_any_number_of_pairs_that_fail_by_their_own_fault_costs_no_other_its_result(
-    worker: Worker, pairs: list[TokenizedPair], alone: list[list[Analysis]]
+    runner: BatchRunner, pairs: list[TokenizedPair], alone: list[list[Analysis]]
 ) -> None:
     bad = [holding(pair, UNKNOWN) for pair in [*pairs, *pairs, *pairs]]
     with capture_logs() as logs:
-        found = done(worker, [*bad, pairs[3]])
+        found = done(runner, [*bad, pairs[3]])
     assert [analyses[0]["error"] for analyses in found[:-1]] == ["IndexError"] * len(bad)
     assert_same(found[-1], alone[3])
     probes = [line for line in logs if line["event"] == "model.probed"]
@@ -363,31 +369,31 @@ def test_any_number_of_pairs_that_fail_by_their_own_fault_costs_no_other_its_res
 
 
 def test_a_success_between_faults_starts_the_count_anew(
-    worker: Worker, pairs: list[TokenizedPair]
+    runner: BatchRunner, pairs: list[TokenizedPair]
 ) -> None:
     unknown = holding(pairs[0], UNKNOWN)
     for _ in range(2):
         for _ in range(FAILURES_IN_A_ROW - 1):
-            worker.read([unknown])
-        done(worker, pairs[:1])
+            runner.capture([unknown])
+        done(runner, pairs[:1])
 
 
 def test_faults_with_successes_between_them_in_one_batch_end_no_run(
-    worker: Worker, pairs: list[TokenizedPair]
+    runner: BatchRunner, pairs: list[TokenizedPair]
 ) -> None:
     every_other = range(0, 2 * FAILURES_IN_A_ROW, 2)
     batch = with_at([*pairs, *pairs, *pairs][: 2 * FAILURES_IN_A_ROW], every_other, UNKNOWN)
-    kinds = [analyses[0].get("error") for analyses in done(worker, batch)]
+    kinds = [analyses[0].get("error") for analyses in done(runner, batch)]
     assert kinds == ["IndexError", None] * FAILURES_IN_A_ROW
 
 
 def test_pairs_that_need_too_much_memory_never_end_the_run(
-    worker: Worker, pairs: list[TokenizedPair]
+    runner: BatchRunner, pairs: list[TokenizedPair]
 ) -> None:
     batch = [holding(pair, MARK) for pair in [*pairs, *pairs]]
     assert len(batch) > FAILURES_IN_A_ROW
-    with NoMemory(worker.model, MARK).here():
-        found = done(worker, batch)
+    with NoMemory(runner.scorer.model, MARK).here():
+        found = done(runner, batch)
     assert [analyses[0]["error"] for analyses in found] == ["OOM"] * len(batch)
 
 
@@ -451,13 +457,13 @@ REPLAYS = {
 }
 
 
-def worker_of(
+def runner_of(
     model: Model, dictionaries: Dictionaries, method: Method, pairs: Sequence[TokenizedPair]
-) -> Worker:
-    """Return a worker that knows the base prompts of these pairs."""
-    worker = Worker(Scorer(model, dictionaries, 8, method))
-    worker.scorer.base_prompts.plan(each.base_prompt for each in pairs if each.base_prompt)
-    return worker
+) -> BatchRunner:
+    """Return a runner that knows the base prompts of these pairs."""
+    runner = BatchRunner(Scorer(model, dictionaries, 8, method))
+    runner.scorer.base_prompts.plan(each.base_prompt for each in pairs if each.base_prompt)
+    return runner
 
 
 @pytest.fixture(scope="module")
@@ -494,11 +500,11 @@ def test_a_fault_of_a_pair_that_is_gone_through_again_is_its_own(  # noqa: PLR09
     error: str,
 ) -> None:
     batch = [with_last(pair, MARK) if i == 3 else pair for i, pair in enumerate(neutral)]
-    worker = worker_of(model, dictionaries, REPLAYS[way], batch)
-    expected = done(worker, batch)
+    runner = runner_of(model, dictionaries, REPLAYS[way], batch)
+    expected = done(runner, batch)
     assert all("top_features" in each for of_pair in expected for each in of_pair)
     with InReplay(model, act).here():
-        found = done(worker, batch)
+        found = done(runner, batch)
     for index, analyses in enumerate(found):
         if index != 3:
             assert_close(analyses, expected[index])
@@ -525,13 +531,13 @@ def test_a_base_prompt_that_cannot_be_run_costs_no_other_pair_its_result(
         with_last(pair, fault, of_base=True) if i == 2 else pair for i, pair in enumerate(neutral)
     ]
     means = [torch.zeros(tiny.D_SAE)] * 2
-    worker = worker_of(model, dictionaries, method, batch)
-    worker.scorer.means = means
-    good = worker_of(model, dictionaries, method, neutral)
+    runner = runner_of(model, dictionaries, method, batch)
+    runner.scorer.means = means
+    good = runner_of(model, dictionaries, method, neutral)
     good.scorer.means = means
     expected = done(good, neutral)
     with NoMemory(model, MARK).here():
-        found = done(worker, batch)
+        found = done(runner, batch)
     for index, analyses in enumerate(found):
         if index != 2:
             assert_close(analyses, expected[index])
@@ -560,15 +566,15 @@ def test_a_base_prompt_that_gives_no_number_is_an_error_of_its_pair(
     batch = [
         with_last(pair, MARK, of_base=True) if i == 2 else pair for i, pair in enumerate(neutral)
     ]
-    worker = worker_of(model, dictionaries, method, batch)
+    runner = runner_of(model, dictionaries, method, batch)
     with spoilt(model):
-        found = done(worker, batch)
+        found = done(runner, batch)
     errors = [analyses[0].get("error") for analyses in found]
     assert errors == [None, None, "Not finite", None, None, None]
     assert found[2][0]["details"]["where"]
     prompts = [each.base_prompt for each in batch if each.base_prompt]
     with spoilt(model), pytest.raises(UnavailableError, match="not finite"):
-        worker.scorer.take_means(prompts)
+        runner.scorer.take_means(prompts)
 
 
 @pytest.mark.parametrize("method", [*REPLAYS.values(), Method(baseline="base", exact=True)])
@@ -590,17 +596,17 @@ def test_lent_saes_on_several_hook_points_give_the_numbers_of_each_alone(
 
     told = []
     for lend in (False, True):
-        worker = worker_of(model, Dictionaries(made(), model.device, offload=lend), method, neutral)
-        told.append(done(worker, neutral))
+        runner = runner_of(model, Dictionaries(made(), model.device, offload=lend), method, neutral)
+        told.append(done(runner, neutral))
     assert told[0] == told[1]
     for number, dictionary in enumerate(made()):
-        alone = worker_of(model, Dictionaries([dictionary], model.device), method, neutral)
+        alone = runner_of(model, Dictionaries([dictionary], model.device), method, neutral)
         for together, (analysis,) in zip(told[0], done(alone, neutral), strict=True):
             assert_close([together[number]], [analysis])
 
 
 @pytest.mark.parametrize("strict", [True, False], ids=["fails", "gives another number"])
-def test_a_model_that_cannot_be_gone_through_again_is_refused_in_one_line(
+def test_a_model_that_cannot_be_run_again_is_refused_in_one_line(
     model: Model, dictionaries: Dictionaries, *, strict: bool
 ) -> None:
     """One whose last layer also reads what the first one gave, which no replay runs."""
@@ -618,7 +624,7 @@ def test_a_model_that_cannot_be_gone_through_again_is_refused_in_one_line(
     try:
         check_dictionaries(model, dictionaries)
         for method in (Method(exact=True), Method(name="ig")):
-            with pytest.raises(UnavailableError, match="cannot be gone through again") as caught:
+            with pytest.raises(UnavailableError, match="cannot be run again") as caught:
                 check_dictionaries(model, dictionaries, method)
             assert "\n" not in str(caught.value)
             assert "Leave out --exact and --method=ig" in str(caught.value)

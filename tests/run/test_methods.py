@@ -40,7 +40,7 @@ SEQUENCE = ["--metric=sequence"]
 @pytest.fixture(autouse=True)
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (pipeline, readiness, base_prompts):
-        monkeypatch.setattr(module, "WINDOW", SMALL)
+        monkeypatch.setattr(module, "WINDOW_PAIRS", SMALL)
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ def test_a_signal_while_the_mean_is_taken_ends_the_run(tmp_path: Path, options: 
 def computed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """What passes compute: filled while a run goes on."""
     found: Counter[str] = Counter()
-    proper, ahead = scorer.capture, prompts.read_ahead
+    proper, ahead = scorer.capture, prompts.fill_prefix
 
     def counting(model: Any, batch: Any, names: Any, **how: Any) -> Any:
         found["computed"] += batch.prefix_ids.numel() + batch.ids.numel()
@@ -280,7 +280,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return ahead(model, batch, cache)
 
     monkeypatch.setattr(scorer, "capture", counting)
-    monkeypatch.setattr(prompts, "read_ahead", reading)
+    monkeypatch.setattr(prompts, "fill_prefix", reading)
     return found
 
 
@@ -429,7 +429,11 @@ def test_what_a_pass_leaves_behind_is_gone_before_the_next_one(
     def watched(*given: Any, **how: Any) -> Any:
         alive.append(sum(trace() is not None for trace in traces))
         found = proper(*given, **how)
-        left = (found.trace, found.trace.cache, *found.trace.entering.values())
+        left = (
+            found.resume_state,
+            found.resume_state.cache,
+            *found.resume_state.layer_outputs.values(),
+        )
         traces.extend(map(weakref.ref, left))
         return found
 

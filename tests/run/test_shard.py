@@ -31,7 +31,7 @@ SMALL = 8
 
 @pytest.fixture(autouse=True)
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "WINDOW", SMALL)
+    monkeypatch.setattr(pipeline, "WINDOW_PAIRS", SMALL)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_so_are_those_of_every_way_to_score(
     way: str,
 ) -> None:
     """Every shard reads the base prompts that its pairs need, and all of them for their mean."""
-    monkeypatch.setattr(base_prompts, "WINDOW", SMALL)
+    monkeypatch.setattr(base_prompts, "WINDOW_PAIRS", SMALL)
     path = write(tmp_path / "mixed.json", mixed())
 
     (whole,), (merged,) = both(path, [*options, *WAYS[way]], results, 2, ExitCode.PAIRS_FAILED)
@@ -188,7 +188,7 @@ def test_a_check_counts_what_the_shard_then_finds(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness, "WINDOW", SMALL)
+    monkeypatch.setattr(readiness, "WINDOW_PAIRS", SMALL)
     path = write(tmp_path / "mixed.json", mixed())
     kinds = ("scored", "skipped", "error", "elsewhere")
     for index in range(3):

@@ -55,8 +55,8 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def saver(source: Path, tmp_path: Path) -> Iterator[ResultWriter]:
-    """The saver of a run with two SAEs and a save interval of 2."""
+def result_writer(source: Path, tmp_path: Path) -> Iterator[ResultWriter]:
+    """The result_writer of a run with two SAEs and a save interval of 2."""
     out = tmp_path / "out"
     out.mkdir()
     with Journal.create(out / f"run{SUFFIX}", HEADER) as journal:
@@ -74,26 +74,28 @@ def names(logs: list[Any]) -> list[str]:
     return [line["event"] for line in logs]
 
 
-def test_one_analysis_stands_for_every_sae(saver: ResultWriter) -> None:
-    assert saver.keep([(KEYS[0], [SKIPPED]), (KEYS[1], [SKIPPED, FAILED])]) == 2
+def test_one_analysis_stands_for_every_sae(result_writer: ResultWriter) -> None:
+    assert result_writer.append([(KEYS[0], [SKIPPED]), (KEYS[1], [SKIPPED, FAILED])]) == 2
 
-    assert saver.journal.analyses(KEYS[0]) == [SKIPPED, SKIPPED]
-    assert saver.journal.analyses(KEYS[1]) == [SKIPPED, FAILED]
-    assert saver.handled == 2
-    assert saver.failed == 2  # an error, and one that was not tried
-
-
-def test_a_pair_that_is_done_is_not_journalled_again(saver: ResultWriter) -> None:
-    saver.keep([(KEYS[0], [SKIPPED])])
-    before = saver.journal.path.read_bytes()
-
-    assert saver.keep([(KEYS[0], [FAILED])]) == 0
-    assert saver.journal.path.read_bytes() == before
+    assert result_writer.journal.analyses(KEYS[0]) == [SKIPPED, SKIPPED]
+    assert result_writer.journal.analyses(KEYS[1]) == [SKIPPED, FAILED]
+    assert result_writer.handled == 2
+    assert result_writer.failed == 2  # an error, and one that was not tried
 
 
-def test_skips_and_errors_are_logged_by_their_place_without_details(saver: ResultWriter) -> None:
+def test_a_pair_that_is_done_is_not_journalled_again(result_writer: ResultWriter) -> None:
+    result_writer.append([(KEYS[0], [SKIPPED])])
+    before = result_writer.journal.path.read_bytes()
+
+    assert result_writer.append([(KEYS[0], [FAILED])]) == 0
+    assert result_writer.journal.path.read_bytes() == before
+
+
+def test_skips_and_errors_are_logged_by_their_place_without_details(
+    result_writer: ResultWriter,
+) -> None:
     with capture_logs() as logs:
-        saver.keep([(KEYS[0], [SKIPPED]), (KEYS[1], [FAILED])])
+        result_writer.append([(KEYS[0], [SKIPPED]), (KEYS[1], [FAILED])])
 
     assert logs == [
         {
@@ -112,79 +114,79 @@ def test_skips_and_errors_are_logged_by_their_place_without_details(saver: Resul
 
 
 def test_nothing_is_journalled_once_the_input_was_changed(
-    saver: ResultWriter, source: Path
+    result_writer: ResultWriter, source: Path
 ) -> None:
     source.write_text(source.read_text() + "\n")
 
     with pytest.raises(InputError, match="changed during the run"):
-        saver.keep([(KEYS[0], [SKIPPED])])
+        result_writer.append([(KEYS[0], [SKIPPED])])
 
-    assert len(saver.journal) == 0
+    assert len(result_writer.journal) == 0
 
 
-def test_a_save_comes_when_the_interval_is_full(saver: ResultWriter) -> None:
+def test_a_save_comes_when_the_interval_is_full(result_writer: ResultWriter) -> None:
     with capture_logs() as logs:
-        saver.keep([(KEYS[0], [SKIPPED])])
-        saver.save_if_due()
+        result_writer.append([(KEYS[0], [SKIPPED])])
+        result_writer.save_if_due()
         assert "save.done" not in names(logs)
-        saver.keep([(KEYS[1], [SKIPPED])])
-        saver.save_if_due()
-        saver.save_if_due()
+        result_writer.append([(KEYS[1], [SKIPPED])])
+        result_writer.save_if_due()
+        result_writer.save_if_due()
 
     (save,) = (line for line in logs if line["event"] == "save.done")
-    header = saver.journal.path.read_bytes().splitlines(keepends=True)[0]
-    assert save["bytes"] == saver.journal.path.stat().st_size - len(header)
+    header = result_writer.journal.path.read_bytes().splitlines(keepends=True)[0]
+    assert save["bytes"] == result_writer.journal.path.stat().st_size - len(header)
     assert (save["done"], save["total"]) == (2, 3)
 
 
 @pytest.mark.parametrize(("hours", "refreshed"), [(0, False), (1, True)])
 def test_result_files_are_refreshed_when_the_run_is_long_enough_for_it(
-    saver: ResultWriter, hours: int, *, refreshed: bool
+    result_writer: ResultWriter, hours: int, *, refreshed: bool
 ) -> None:
-    saver.began = time.monotonic() - 3600 * hours
-    saver.refresh_seconds = 1.0
-    saver.keep([(key, [SKIPPED]) for key in KEYS[:2]])
-    saver.save_if_due()
+    result_writer.began = time.monotonic() - 3600 * hours
+    result_writer.refresh_seconds = 1.0
+    result_writer.append([(key, [SKIPPED]) for key in KEYS[:2]])
+    result_writer.save_if_due()
 
-    assert all(path.exists() is refreshed for path in saver.paths)
+    assert all(path.exists() is refreshed for path in result_writer.paths)
     if refreshed:
-        assert told(saver.paths[0])["complete"] is False
-        assert told(saver.paths[0])["counts"]["pending"] == 1
+        assert told(result_writer.paths[0])["complete"] is False
+        assert told(result_writer.paths[0])["counts"]["pending"] == 1
 
 
-def test_refreshes_take_no_more_than_their_share(saver: ResultWriter) -> None:
-    saver.began = time.monotonic() - 3600
-    saver.refreshed_seconds = writer.REFRESH_SHARE * 3600
-    saver.refresh_seconds = 1.0
-    saver.keep([(key, [SKIPPED]) for key in KEYS[:2]])
-    saver.save_if_due()
+def test_refreshes_take_no_more_than_their_share(result_writer: ResultWriter) -> None:
+    result_writer.began = time.monotonic() - 3600
+    result_writer.refreshed_seconds = writer.REFRESH_SHARE * 3600
+    result_writer.refresh_seconds = 1.0
+    result_writer.append([(key, [SKIPPED]) for key in KEYS[:2]])
+    result_writer.save_if_due()
 
-    assert not any(path.exists() for path in saver.paths)
+    assert not any(path.exists() for path in result_writer.paths)
 
 
-def test_the_end_is_noted_only_when_no_pair_is_left(saver: ResultWriter) -> None:
-    saver.keep([(KEYS[0], [SKIPPED]), (KEYS[1], [FAILED])])
-    saver.end()
-    assert not saver.finished
-    saver.keep([(KEYS[1], [SKIPPED]), (KEYS[2], [SKIPPED])])
-    saver.end()
+def test_the_end_is_noted_only_when_no_pair_is_left(result_writer: ResultWriter) -> None:
+    result_writer.append([(KEYS[0], [SKIPPED]), (KEYS[1], [FAILED])])
+    result_writer.end()
+    assert not result_writer.finished
+    result_writer.append([(KEYS[1], [SKIPPED]), (KEYS[2], [SKIPPED])])
+    result_writer.end()
 
-    assert saver.finished
-    assert [told(path)["complete"] for path in saver.paths] == [True, True]
-    saver.paths[1].unlink()
-    assert not saver.finished
+    assert result_writer.finished
+    assert [told(path)["complete"] for path in result_writer.paths] == [True, True]
+    result_writer.paths[1].unlink()
+    assert not result_writer.finished
 
 
 @pytest.mark.parametrize("error", [STOPPED, UnavailableError("lost."), ZeroDivisionError()])
 def test_whatever_ends_a_run_the_result_files_hold_what_is_journalled(
-    saver: ResultWriter, error: BaseException
+    result_writer: ResultWriter, error: BaseException
 ) -> None:
-    saver.keep([(KEYS[0], [SKIPPED])])
+    result_writer.append([(KEYS[0], [SKIPPED])])
     with capture_logs() as logs:
-        saver.leave(error)
+        result_writer.save_on_failure(error)
 
-    assert [told(path)["counts"]["skipped"] for path in saver.paths] == [1, 1]
-    assert told(saver.paths[0])["complete"] is False
+    assert [told(path)["counts"]["skipped"] for path in result_writer.paths] == [1, 1]
+    assert told(result_writer.paths[0])["complete"] is False
     stop = logs[-1]
     assert stop["event"] == "run.stop"
     assert stop["reason"] == ("SIGTERM" if error is STOPPED else type(error).__name__)
@@ -192,53 +194,53 @@ def test_whatever_ends_a_run_the_result_files_hold_what_is_journalled(
 
 
 def test_a_disk_that_failed_is_tried_again_only_for_a_first_result_file(
-    saver: ResultWriter,
+    result_writer: ResultWriter,
 ) -> None:
     error = SaveError("full.")
-    saver.leave(error)
-    first = [path.read_bytes() for path in saver.paths]
-    saver.keep([(KEYS[0], [SKIPPED])])
-    saver.leave(error)
+    result_writer.save_on_failure(error)
+    first = [path.read_bytes() for path in result_writer.paths]
+    result_writer.append([(KEYS[0], [SKIPPED])])
+    result_writer.save_on_failure(error)
 
-    assert [path.read_bytes() for path in saver.paths] == first
+    assert [path.read_bytes() for path in result_writer.paths] == first
 
 
-def test_a_stopped_run_that_cannot_save_says_so_by_its_error(saver: ResultWriter) -> None:
+def test_a_stopped_run_that_cannot_save_says_so_by_its_error(result_writer: ResultWriter) -> None:
     with files_limited_to(20), capture_logs(), pytest.raises(SaveError) as caught:
-        saver.leave(STOPPED)
+        result_writer.save_on_failure(STOPPED)
 
-    assert str(saver.paths[0]) in str(caught.value)
-    assert not any(path.exists() for path in saver.paths)
+    assert str(result_writer.paths[0]) in str(caught.value)
+    assert not any(path.exists() for path in result_writer.paths)
 
 
-def test_another_end_keeps_its_own_error_when_it_cannot_save(saver: ResultWriter) -> None:
+def test_another_end_keeps_its_own_error_when_it_cannot_save(result_writer: ResultWriter) -> None:
     with files_limited_to(20), capture_logs() as logs:
-        saver.leave(UnavailableError("lost."))
+        result_writer.save_on_failure(UnavailableError("lost."))
 
     assert names(logs)[-2:] == ["save.failed", "run.stop"]
-    assert str(saver.paths[0]) in logs[-2]["message"]
+    assert str(result_writer.paths[0]) in logs[-2]["message"]
 
 
 def test_a_clock_that_was_set_back_ends_no_run_before_its_start(
-    saver: ResultWriter, monkeypatch: pytest.MonkeyPatch
+    result_writer: ResultWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "now", lambda: "2025-01-01T00:00:00+00:00")
-    saver.end()
+    result_writer.end()
 
-    assert told(saver.paths[0])["finished"] == HEADER["started"]
+    assert told(result_writer.paths[0])["finished"] == HEADER["started"]
 
 
-def test_progress_tells_rate_and_time_left_once_there_is_one(saver: ResultWriter) -> None:
-    assert saver.progress() == {
+def test_progress_tells_rate_and_time_left_once_there_is_one(result_writer: ResultWriter) -> None:
+    assert result_writer.progress() == {
         "done": 0,
         "total": 3,
         "pairs_per_second": 0.0,
         "seconds_left": None,
     }
-    saver.began = time.monotonic() - 4
-    saver.keep([(key, [SKIPPED]) for key in KEYS[:2]])
+    result_writer.began = time.monotonic() - 4
+    result_writer.append([(key, [SKIPPED]) for key in KEYS[:2]])
 
-    progress = saver.progress()
+    progress = result_writer.progress()
     assert progress["pairs_per_second"] == pytest.approx(0.5, rel=0.05)
     assert progress["seconds_left"] == pytest.approx(2, rel=0.05)
 
