@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from atp.cli.main import main
 from atp.errors import ExitCode
-from atp.scoring import scorer
+from atp.scoring import preflight, scorer
 
 
 @pytest.fixture
@@ -346,7 +346,7 @@ def test_a_fault_of_every_pair_ends_the_run(
 ) -> None:
     path = write(tmp_path / "many.json", tiny.questions(20))
 
-    proper, passes = scorer.prove, []
+    proper, passes = preflight.check_split_pass, []
 
     def lost(*arguments: Any, **how: Any) -> Any:
         passes.append(arguments)
@@ -355,7 +355,7 @@ def test_a_fault_of_every_pair_ends_the_run(
         msg = "device lost"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(scorer, "prove", lost)
+    monkeypatch.setattr(preflight, "check_split_pass", lost)
     monkeypatch.setattr(scorer, "capture", lost)
     assert main(["run", str(path), *options]) == ExitCode.UNAVAILABLE
     assert "device lost" in events(capfd.readouterr().err)[-1]["message"]
