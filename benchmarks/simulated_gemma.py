@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
 OFFSET = 20
 """Of the first differing token: the most tokens that can carry gradients."""
@@ -74,7 +74,11 @@ class _Watched:
         self.model, self.live = model, live
         self.read_ahead = self.forward = 0
         self.head, self.device = model.head, model.device
-        self.new_cache, self.hooks, self.reading = model.new_cache, model.hooks, model.reading
+        self.new_cache, self.hooks, self.recorded_layers = (
+            model.new_cache,
+            model.hooks,
+            model.recorded_layers,
+        )
         self.layers_before, self.layers_through = model.layers_before, model.layers_through
         self.resume = model.resume
 
@@ -106,7 +110,7 @@ class Simulation:
     """The model behind its bridge, the plain one, and SAEs."""
 
     def __init__(self, size: Size) -> None:
-        with patch.object(TokenHead, "prove"):  # compares numbers; fake tensors have none
+        with patch.object(TokenHead, "check_logits"):  # compares numbers; fake tensors have none
             self.model = bridged(causal_lm(size, torch.device("cpu"), torch.bfloat16))
         self.plain: PreTrainedModel = causal_lm(size, torch.device("cpu"), torch.bfloat16)
         self.weights = sum(parameter.nbytes for parameter in self.plain.parameters())

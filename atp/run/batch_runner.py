@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from atp.errors import UnavailableError
-from atp.model.memory import figures, is_out_of_memory
+from atp.model.device_memory import figures, is_out_of_memory
 from atp.scoring.analysis_json import failed
 from atp.scoring.scorer import Reading, Scorer, check_dictionaries
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from atp.dataset.journal import Analysis
     from atp.model.dictionaries.placement import Dictionaries
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
     from atp.model.pair_tokenizer import TokenizedPair
 
 FAILURES_IN_A_ROW = 8

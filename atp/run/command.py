@@ -82,7 +82,7 @@ def _journal(settings: Settings, found: InputScan, loaded: Loaded) -> Journal:
     An earlier run keeps the token budget it began with, unless --batch-tokens asks for another:
     the default depends on the memory that is free.
     """
-    from atp.model.budget import batch_tokens  # noqa: PLC0415  (imports torch)
+    from atp.model.memory_model import batch_tokens  # noqa: PLC0415  (imports torch)
     from atp.run.metadata import facts, fingerprint, now  # noqa: PLC0415
 
     budget = settings.batch_tokens or batch_tokens(loaded.model, loaded.dictionaries, settings.tail)

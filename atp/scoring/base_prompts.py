@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from atp.model.dictionaries.placement import Dictionaries
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
     Prompt = tuple[int, ...]
     """Token ids."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from atp.config.method import Method
     from atp.dataset.journal import Analysis
     from atp.model.dictionaries.loading import Dictionary
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
     from atp.model.pair_tokenizer import TokenizedPair
 
 STRONGEST_POSITIONS = 3

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from atp.dataset.journal import Analysis
     from atp.model.dictionaries.placement import Dictionaries
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
     from atp.model.pair_tokenizer import TokenizedPair
 
 

@@ -12,7 +12,8 @@ import torch
 
 from atp.bench.notebook import layers_of
 from atp.model.kv_cache import PrefixCache
-from atp.model.loading import Model, load_model
+from atp.model.language_model import Model
+from atp.model.loading import load_model
 
 ModelFolder = Callable[[str], Path]
 UNKNOWN = tiny.VOCABULARY + 7

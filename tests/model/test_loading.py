@@ -20,8 +20,9 @@ from atp import attribute, load_model, load_sae
 from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
 from atp.errors import AtpError, SettingsError, UnavailableError
-from atp.model.loading import choose_device, choose_dtype, load_plain, quiet_libraries
-from atp.model.memory import is_out_of_memory
+from atp.model.device_memory import is_out_of_memory
+from atp.model.devices import choose_device, choose_dtype
+from atp.model.loading import load_plain, quiet_libraries
 from atp.model.outline import outline
 from atp.model.pair_tokenizer import PairTokenizer
 from atp.runtime.log import configure

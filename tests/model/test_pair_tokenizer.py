@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerFast
 
 from atp.attribution.contrasts import Contrast
 from atp.errors import SettingsError
-from atp.model.loading import Model, load_model
+from atp.model.language_model import Model
+from atp.model.loading import load_model
 from atp.model.pair_tokenizer import PairIssue, PairTokenizer, TokenizedPair
 
 PROMPT = "Please comment. Argument: birds fly.\nComment:"
