@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """What capturing needs of a model; `atp.model.language_model.Model` is one."""
+    """What capturing needs of a model; `atp.model.loading.Model` is one."""
 
     @property
     def head(self) -> Head:
@@ -74,7 +74,7 @@ class LanguageModel(Protocol):
     def layers_through(self, hook_name: str) -> int:
         """Return how many layers a pass must begin until a hook point fires."""
 
-    def recorded_layers(self, layers: Iterable[int]) -> AbstractContextManager[Mapping[int, Any]]:
+    def reading(self, layers: Iterable[int]) -> AbstractContextManager[Mapping[int, Any]]:
         """Return a context in which a pass leaves what comes out of the first n layers, by n."""
 
     def resume(  # noqa: PLR0913, PLR0917  (as a pass needs them)
@@ -207,11 +207,7 @@ def capture(
     layers = {model.layers_before(name) for name in hook_names} if trace else set()
     cache = read_ahead(model, batch, model.new_cache(kept_from=min(layers, default=None)))
     probes = {name: _Probe(batch.read_positions) for name in hook_names}
-    with (
-        torch.enable_grad(),
-        model.recorded_layers(layers) as entering,
-        model.hooks(list(probes.items())),
-    ):
+    with torch.enable_grad(), model.reading(layers) as entering, model.hooks(list(probes.items())):
         rows = row_metrics(model.head, _tail(model, batch, cache), batch)
         for name, probe in probes.items():
             if probe.calls != 1:

@@ -44,15 +44,11 @@ log = structlog.get_logger()
 def fetch(settings: Settings, stop: StopRequest) -> list[Path]:
     """Download all that a run with these settings reads of the hub into its cache.
 
-    Args:
-        settings: of the run; `fresh` checks files again that an earlier fetch has checked.
-        stop: of a signal.
+    With `fresh`, files are checked again that an earlier fetch has checked. Downloaded bytes stay
+    after an error.
 
     Returns:
-        The records: one for each repository at a revision.
-
-    Raises:
-        AtpError: something is not available, or the cache cannot be written; downloaded bytes stay.
+        The paths of the records: one for each repository at a revision.
     """
     specs = setup.check_names(settings)
     requests = hub_requests(settings.model, settings.revision, specs)
@@ -86,7 +82,7 @@ def _fetch(groups: Sequence[Sequence[HubRequest]], *, fresh: bool) -> None:
         missing_bytes=missing,
         cache=constants.HF_HUB_CACHE,
     )
-    for plan in plans:
+    for plan in plans:  # first of all: gigabytes of another repository would come in vain
         if plan.missing_bytes:
             plan.listing.check_access()
     with shown_progress(missing) as progress:

@@ -23,15 +23,7 @@ log = structlog.get_logger()
 
 
 def check_cache(requests: Sequence[HubRequest], *, fresh: bool) -> None:
-    """Make sure that everything was fetched and is in the cache.
-
-    Args:
-        requests: all that a run needs of the hub.
-        fresh: whether to compare the hashes of the files, too, and not only their sizes.
-
-    Raises:
-        UnavailableError: something is missing, or has changed.
-    """
+    """Raise UnavailableError if a file is missing or has another size; if fresh, another hash."""
     began = time.monotonic()
     checked: set[Path] = set()
     for request in requests:

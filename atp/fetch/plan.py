@@ -81,14 +81,9 @@ class Plan:
 
 
 def plan_repository(requests: Sequence[HubRequest], *, fresh: bool) -> Plan:
-    """Ask the hub for the files of a repository, and compare them with those in the cache.
+    """Ask the hub for the files of one repository at one revision, and look for them in the cache.
 
-    Args:
-        requests: the model, or SAEs, of one repository at one revision.
-        fresh: whether to check files again whose hashes an earlier fetch has compared.
-
-    Raises:
-        AtpError: the repository, or a file that is needed, is not available.
+    With `fresh`, files are checked again whose hashes an earlier fetch has compared.
     """
     listing = list_repository(requests[0].repository, requests[0].revision)
     parts = {

@@ -47,7 +47,7 @@ def figures(device: torch.device) -> dict[str, int]:
 
 
 def reset_peak(device: torch.device) -> bool:
-    """Set the peak to what is in use now; False where the system does not allow it."""
+    """Set the peak to the present use; False where the system does not allow it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
@@ -59,7 +59,7 @@ def reset_peak(device: torch.device) -> bool:
 
 
 def _container_figure(name: str) -> int | None:
-    """Return a figure of the container's control group; None where there is no limit."""
+    """Return a figure of the control group; None where there is no limit."""
     try:
         return int((CGROUP / name).read_text(encoding="ascii"))
     except (OSError, ValueError):

@@ -12,11 +12,7 @@ from atp.errors import UnavailableError
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Return the named device; by default the GPU if there is one.
-
-    Raises:
-        UnavailableError: this machine has no such device.
-    """
+    """Return the named device, if this machine has it; by default the GPU if there is one."""
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)

@@ -68,14 +68,9 @@ def generate(
     temperature: float = 0.0,
     seeds: Sequence[int] | None = None,
 ) -> list[Generated]:
-    """Respond to prompts, all in one batch.
+    """Respond to prompts, given as token ids, in one batch.
 
-    Args:
-        model: with whatever hooks are active.
-        prompts: their token ids.
-        max_new_tokens: where a response is cut off.
-        temperature: 0 is greedy.
-        seeds: of each row; only for a temperature above 0.
+    A temperature of 0 is greedy; above 0, each row is sampled with its seed.
     """
     width = max(map(len, prompts))
     ends = end_tokens(model)

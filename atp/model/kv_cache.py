@@ -1,8 +1,7 @@
-"""Key-value caches of the tokens before a pass; each saves work or memory over a plain cache.
+"""Key-value caches that save work and memory over a plain one.
 
-A pass that only fills a cache computes nothing else. The pass that then reads it releases each
-layer's keys and values at once, unless later passes resume from that layer on: these read what is
-kept, and add nothing.
+A pass that fills a PrefixCache computes nothing else. The pass that reads it then releases each
+layer's keys and values at once, unless later passes resume from that layer on with a ReadCache.
 """
 
 from __future__ import annotations
@@ -71,9 +70,7 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
     def spread(self, rows: Tensor, columns: Tensor) -> None:
         """Turn the keys and values of shared prefixes into those of a batch's rows.
 
-        Args:
-            rows: the prefix of each row, (batch,).
-            columns: the position in the prefix that each column holds, (batch, shared).
+        Row i, column j gets those of prefix rows[i], (batch,), at columns[i, j], (batch, shared).
         """
         for layer in self.layers:
             # Indexing moves the head to the back: (batch, shared, head, d_head).
@@ -82,21 +79,17 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
 
     def prefix(self, row: int, start: int, end: int) -> ReadCache:
         """Return the kept columns start..end of a row, for passes of variants of that row."""
-        return ReadCache(
-            {
-                layer: tuple(table[row : row + 1, :, start:end] for table in tables)
-                for layer, tables in self.kept.items()
-            },
-            end - start,
-        )
+        tables = {
+            layer: tuple(table[row : row + 1, :, start:end] for table in pair)
+            for layer, pair in self.kept.items()
+        }
+        return ReadCache(tables, end - start)
 
 
 class ReadCache(DynamicCache):  # type: ignore[misc]  # as above
     """Keys and values of one row's first tokens, in some layers, that any number of rows read.
 
-    Args:
-        tables: keys and values of each layer, (1, head, length, d_head).
-        length: how many tokens these are.
+    Tables are (1, head, length, d_head).
     """
 
     def __init__(self, tables: dict[int, tuple[Tensor, ...]], length: int) -> None:

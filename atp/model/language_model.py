@@ -56,13 +56,7 @@ class Model:
         return bos
 
     def new_cache(self, *, layers: int | None = None, kept_from: int | None = None) -> PrefixCache:
-        """Return an empty key-value cache.
-
-        Args:
-            layers: to be filled; all by default.
-            kept_from: the first layer whose keys and values stay after a pass has read them; by
-                default no layer's do.
-        """
+        """Return an empty cache of the first layers, by default all of them."""
         return PrefixCache(layers or int(self.bridge.cfg.n_layers), kept_from)
 
     def fill(self, cache: PrefixCache, ids: Tensor, mask: Tensor, positions: Tensor) -> None:
@@ -102,34 +96,23 @@ class Model:
     def resume(  # noqa: PLR0913, PLR0917  (a pass needs them)
         self,
         layers: int,
-        entering: LayerOutput | None,
+        layer_output: LayerOutput | None,
         ids: Tensor,
         mask: Tensor,
         positions: Tensor,
         cache: ReadCache,
     ) -> Tensor:
-        """Run the layers after the first ones, for one row of tokens.
+        """Run only the layers after the first ones; all else is as for `hidden`, for one row.
 
-        Args:
-            layers: how many to skip.
-            entering: the output of the last of them, one row; None for 0. A hook there may turn it
-                into several rows.
-            ids: as for `hidden`, one row.
-            mask: as for `hidden`, one row.
-            positions: as for `hidden`, one row.
-            cache: of the tokens before.
-
-        Returns:
-            The final hidden state after the last norm, (rows, new, d_model).
+        `layer_output` is that of the last skipped layer; None for no layers. A hook there may turn
+        it into several rows: the result has as many.
         """
-        with skipped_layers(self.bridge, layers, entering):
+        with skipped_layers(self.bridge, layers, layer_output):
             return self.hidden(ids, mask, positions, cache)
 
-    def recorded_layers(
-        self, counts: Iterable[int]
-    ) -> AbstractContextManager[dict[int, LayerOutput]]:
+    def reading(self, layers: Iterable[int]) -> AbstractContextManager[dict[int, LayerOutput]]:
         """Return a context in which a pass saves the output of its first n layers, by n."""
-        return recorded_layers(self.bridge, counts)
+        return recorded_layers(self.bridge, layers)
 
     def layers_before(self, hook_name: str) -> int:
         """Return how many layers have run when a hook point fires, with its own if it ends it."""
@@ -152,16 +135,13 @@ class Model:
         A name that the model lacks never fires. Contexts may be nested, on one hook point too: each
         removes its own hooks, and the outer one acts first.
         """
-        points = [
-            (self._hook_points[name], function)
-            for name, function in hooks
-            if name in self._hook_points
-        ]
         added = []
         try:
-            for point, function in points:
-                point.add_hook(function, level=HOOK_LEVEL)
-                added.append((point, point.fwd_hooks[-1]))
+            for name, function in hooks:
+                point = self._hook_points.get(name)
+                if point is not None:
+                    point.add_hook(function, level=HOOK_LEVEL)
+                    added.append((point, point.fwd_hooks[-1]))
             yield
         finally:
             for point, handle in added:

@@ -77,17 +77,7 @@ def load_model(
 
 
 def wrap(name: str, bridge: TransformerBridge, tokenizer: Any, origin: dict[str, str]) -> Model:  # noqa: ANN401
-    """Make a Model of a bridge: frozen, in evaluation mode, its unembedding checked.
-
-    Args:
-        name: as results call the model.
-        bridge: its weights stay as they are.
-        tokenizer: the model's own, as published.
-        origin: what pins the weights.
-
-    Raises:
-        UnavailableError: the model does something unknown to its logits.
-    """
+    """Make a Model of a bridge: frozen, in evaluation mode, its unembedding checked."""
     hf_model = bridge.original_model
     bridge.eval()
     skip_unwatched_hooks(bridge)
@@ -111,13 +101,10 @@ def load_plain(
 
 
 def load_tokenizer(name: str, revision: str | None) -> Any:  # noqa: ANN401  (transformers' own)
-    """Load a model's own tokenizer, as published.
-
-    Raises:
-        UnavailableError: it has none. Transformers then makes one without a vocabulary.
-    """
+    """Load a model's own tokenizer, as published."""
     source, options = transformers_source(name, revision)
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    # Where there is none, Transformers makes one without a vocabulary.
     if not tokenizer("a", add_special_tokens=False).input_ids:
         msg = f"the model {name} cannot be loaded: it has no tokenizer that knows any text."
         raise UnavailableError(msg, "Put its tokenizer files beside config.json.")

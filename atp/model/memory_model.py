@@ -67,9 +67,8 @@ class Shape:
     def bytes_per_token(self, hook_names: Iterable[str], tail: int | None = TAIL) -> float:
         """Return the memory that a batch needs for each token, padding included.
 
-        Args:
-            hook_names: where gradients are read.
-            tail: the most tokens at the end of a row that carry gradients; None for all of them.
+        Gradients are read at the hook points, and at no more than `tail` tokens at the end of a row
+        (None: at all of them).
         """
         kept_layers = self.layers_above(hook_names)
         # A short tail may need more: then the cache is filled with most of the row at once.
@@ -108,13 +107,7 @@ def batch_tokens(model: Model, dictionaries: Dictionaries, tail: int | None = TA
 
 
 def tokens_that_fit(free: float, per_token: float, device_kind: str) -> int:
-    """Return how many tokens a batch may have: a power of two, within bounds.
-
-    Args:
-        free: bytes of memory that model and SAEs leave free.
-        per_token: bytes that a token needs.
-        device_kind: "cpu" or "cuda".
-    """
+    """Return how many tokens a batch may have, by bytes of memory: a power of two, in bounds."""
     fitting = int(BATCH_SHARE * free / per_token)
     power_of_two = 1 << fitting.bit_length() - 1 if fitting > 0 else 0
     return max(MIN_BATCH_TOKENS, min(MAX_BATCH_TOKENS[device_kind], power_of_two))

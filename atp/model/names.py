@@ -1,8 +1,4 @@
-"""Names of models, and all that can be checked about them before anything heavy is imported.
-
-torch takes 2.6 s to import and SAELens 8 s; a misspelt name should not cost its user that. Names
-of SAEs are in dictionaries/names.py.
-"""
+"""Names of models, checked before heavy imports: torch takes 2.6 s, SAELens 8 s."""
 
 from __future__ import annotations
 
@@ -31,7 +27,7 @@ def is_local(name: str) -> bool:
 
 
 def short_name(name: str) -> str:
-    """Return what results call a model: its hub name, or the name of its folder or file."""
+    """Return a model's name in results: its hub name, or the name of its folder or file."""
     return local_path(name).resolve().name.removesuffix(".gguf") if is_local(name) else name
 
 
@@ -44,11 +40,7 @@ def transformers_source(name: str, revision: str | None) -> tuple[str | Path, di
 
 
 def check_model_name(name: str, revision: str | None = None) -> None:
-    """Check a model's name without loading anything.
-
-    Raises:
-        SettingsError: a local path that holds no model, or no possible hub name.
-    """
+    """Raise SettingsError for a local path that holds no model, or an impossible hub name."""
     if not is_local(name):
         if not HUB_NAME.fullmatch(name):
             msg = f"--model={name} is neither a hub name (owner/name) nor a folder or file here."
@@ -81,16 +73,7 @@ def _is_json_object(path: Path) -> bool:
 
 
 def check_same_model(model: str, trained_on: str | None, spec: str) -> None:
-    """Make sure that an SAE was trained on this model, as far as their names tell.
-
-    Args:
-        model: as given to --model.
-        trained_on: the model's name in the SAE's files; None where they have none.
-        spec: as given to --sae, for the message.
-
-    Raises:
-        SettingsError: the names differ.
-    """
+    """Raise SettingsError if an SAE, by its model's name in its files, is of another model."""
     if trained_on is None:
         return
     official_names = _official_names()
@@ -104,7 +87,7 @@ def check_same_model(model: str, trained_on: str | None, spec: str) -> None:
 
 
 def _names_of(model: str) -> set[str]:
-    """Return the names of a model: a folder has its own name and the one in its config.json."""
+    """Return a model's names: a folder has its own name and the one in its config.json."""
     if not is_local(model):
         return {model}
     path = local_path(model).resolve()
@@ -136,13 +119,9 @@ def _official_names() -> dict[str, str]:
 
 
 def package_file(package: str, name: str) -> str:
-    """Return the text of a file of an installed package without importing the package.
-
-    Raises:
-        UnavailableError: the package is not installed.
-    """
-    found = find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    """Return the text of a file of an installed package without importing the package."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         msg = f"the package {package} is not installed."
         raise UnavailableError(msg, "Run `make install`.")
-    return (Path(found.submodule_search_locations[0]) / name).read_text(encoding="utf-8")
+    return (Path(spec.submodule_search_locations[0]) / name).read_text(encoding="utf-8")

@@ -55,11 +55,7 @@ class Outline:
 
 
 def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
-    """Read a model's tokenizer and configuration; name and revision are as for `load_model`.
-
-    Raises:
-        UnavailableError: they cannot be loaded; says why.
-    """
+    """Read a model's tokenizer and configuration; name and revision are as for `load_model`."""
     source, options = transformers_source(name, revision)
     with loading_errors(name):
         config = AutoConfig.from_pretrained(source, **options)

@@ -26,11 +26,7 @@ def local_origin(path: Path) -> dict[str, str]:
 
 
 def hub_commit(repository: str, revision: str | None) -> str:
-    """Return the commit of a model that is in the hub cache.
-
-    Raises:
-        UnavailableError: the cache has no config.json of it, so nothing would pin the weights.
-    """
+    """Return the commit of a model that is in the hub cache."""
     cached = try_to_load_from_cache(repository, "config.json", revision=revision)
     if not isinstance(cached, str):
         msg = f"the hub cache holds no config.json of {repository}, so its commit is unknown."

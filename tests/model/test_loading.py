@@ -253,6 +253,11 @@ def test_dtype_follows_the_device_unless_named() -> None:
     assert choose_dtype("float32", torch.device("cuda")) == torch.float32
 
 
+def test_a_kind_of_device_that_atp_does_not_use_is_unavailable() -> None:
+    with pytest.raises(UnavailableError, match="mps"):
+        choose_device("mps")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that must not be there")
 def test_a_device_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(UnavailableError, match="cuda"):

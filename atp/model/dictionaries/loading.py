@@ -62,11 +62,7 @@ class Dictionary:
         return captured if joins_heads else captured.flatten(1)
 
     def feature_ids(self, features: Iterable[int | str]) -> list[int]:
-        """Return ids of features as numbers.
-
-        Raises:
-            SettingsError: it has no such feature.
-        """
+        """Return ids of features as numbers; raises SettingsError for one that it lacks."""
         ids = []
         for feature in features:
             if not str(feature).isdecimal() or int(feature) >= self.d_sae:
@@ -176,4 +172,4 @@ def _check_scorable(spec: str, sae: SAE[Any]) -> None:
         raise SettingsError(msg, hint)
     if sae.cfg.normalize_activations == "expected_average_only_in":
         msg = f"--sae={spec} was saved before its normalisation was folded into the weights."
-        raise SettingsError(msg, "Fold it with fold_activation_norm_scaling_factor, save it anew.")
+        raise SettingsError(msg, "Fold it with fold_activation_norm_scaling_factor, save it again.")

@@ -29,27 +29,21 @@ OWN_FORMAT = "sae_lens"
 
 
 class Release(NamedTuple):
-    """A release in SAELens' list."""
+    """A release in SAELens' list; paths in the repository, and pages of Neuronpedia, by SAE id."""
 
     model: str
-    """The model its SAEs were trained on."""
     repository: str
     paths: dict[str, str]
-    """Where in the repository each SAE is, by its id."""
     loader: str
-    """Name of SAELens' loader for them."""
     pages: dict[str, str]
-    """Neuronpedia's names of the SAEs that it shows, by their ids."""
 
 
 class Published(NamedTuple):
-    """Where the hub has an SAE."""
+    """Where the hub has an SAE: a folder or a file, and the name of SAELens' loader for it."""
 
     repository: str
     path: str
-    """Its folder there, or its file."""
     loader: str
-    """Name of SAELens' loader for it."""
 
 
 def expand_sae_specs(specs: Sequence[str]) -> tuple[str, ...]:
@@ -57,9 +51,9 @@ def expand_sae_specs(specs: Sequence[str]) -> tuple[str, ...]:
 
     A pattern holds *, ? or [..], and means the ids of its release, or the folders here, that match
     it, in natural order: layer_2 before layer_10. It matches as in a shell: upper and lower case
-    differ, no wildcard matches a slash (layer_*/canonical is not layer_2/width_16k/canonical) or a
-    leading dot. A folder that exists is no pattern, whatever brackets its name holds. A spec that
-    is no pattern is returned as it is.
+    differ, no wildcard matches a slash (layer_*/canonical is not layer_2/width_16k/canonical), and
+    the dot at the start of a folder's name must be written. Brackets in the name of a folder that
+    exists are no pattern, whether it is the whole spec or the start of one.
 
     Raises:
         SettingsError: a pattern that matches nothing, or whose release is not known here; lists
@@ -90,13 +84,12 @@ def check_sae_spec(spec: str) -> str | None:
     named = split_spec(spec)
     if named is None:
         return _check_sae_folder(spec, local_path(spec))
-    release, sae_id = named
-    listed = _listed(spec, release)
+    listed, sae_id = _listed(spec, named[0]), named[1]
     if listed is None:
         return None
     if sae_id not in listed.paths:
         msg = f"--sae={spec}: the release has no SAE {sae_id!r}."
-        raise SettingsError(msg, _near_ids(sae_id, tuple(listed.paths)))
+        raise SettingsError(msg, _near_ids(sae_id, listed))
     return listed.model
 
 
@@ -175,7 +168,7 @@ def _matching_ids(spec: str, release: str, pattern: str) -> list[str]:
     ]
     if not names:
         msg = f"--sae={spec}: the release has no SAE that matches {pattern!r}."
-        raise SettingsError(msg, _near_ids(pattern, tuple(listed.paths)))
+        raise SettingsError(msg, _near_ids(pattern, listed))
     return names
 
 
@@ -193,21 +186,17 @@ def _matching_folders(spec: str) -> list[str]:
 
 
 def _natural(name: str) -> tuple[list[list[str | int]], str]:
-    """Return a sort key: numbers by value, folder by folder; the name itself where that ties."""
+    """Return a sort key: folder by folder, numbers by value; then the name itself."""
     parts = [re.split(r"(\d+)", part) for part in name.split("/")]
     return [[int(run) if run.isdecimal() else run for run in part] for part in parts], name
 
 
-def _near_ids(sae_id: str, ids: Sequence[str]) -> str:
-    return did_you_mean(sae_id, ids) or f"It has {', '.join(ids[:5])} ..."
+def _near_ids(sae_id: str, listed: Release) -> str:
+    return did_you_mean(sae_id, listed.paths) or f"It has {', '.join([*listed.paths][:5])} ..."
 
 
 def _listed(spec: str, release: str) -> Release | None:
-    """Return a release in SAELens' list; None for a hub repository that it does not list.
-
-    Raises:
-        SettingsError: no such release; lists near ones.
-    """
+    """Return a release in SAELens' list; None for a hub repository that it does not list."""
     releases = _releases()
     if release in releases:
         return _entry(release)
@@ -228,9 +217,11 @@ def _releases() -> dict[str, str]:
 @cache
 def _entry(release: str) -> Release:
     entry = yaml.safe_load(_releases()[release])
-    paths = {str(sae["id"]): str(sae["path"]) for sae in entry["saes"]}
-    loader = str(entry.get("conversion_func") or OWN_FORMAT)
-    pages = {
-        str(sae["id"]): str(sae["neuronpedia"]) for sae in entry["saes"] if "neuronpedia" in sae
-    }
-    return Release(str(entry["model"]), str(entry["repo_id"]), paths, loader, pages)
+    saes = entry["saes"]
+    return Release(
+        model=str(entry["model"]),
+        repository=str(entry["repo_id"]),
+        paths={str(sae["id"]): str(sae["path"]) for sae in saes},
+        loader=str(entry.get("conversion_func") or OWN_FORMAT),
+        pages={str(sae["id"]): str(sae["neuronpedia"]) for sae in saes if "neuronpedia" in sae},
+    )

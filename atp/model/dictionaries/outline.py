@@ -48,11 +48,7 @@ class SaeOutline:
         return None if self.weights is None else self.weights * FLOAT32_BYTES
 
     def check_fit(self, name: str, shape: Shape) -> None:
-        """Make sure that it can be an SAE of a model, as far as is known.
-
-        Raises:
-            SettingsError: it cannot.
-        """
+        """Raise SettingsError if it cannot be an SAE of a model, as far as is known."""
         refuse_unsuited(f"--sae={self.spec}", self.architecture)
         if self.hook_name is None:
             return
@@ -69,14 +65,9 @@ class SaeOutline:
 
 
 def sae_outline(spec: str, shape: Shape | None) -> SaeOutline:
-    """Look at an SAE's files, here or in the hub cache, and at its name.
+    """Look at an SAE's files, here or in the hub cache, and at its name, which is checked.
 
-    Args:
-        spec: "RELEASE:SAE_ID", or a folder; no pattern.
-        shape: of the model, where it is known.
-
-    Raises:
-        SettingsError: as `check_sae_spec` does.
+    The shape is that of the model, where it is known.
     """
     published = published_at(spec)
     if published is None:

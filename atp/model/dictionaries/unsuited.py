@@ -15,8 +15,8 @@ def refuse_unsuited(sae: str, *descriptions: str | None) -> None:
     """Raise SettingsError if a description of an SAE names an unsuited kind.
 
     Args:
-        sae: what the message calls it.
-        descriptions: names of its architecture, its loader or its files; None where unknown.
+        sae: its name in the message.
+        descriptions: the names of its architecture, its loader or its files; None where unknown.
     """
     for kind, reason in UNSUITED.items():
         if any(kind in description for description in descriptions if description):

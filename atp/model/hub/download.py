@@ -146,8 +146,8 @@ def _complete(
     hashes.update_from(out)
     if hashes.bytes > file.bytes:
         hashes = _start_again(file, out)
-    # Only bytes beyond all earlier ones are progress: a server that does not resume, and always
-    # breaks off, must not be asked for ever.
+    # Only a new maximum is progress: a server that never resumes and always breaks off would
+    # otherwise be asked without an end.
     most_bytes, failed = hashes.bytes, 0
     while hashes.bytes < file.bytes:
         error: Exception | None = None

@@ -56,11 +56,7 @@ log = structlog.get_logger()
 
 
 def with_retries(repository: str, revision: str, request: Callable[[], T]) -> T:
-    """Return the answer to a request, which is repeated a few times after a transient error.
-
-    Raises:
-        UnavailableError: no try succeeded; says why.
-    """
+    """Return the answer to a request, which is repeated a few times after a transient error."""
     for failed in range(1, TRIES + 1):
         try:
             return request()

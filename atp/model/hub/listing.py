@@ -57,32 +57,20 @@ class Listing:
         return repository_folder(self.repository) / "snapshots" / self.commit / name
 
     def read(self, name: str) -> bytes:
-        """Return the content of a small file, from the cache or from the hub.
-
-        Raises:
-            UnavailableError: the hub does not send it.
-        """
+        """Return the content of a small file, from the cache or from the hub."""
         if self.pointer(name).is_file():
             return self.pointer(name).read_bytes()
         return with_retries(self.repository, self.revision, partial(_download, self.url(name)))
 
     def check_access(self) -> None:
-        """Make sure that the files may be read, before gigabytes of another repository come.
-
-        Raises:
-            UnavailableError: the licence or the token is missing.
-        """
+        """Raise UnavailableError if the licence or the token is missing."""
         if self.gated:
             request = partial(_api().auth_check, self.repository)
             with_retries(self.repository, self.revision, request)
 
 
 def list_repository(repository: str, revision: str) -> Listing:
-    """Ask the hub for the files of a repository, by one request.
-
-    Raises:
-        UnavailableError: no such repository or revision, no access, no network; says which.
-    """
+    """Ask the hub for the files of a repository, by one request."""
     request = partial(
         _api().model_info,
         repository,

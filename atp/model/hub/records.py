@@ -38,10 +38,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class HubRequest:
-    """A model or an SAE that a run needs of the hub."""
+    """A model or an SAE that a run needs of the hub; its name is as given to --model or --sae."""
 
     name: str
-    """As given to --model or --sae."""
     repository: str
     revision: str
     published: Published | None = None
@@ -54,11 +53,7 @@ class HubRequest:
 
 
 def hub_requests(model: str, revision: str | None, specs: Sequence[str]) -> list[HubRequest]:
-    """Return the model and the SAEs that are not local; names as given to --model and --sae.
-
-    Raises:
-        SettingsError: an SAE's name is wrong.
-    """
+    """Return the model and the SAEs that are not local; checks the SAEs' names."""
     requests = [model_request(model, revision), *map(sae_request, specs)]
     return [request for request in requests if request is not None]
 
@@ -69,11 +64,7 @@ def model_request(name: str, revision: str | None) -> HubRequest | None:
 
 
 def sae_request(spec: str) -> HubRequest | None:
-    """Return the request for an SAE; None for a folder here.
-
-    Raises:
-        SettingsError: its name is wrong.
-    """
+    """Return the request for an SAE; None for a folder here. Checks the name."""
     published = published_at(spec)  # of the main branch: SAELens reads no other
     return None if published is None else HubRequest(spec, published.repository, MAIN, published)
 
@@ -117,10 +108,9 @@ def valid_record(request: HubRequest) -> dict[str, Any] | None:
 
 
 def go_offline_if_fetched(model: str, revision: str | None, specs: Sequence[str]) -> None:
-    """Put the libraries offline, for this process, if `atp fetch` has downloaded all that is named.
+    """Put the libraries of this process offline if `atp fetch` has downloaded all that is named.
 
-    The process then makes no network call, and stays on the commits that were fetched. Arguments
-    are as for `hub_requests`.
+    The process then makes no network call, and stays on the commits that were fetched.
     """
     if constants.is_offline_mode():
         return

@@ -51,11 +51,7 @@ not score are missing."""
 
 
 def model_files(listing: Listing) -> list[str]:
-    """Return the files of a model's repository that a run reads.
-
-    Raises:
-        UnavailableError: it has no weights that Transformers reads.
-    """
+    """Return the files of a model's repository that a run reads."""
     names = listing.files
     weights = next((name for name in MODEL_WEIGHTS if name in names), None)
     if weights is None or "config.json" not in names:
@@ -78,12 +74,7 @@ def model_files(listing: Listing) -> list[str]:
 
 
 def sae_files(listing: Listing, published: Published) -> list[str]:
-    """Return the files that loading an SAE reads.
-
-    Raises:
-        SettingsError: an SAE whose scores are not defined.
-        UnavailableError: a file that SAELens needs is missing.
-    """
+    """Return the files that loading an SAE reads; refuses an SAE whose scores are not defined."""
     loader, path = published.loader, published.path
     refuse_unsuited(f"{path} of {published.repository}", loader, path)
     if loader not in SAE_FILES:

@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 
 def verify_offline_load(requests: Iterable[HubRequest]) -> None:
-    """Load everything as a run would; leaves the process offline.
-
-    Raises:
-        AtpError: a file is missing, or is nothing that a run can use.
-    """
+    """Load everything as a run would; leaves the process offline."""
     go_offline()
     quiet_libraries()
     for request in requests:
