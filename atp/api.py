@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from atp.config.method import Baseline, MethodName
     from atp.dataset.journal import Analysis
     from atp.model.dictionaries.loading import Dictionary
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
 
 def attribute(  # noqa: PLR0913  (keywords with defaults)

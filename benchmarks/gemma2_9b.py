@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     from random_gemma import SIZES  # noqa: PLC0415
     from workbench import Bench  # noqa: PLC0415
 
-    from atp.model.loading import choose_device  # noqa: PLC0415
+    from atp.model.devices import choose_device  # noqa: PLC0415
 
     size = SIZES[_known("--size", arguments["--size"], SIZES)]
     asked = [_known("--sections", name, SECTIONS) for name in arguments["--sections"].split(",")]

@@ -35,8 +35,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from atp.attribution.batches import Batch, plan
 from atp.attribution.capture import capture
 from atp.bench.command import LIBRARIES
-from atp.model.budget import batch_tokens, bytes_per_token
 from atp.model.dictionaries.placement import RESIDENT_SHARE, Dictionaries
+from atp.model.memory_model import batch_tokens, bytes_per_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +94,7 @@ def _on_card(sim: Simulation, layers: tuple[int, ...], prompt: int) -> Row:
     free = CARD_BYTES - CONTEXT_BYTES - sim.weights - saes
     assert saes <= RESIDENT_SHARE * (free + saes), "atp would lend them"
     dictionaries = Dictionaries(used, sim.model.device, offload=False)
-    with patch("atp.model.budget.free_bytes", return_value=free):
+    with patch("atp.model.memory_model.free_bytes", return_value=free):
         budget = batch_tokens(replace(sim.model, device=torch.device("cuda")), dictionaries)
     count = max(1, budget // (prompt + OFFSET - 1))
     found = counted(sim.model, contrasts([(prompt, OFFSET)] * count), layers)
@@ -132,7 +132,7 @@ def budget(sim: Simulation) -> dict[str, list[Row]]:
     for (layers, count, prompt), found in passes(sim).items():
         taken = bytes_per_token(sim.model, hook_names(layers)) / 1024
         each = found.peak / found.tokens / 1024
-        figures = {"counted KiB": f"{each:.0f}", "atp.model.budget KiB": f"{taken:.0f}"}
+        figures = {"counted KiB": f"{each:.0f}", "atp.model.memory_model KiB": f"{taken:.0f}"}
         figures["budget / counted"] = f"{taken / each:.2f}"
         rows.append(_case(layers, count, prompt) | figures)
     return {"For each token of a batch, padding included:": rows}

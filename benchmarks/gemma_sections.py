@@ -22,8 +22,8 @@ from atp.bench.command import compare as compare_procedures
 from atp.bench.contenders import contenders, workload
 from atp.bench.measure import interleave, ratio
 from atp.dataset.journal import outcome
-from atp.model.budget import batch_tokens
-from atp.model.memory import is_out_of_memory
+from atp.model.device_memory import is_out_of_memory
+from atp.model.memory_model import batch_tokens
 from atp.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from atp.bench.measure import Contender
     from atp.model.dictionaries.loading import Dictionary
     from atp.model.dictionaries.placement import Dictionaries
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
     from atp.model.pair_tokenizer import TokenizedPair
 
 CARD_BYTES = 24_564 << 20

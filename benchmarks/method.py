@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from atp.model.dictionaries.loading import Dictionary
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
 BATCH_TOKENS = 2048
 VARIANTS: dict[str, dict[str, Any]] = {

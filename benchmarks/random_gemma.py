@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from atp.attribution.contrasts import Contrast
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
 NAME = "google/gemma-2-9b-it"
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
 OFFSET = 20
 """Of the first differing token: the most tokens that can carry gradients."""
@@ -106,7 +106,7 @@ class Simulation:
     """The model behind its bridge, the plain one, and SAEs."""
 
     def __init__(self, size: Size) -> None:
-        with patch.object(TokenHead, "prove"):  # compares numbers; fake tensors have none
+        with patch.object(TokenHead, "check_logits"):  # compares numbers; fake tensors have none
             self.model = bridged(causal_lm(size, torch.device("cpu"), torch.bfloat16))
         self.plain: PreTrainedModel = causal_lm(size, torch.device("cpu"), torch.bfloat16)
         self.weights = sum(parameter.nbytes for parameter in self.plain.parameters())

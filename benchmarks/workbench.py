@@ -20,8 +20,8 @@ from atp.config.settings import Settings
 from atp.dataset import reader
 from atp.dataset.input_scan import scan_input
 from atp.errors import ExitCode
+from atp.model.device_memory import figures, reset_peak
 from atp.model.dictionaries.placement import Dictionaries
-from atp.model.memory import figures, reset_peak
 from atp.model.pair_tokenizer import PairTokenizer
 from atp.run.command import score
 from atp.run.setup import Loaded

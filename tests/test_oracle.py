@@ -22,7 +22,8 @@ from atp.attribution.capture import capture
 from atp.attribution.scores import score
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
-from atp.model.loading import Model, load_model
+from atp.model.language_model import Model
+from atp.model.loading import load_model
 from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
 from atp.scoring.preflight import check_dictionaries
 from atp.scoring.scorer import Scorer

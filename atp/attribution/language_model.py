@@ -71,7 +71,7 @@ class LanguageModel(Protocol):
     def layers_through(self, hook_name: str) -> int:
         """Return the number of layers that a pass must enter until a hook point fires."""
 
-    def reading(self, layers: Iterable[int]) -> AbstractContextManager[Mapping[int, Any]]:
+    def recorded_layers(self, layers: Iterable[int]) -> AbstractContextManager[Mapping[int, Any]]:
         """Return a context in which a pass records the output of the first n layers, by n."""
 
     def resume(  # noqa: PLR0913, PLR0917  (as a pass needs them)

@@ -74,7 +74,7 @@ def compare(settings: Settings, loaded: Loaded, plain: Any) -> dict[str, Any]:  
     """Time the procedures on a loaded model, and return all figures as JSON values."""
     from atp.bench.contenders import contenders, workload  # noqa: PLC0415  (imports torch)
     from atp.bench.measure import interleave, ratio  # noqa: PLC0415  (as above)
-    from atp.model.budget import batch_tokens  # noqa: PLC0415  (as above)
+    from atp.model.memory_model import batch_tokens  # noqa: PLC0415  (as above)
 
     budget = settings.batch_tokens or batch_tokens(loaded.model, loaded.dictionaries)
     work = workload(settings, loaded, budget)

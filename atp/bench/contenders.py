@@ -9,7 +9,6 @@ logits, nothing shared; the floor
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +25,7 @@ from atp.dataset.input_scan import scan_input
 from atp.dataset.journal import SUFFIX, Journal
 from atp.dataset.pairs import Pair
 from atp.errors import InputError, SettingsError
+from atp.model.hook_names import layer_of
 from atp.model.pair_tokenizer import TokenizedPair
 from atp.run.command import score
 from atp.runtime.signals import StopRequest
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from atp.model.dictionaries.loading import Dictionary
     from atp.run.setup import Loaded
 
-RESIDUAL = re.compile(r"blocks\.(\d+)\.hook_resid_post")
 WARM_UP_PAIRS = 3
 """Of the notebook's procedure, which takes long."""
 
@@ -151,14 +150,13 @@ def _check_none_lost(folder: Path) -> None:
 
 
 def _notebook(loaded: Loaded, plain: Any, dictionary: Dictionary) -> Notebook:  # noqa: ANN401
-    found = RESIDUAL.fullmatch(dictionary.hook_name)
-    if not found:
+    layer = layer_of(dictionary.hook_name)
+    if dictionary.hook_name != f"blocks.{layer}.hook_resid_post":
         msg = f"--sae={dictionary.spec} reads {dictionary.hook_name}."
         raise SettingsError(
             msg, "The notebook's procedure reads the residual stream after a layer."
         )
-    layer = layers_of(plain)[int(found[1])]
-    return Notebook(plain, loaded.model.tokenizer, dictionary.sae, layer)
+    return Notebook(plain, loaded.model.tokenizer, dictionary.sae, layers_of(plain)[layer])
 
 
 def _bare_inputs(batch: Sequence[Contrast], device: torch.device) -> dict[str, torch.Tensor]:

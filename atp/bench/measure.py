@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 import torch
 
-from atp.model.memory import figures, is_out_of_memory, reset_peak
+from atp.model.device_memory import figures, is_out_of_memory, reset_peak
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ from atp.model.loading import load_plain
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
 WRAPPED = "._original_component"
 """What the bridge adds to the names of parameters."""

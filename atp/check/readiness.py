@@ -12,10 +12,11 @@ from atp.check.estimate import disk, memory, time_needed
 from atp.check.machine import Device, choose_device
 from atp.config.settings import WINDOW_PAIRS
 from atp.config.shard import WHOLE
-from atp.model.budget import MOST, tokens_that_fit
+from atp.model.device_memory import figures, free_bytes
+from atp.model.devices import choose_dtype
 from atp.model.dictionaries.outline import sae_outline
-from atp.model.loading import choose_dtype, quiet_libraries
-from atp.model.memory import figures, free_bytes
+from atp.model.loading import quiet_libraries
+from atp.model.memory_model import MAX_BATCH_TOKENS, tokens_that_fit
 from atp.model.outline import outline
 from atp.model.pair_tokenizer import PairTokenizer
 
@@ -138,7 +139,7 @@ def _free(device: Device | None) -> int | None:
 def _budget(ready: Readiness) -> int:
     """Return the default token budget that a run would find once all is loaded."""
     if ready.free is None or ready.outline is None:
-        return MOST[ready.kind]
+        return MAX_BATCH_TOKENS[ready.kind]
     taken = ready.outline.bytes + sum(sae.bytes or 0 for sae in ready.saes)
     each = ready.outline.shape.bytes_per_token(
         [sae.hook_name or "" for sae in ready.saes], ready.settings.tail

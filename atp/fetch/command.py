@@ -1,6 +1,6 @@
-"""`atp fetch`: asks the hub what a run needs, checks the space, brings it, proves and records it.
+"""`atp fetch`: asks the hub for the files of a run, checks the space, downloads, verifies, records.
 
-How a file comes is for atp/model/hub/download.py; what is to come, for plan.py.
+plan.py decides which files to download; atp/model/hub/download.py downloads one.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import shutil
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +20,12 @@ from huggingface_hub import constants
 from atp import __version__
 from atp.dataset.atomic import atomic_write, not_written
 from atp.errors import StoppedError, UnavailableError
-from atp.fetch.offline import check_here
-from atp.fetch.plan import plan
-from atp.fetch.progress import Progress
-from atp.model.hub.download import bring
-from atp.model.hub.records import hub_requests, record_path, valid_record
+from atp.fetch.offline import check_cache
+from atp.fetch.plan import plan_repository
+from atp.fetch.progress import shown_progress
+from atp.model.hub.download import download
+from atp.model.hub.errors import RESUME_HINT
+from atp.model.hub.records import hub_requests, record_path
 from atp.model.hub_cache import repository_folder
 from atp.run import setup
 
@@ -35,103 +34,79 @@ if TYPE_CHECKING:
 
     from atp.config.settings import Settings
     from atp.fetch.plan import Plan
+    from atp.fetch.progress import Progress
     from atp.model.hub.records import HubRequest
     from atp.runtime.signals import StopRequest
-
-AGAIN = "Start the same command again, and it goes on."
 
 log = structlog.get_logger()
 
 
 def fetch(settings: Settings, stop: StopRequest) -> list[Path]:
-    """Bring all that a run with these settings reads of the hub into its cache.
+    """Download all that a run with these settings reads of the hub into its cache.
 
-    Args:
-        settings: of the run; `fresh` compares files again that an earlier fetch has compared.
-        stop: where signals ask for a stop.
+    With `fresh`, files are checked again that an earlier fetch has checked. Downloaded bytes stay
+    after an error.
 
     Returns:
-        The records: one for each repository at a revision.
-
-    Raises:
-        AtpError: something cannot be had, or the cache cannot be written; what has come stays.
+        The paths of the records: one for each repository at a revision.
     """
     specs = setup.check_names(settings)
-    asked = hub_requests(settings.model, settings.revision, specs)
-    names = {each.name for each in asked}
+    requests = hub_requests(settings.model, settings.revision, specs)
+    names = {request.name for request in requests}
     if local := [name for name in (settings.model, *specs) if name not in names]:
         log.info("fetch.local", names=local)
-    groups = [
-        list(group)
-        for _, group in groupby(
-            sorted(asked, key=attrgetter("repository", "revision")),
-            key=attrgetter("repository", "revision"),
-        )
-    ]
+    by_revision: dict[tuple[str, str], list[HubRequest]] = {}
+    for request in requests:
+        by_revision.setdefault((request.repository, request.revision), []).append(request)
+    by_revision = dict(sorted(by_revision.items()))
     if constants.is_offline_mode():
-        check_here(asked, anew=settings.fresh)
+        check_cache(requests, fresh=settings.fresh)
     else:
-        with stop.unwinding(), _told_when_stopped(stop), ExitStack() as held:
-            for repository in sorted({each.repository for each in asked}):
-                held.enter_context(_one_at_a_time(repository))
-            _bring_all(groups, anew=settings.fresh)
-    return [record_path(group[0].repository, group[0].revision) for group in groups]
+        with stop.unwinding(), _stop_message(stop), ExitStack() as locks:
+            for repository in dict.fromkeys(repository for repository, _ in by_revision):
+                locks.enter_context(_locked(repository))
+            _fetch(list(by_revision.values()), fresh=settings.fresh)
+    return [record_path(repository, revision) for repository, revision in by_revision]
 
 
-def _bring_all(groups: Sequence[Sequence[HubRequest]], *, anew: bool) -> None:
+def _fetch(groups: Sequence[Sequence[HubRequest]], *, fresh: bool) -> None:
     began = time.monotonic()
-    plans = [plan(group, anew=anew) for group in groups]
-    missing = sum(each.missing for each in plans)
+    plans = [plan_repository(group, fresh=fresh) for group in groups]
+    missing = sum(plan.missing_bytes for plan in plans)
     _check_space(missing)
     log.info(
         "fetch.start",
-        commits={each.listing.repository: each.listing.commit for each in plans},
-        files=sum(len(each.files) for each in plans),
-        bytes=sum(file.bytes for each in plans for file in each.files),
+        commits={plan.listing.repository: plan.listing.commit for plan in plans},
+        files=sum(len(plan.files) for plan in plans),
+        bytes=sum(file.bytes for plan in plans for file in plan.files),
         missing_bytes=missing,
         cache=constants.HF_HUB_CACHE,
     )
-    for each in plans:
-        if each.missing:
-            each.listing.check_access()
-    with Progress(missing) as progress:
-        for each in plans:
-            _bring(each, progress)
-    renewed = [
-        (group, each)
-        for group, each in zip(groups, plans, strict=True)
-        if anew or not each.is_recorded or any(valid_record(one) is None for one in group)
-    ]
-    with ExitStack() as undo:
-        for _, each in renewed:
-            ref = _ref(each)
-            undo.callback(_point_back, ref, ref.read_bytes() if ref.is_file() else None)
-            _point(each)
-        if renewed:
-            from atp.model.hub.verify import verify_offline_load  # noqa: PLC0415  (imports torch: after all has come)
-
-            verify_offline_load([one for group, _ in renewed for one in group])
-        for _, each in renewed:
-            _record(each)
-        undo.pop_all()  # all went well: nothing is undone
+    for plan in plans:  # first of all: gigabytes of another repository would come in vain
+        if plan.missing_bytes:
+            plan.listing.check_access()
+    with shown_progress(missing) as progress:
+        for plan in plans:
+            _download(plan, progress)
+    _verify_and_record([plan for plan in plans if fresh or plan.needs_record])
     log.info(
         "fetch.done",
-        files=sum(len(each.files) for each in plans),
+        files=sum(len(plan.files) for plan in plans),
         fetched_bytes=progress.done,
         seconds=round(time.monotonic() - began, 1),
     )
 
 
-def _bring(planned: Plan, progress: Progress) -> None:
-    listing = planned.listing
-    for file in planned.open:
+def _download(plan: Plan, progress: Progress) -> None:
+    listing = plan.listing
+    for file in plan.unchecked:
         before = progress.done
         try:
-            sha256 = bring(listing, file, progress.arrived)
+            sha256 = download(listing, file, progress.arrived)
         except OSError as error:
-            needed = file.bytes
-            raise not_written(listing.blob(file), error, needed=needed, hint=AGAIN) from error
-        planned.sha256[file.name] = sha256
+            blob = listing.blob(file)
+            raise not_written(blob, error, needed=file.bytes, hint=RESUME_HINT) from error
+        plan.sha256[file.name] = sha256
         log.info(
             "fetch.file",
             repository=listing.repository,
@@ -142,57 +117,64 @@ def _bring(planned: Plan, progress: Progress) -> None:
         )
 
 
-def _point(planned: Plan) -> None:
-    """Make the revision mean, in the cache, the commit that is whole there now."""
-    if planned.listing.revision != planned.listing.commit:
-        _write(_ref(planned), planned.listing.commit.encode())
+def _verify_and_record(plans: Sequence[Plan]) -> None:
+    """Load what was downloaded as a run would, and record it.
+
+    The loaders find a commit by its revision, so each revision must mean the new commit first. If a
+    loader fails, every revision gets back the commit that it had: an earlier fetch stays usable.
+    """
+    if not plans:
+        return
+    with ExitStack() as undo:
+        for plan in plans:
+            listing = plan.listing
+            ref = repository_folder(listing.repository) / "refs" / listing.revision
+            undo.callback(_restore, ref, ref.read_bytes() if ref.is_file() else None)
+            if listing.revision != listing.commit:
+                _write(ref, listing.commit.encode())
+        from atp.model.hub.verify import verify_offline_load  # noqa: PLC0415  (imports torch: last)
+
+        verify_offline_load([request for plan in plans for request in plan.requests])
+        for plan in plans:
+            content = {
+                "atp": __version__,
+                "fetched": datetime.now(UTC).isoformat(timespec="seconds"),
+                **plan.as_json(),
+            }
+            path = record_path(plan.listing.repository, plan.listing.revision)
+            _write(path, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
+        undo.pop_all()
 
 
-def _ref(planned: Plan) -> Path:
-    return repository_folder(planned.listing.repository) / "refs" / planned.listing.revision
-
-
-def _point_back(ref: Path, before: bytes | None) -> None:
-    """Let a revision mean what it did before: what has come since cannot be used."""
-    if before is not None:
-        _write(ref, before)
+def _restore(ref: Path, content: bytes | None) -> None:
+    if content is not None:
+        _write(ref, content)
     else:
         ref.unlink(missing_ok=True)
-
-
-def _record(planned: Plan) -> None:
-    listing = planned.listing
-    content = {
-        "atp": __version__,
-        "fetched": datetime.now(UTC).isoformat(timespec="seconds"),
-        **planned.as_json(),
-    }
-    path = record_path(listing.repository, listing.revision)
-    _write(path, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise not_written(path, error, hint=AGAIN) from error
+        raise not_written(path, error, hint=RESUME_HINT) from error
     with atomic_write(path, needed=len(content)) as file:
         file.write(content)
 
 
 def _check_space(missing: int) -> None:
-    """Make sure that the disk of the cache has room, before a byte comes."""
+    """Make sure that the disk of the cache has room, before the first byte comes."""
     cache = Path(constants.HF_HUB_CACHE).absolute()
-    there = next(path for path in (cache, *cache.parents) if path.is_dir())
-    free = shutil.disk_usage(there).free
+    folder = next(path for path in (cache, *cache.parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
     if missing > free:
         msg = f"{missing:,} bytes have to come to {cache}, {free:,} bytes are free."
         raise UnavailableError(msg, "Free some, or set HF_HOME to another disk.")
 
 
 @contextmanager
-def _one_at_a_time(repository: str) -> Iterator[None]:
-    """Have no other fetch at a repository; waits for one that is."""
+def _locked(repository: str) -> Iterator[None]:
+    """Keep other fetches from a repository; waits for one that is at work there."""
     path = repository_folder(repository) / "atp" / "lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,7 +185,7 @@ def _one_at_a_time(repository: str) -> Iterator[None]:
             log.info("fetch.wait", repository=repository)
             lock.acquire()
     except OSError as error:
-        raise not_written(path, error, hint=AGAIN) from error
+        raise not_written(path, error, hint=RESUME_HINT) from error
     try:
         yield
     finally:
@@ -211,12 +193,12 @@ def _one_at_a_time(repository: str) -> Iterator[None]:
 
 
 @contextmanager
-def _told_when_stopped(stop: StopRequest) -> Iterator[None]:
+def _stop_message(stop: StopRequest) -> Iterator[None]:
     """Say in one line that a signal has ended the fetch."""
     try:
         yield
     except SystemExit as left:
         if stop.exit_code is None:  # not of a signal
             raise
-        msg = "the fetch was stopped; what has come stays."
-        raise StoppedError(stop.exit_code, msg, AGAIN) from left
+        msg = "the fetch was stopped; all downloaded bytes are kept."
+        raise StoppedError(stop.exit_code, msg, RESUME_HINT) from left

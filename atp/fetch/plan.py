@@ -1,4 +1,4 @@
-"""Plan: what of a hub repository a fetch has to bring, and what is there already."""
+"""Plan: the files that a run needs of a hub repository, and which of them are in the cache."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from atp.model.hub.download import is_here, missing_bytes
-from atp.model.hub.listing import listing
-from atp.model.hub.records import MODEL, read_record
+from atp.model.hub.listing import list_repository
+from atp.model.hub.records import MODEL, read_record, valid_record
 from atp.model.hub.required_files import model_files, sae_files
 
 if TYPE_CHECKING:
@@ -23,41 +23,46 @@ log = structlog.get_logger()
 
 @dataclass
 class Plan:
-    """What a run needs of a repository, at the commit that its revision means now."""
+    """The files of a repository, at the commit that its revision means now."""
 
+    requests: Sequence[HubRequest]
+    """The model, or SAEs, that a run needs of it."""
     listing: Listing
     parts: dict[str, list[str]]
-    """The names of its files, by model and SAE."""
-    recorded: dict[str, Any] = field(default_factory=dict)
-    """What an earlier fetch has recorded."""
+    """The names of the files, by model and SAE; those of an earlier fetch are among them."""
+    recorded: dict[str, Any]
+    """The record of an earlier fetch."""
     sha256: dict[str, str] = field(default_factory=dict)
-    """Of the files that have been checked; those of an earlier record need no second look."""
+    """Of the files that have been checked; a file whose record still holds is checked."""
 
     @property
     def files(self) -> list[HubFile]:
-        """All files of all parts, each once, the small ones first: they tell of a fault soonest."""
+        """All files, each once, the small ones first: their errors show soonest."""
         names = {name for part in self.parts.values() for name in part}
         return sorted((self.listing.files[name] for name in names), key=lambda file: file.bytes)
 
     @property
-    def open(self) -> list[HubFile]:
-        """The files that have to come, or to be checked."""
+    def unchecked(self) -> list[HubFile]:
+        """The files to download, or to check."""
         return [file for file in self.files if file.name not in self.sha256]
 
     @property
-    def missing(self) -> int:
-        """How many bytes have to come."""
-        blobs = {file.blob: missing_bytes(self.listing, file) for file in self.open}
+    def missing_bytes(self) -> int:
+        """How many bytes have to be downloaded; one blob may be several files."""
+        blobs = {file.blob: missing_bytes(self.listing, file) for file in self.unchecked}
         return sum(blobs.values())
 
     @property
-    def is_recorded(self) -> bool:
-        """Whether the record says all this already, now that all files are checked."""
-        return self.as_json().items() <= self.recorded.items()
+    def needs_record(self) -> bool:
+        """Whether the record differs from this plan, now that all files are checked."""
+        return not (
+            self.as_json().items() <= self.recorded.items()
+            and all(map(valid_record, self.requests))
+        )
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a record holds of it."""
-        files = self.files
+        """Return its entries in a record."""
+        files = sorted(self.files, key=lambda file: file.name)
         return {
             "repository": self.listing.repository,
             "revision": self.listing.revision,
@@ -70,42 +75,39 @@ class Plan:
                     "sha256": self.sha256[file.name],
                     "blob": file.blob,
                 }
-                for file in sorted(files, key=lambda file: file.name)
+                for file in files
             },
         }
 
 
-def plan(asked: Sequence[HubRequest], *, anew: bool) -> Plan:
-    """Ask the hub what there is of a repository, and compare it with what is here.
+def plan_repository(requests: Sequence[HubRequest], *, fresh: bool) -> Plan:
+    """Ask the hub for the files of one repository at one revision, and look for them in the cache.
 
-    Args:
-        asked: the model, or SAEs, of one repository at one revision.
-        anew: whether to look into files whose hashes an earlier fetch has compared.
-
-    Raises:
-        AtpError: the repository, or a file that is needed, cannot be had.
+    With `fresh`, files are checked again whose hashes an earlier fetch has compared.
     """
-    found = listing(asked[0].repository, asked[0].revision)
+    listing = list_repository(requests[0].repository, requests[0].revision)
     parts = {
-        each.part: sae_files(found, each.published) if each.published else model_files(found)
-        for each in asked
+        request.part: sae_files(listing, request.published)
+        if request.published
+        else model_files(listing)
+        for request in requests
     }
-    record = read_record(found.repository, found.revision) or {"parts": {}, "files": {}}
-    known = record["files"]
-    planned = Plan(found, parts, record)
+    record = read_record(listing.repository, listing.revision) or {"parts": {}, "files": {}}
+    entries = record["files"]
+    plan = Plan(requests, listing, parts, record)
     for part, names in record["parts"].items():
-        if part in parts or (part == MODEL and record["commit"] != found.commit):
+        if part in parts or (part == MODEL and record["commit"] != listing.commit):
             continue  # a later commit may have more files of a model
-        # One revision is one commit: what was fetched before goes along if it has not changed.
-        if all(_same(known.get(name), found.files.get(name)) for name in names):
+        # One revision, one commit: parts of earlier fetches stay only if they have not changed.
+        if all(_is_same(entries.get(name), listing.files.get(name)) for name in names):
             parts[part] = names
         else:
-            log.warning("fetch.outdated", repository=found.repository, part=part)
-    for file in planned.files:
-        if not anew and is_here(found, file) and _same(known.get(file.name), file):
-            planned.sha256[file.name] = known[file.name]["sha256"]
-    return planned
+            log.warning("fetch.outdated", repository=listing.repository, part=part)
+    for file in plan.files:
+        if not fresh and is_here(listing, file) and _is_same(entries.get(file.name), file):
+            plan.sha256[file.name] = entries[file.name]["sha256"]
+    return plan
 
 
-def _same(recorded: dict[str, Any] | None, file: HubFile | None) -> bool:
-    return recorded is not None and file is not None and recorded["blob"] == file.blob
+def _is_same(entry: dict[str, Any] | None, file: HubFile | None) -> bool:
+    return entry is not None and file is not None and entry["blob"] == file.blob

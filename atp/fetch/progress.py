@@ -1,21 +1,20 @@
-"""How far a fetch is: a bar on a terminal, a line of the log now and then elsewhere."""
+"""Shows how far a fetch is: a bar on a terminal, else a line of the log now and then."""
 
 from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 
 from atp.runtime.log import byte_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
+    from collections.abc import Callable, Iterator
 
-EVERY_SECONDS = 10.0
+LOG_SECONDS = 10.0
 
 log = structlog.get_logger()
 
@@ -25,37 +24,23 @@ class Progress:
 
     Args:
         total: how many have to come.
+        show: adds bytes to the bar.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, show: Callable[[int], None]) -> None:
         self.total = total
         self.done = 0
-        self._began = self._told = time.monotonic()
-        self._open = ExitStack()
-        self._show: Callable[[int], None] = lambda _: None
-
-    def __enter__(self) -> Self:
-        """Show the bar, where there is a terminal."""
-        self._show = self._open.enter_context(byte_progress(self.total))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take the bar away."""
-        self._open.close()
+        self._show = show
+        self._began = self._logged = time.monotonic()
 
     def arrived(self, count: int) -> None:
-        """Count bytes; fewer than none where some have to come again."""
+        """Count bytes; a negative count where some have to come again."""
         self.done += count
         self._show(count)
         now = time.monotonic()
-        if now - self._told < EVERY_SECONDS or sys.stderr.isatty():
+        if now - self._logged < LOG_SECONDS or sys.stderr.isatty():
             return
-        self._told = now
+        self._logged = now
         rate = self.done / (now - self._began)
         log.info(
             "fetch.progress",
@@ -64,3 +49,10 @@ class Progress:
             bytes_per_second=round(rate),
             seconds_left=round((self.total - self.done) / rate) if rate > 0 else None,
         )
+
+
+@contextmanager
+def shown_progress(total: int) -> Iterator[Progress]:
+    """Yield a Progress, with a bar where there is a terminal."""
+    with byte_progress(total) as show:
+        yield Progress(total, show)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from atp.model.dictionaries.loading import Dictionary
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def ablated(
     with ExitStack() as stack:
         keep_mask = None
         if not first_position:
-            keep_mask = stack.enter_context(first_positions(model)).of
+            keep_mask = stack.enter_context(first_positions(model))
         by_hook: dict[str, list[Removal]] = {}
         for each in sets:
             ids = torch.tensor(each.ids, dtype=torch.long, device=model.device)

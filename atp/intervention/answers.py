@@ -22,6 +22,8 @@ from atp.dataset.reader import questions
 from atp.dataset.results import write_all
 from atp.intervention.passes import batches_of, halving
 from atp.model.generation import generate, text_of
+from atp.model.pair_tokenizer import too_long
+from atp.scoring.analysis_json import issue_analysis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,12 +60,12 @@ class Generation:
             SaveError: the journal cannot be written.
         """
         left = [key for key in prompts if not journal.is_done(key)]
-        room = self.trial.model.n_ctx - self.max_new_tokens
-        too_long = [key for key in left if len(prompts[key].tokens) > room]
-        for key in too_long:
-            details = {"tokens": len(prompts[key].tokens), "context": self.trial.model.n_ctx}
-            journal.add(key, [{"error": "Sequence too long", "details": details}])
-        left = [key for key in left if key not in set(too_long)]
+        context = self.trial.model.n_ctx
+        room = context - self.max_new_tokens
+        without_room = [key for key in left if len(prompts[key].tokens) > room]
+        for key in without_room:
+            journal.add(key, [issue_analysis(too_long(len(prompts[key].tokens), context))])
+        left = [key for key in left if key not in set(without_room)]
         lengths = [len(prompts[key].tokens) for key in left]
         done = len(prompts) - len(left)
         for indices in batches_of(lengths, self.trial.batch_tokens):

@@ -100,7 +100,7 @@ def _measured(
     from atp.intervention.runner import AblationRunner  # noqa: PLC0415
     from atp.intervention.study import InterventionStudy, sets_of  # noqa: PLC0415
     from atp.intervention.texts import read_texts  # noqa: PLC0415
-    from atp.model.budget import batch_tokens  # noqa: PLC0415
+    from atp.model.memory_model import batch_tokens  # noqa: PLC0415
     from atp.run.metadata import facts, now  # noqa: PLC0415
 
     started = now()

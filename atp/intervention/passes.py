@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from atp.model.memory import figures, is_out_of_memory
+from atp.model.device_memory import figures, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from atp.attribution.contrasts import Contrast
     from atp.intervention.ablate import FeatureSet
     from atp.model.dictionaries.loading import Dictionary
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
     from atp.model.pair_tokenizer import Text
 
     Floats = NDArray[np.float64]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from atp.intervention.runner import AblationRunner, SideEffects
     from atp.intervention.texts import Texts
     from atp.model.dictionaries.loading import Dictionary
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
     Floats = NDArray[np.float64]
 

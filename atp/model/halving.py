@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from atp.model.memory import figures, is_out_of_memory
+from atp.model.device_memory import figures, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,7 +40,7 @@ def halves(batch: Sequence[Item]) -> Sequence[Sequence[Item]]:
     return (batch[:half], batch[half:]) if half else ()
 
 
-def in_halves(  # noqa: PLR0913  (four that all need, three that some need)
+def in_halves(  # noqa: PLR0913  (four arguments for all, three for some)
     model: Model,
     work: Callable[[Sequence[Item]], Sequence[Result]],
     batch: Sequence[Item],
@@ -52,44 +52,35 @@ def in_halves(  # noqa: PLR0913  (four that all need, three that some need)
 ) -> list[Result]:
     """Return the results of work on a batch, or on the parts of it that do not fail.
 
-    Both callbacks get the failure and the batch that failed, when its tensors are released.
-
     Args:
         model: its device's memory is released after a failure.
         work: returns the results of a batch, in order.
         batch: the items.
         stand_in: returns (or raises) the result of a batch that cannot be split.
         is_fault: whether to split for an error; any other error is raised.
-        before_retry: writes to the log that the parts of a batch are tried next.
+        before_retry: called before the parts of a batch are tried, to log the failure.
         split: returns the parts of a batch; none where it cannot be split.
     """
-    try:
-        return list(work(batch))
-    except Exception as error:
-        if not is_fault(error):
-            raise
-        # Taken here, while the failed batch still has its memory.
-        failure = Failure(error, figures(model.device) if is_out_of_memory(error) else {})
-    # The error's traceback refers to the frames of the failed work, and they to its tensors. Both
-    # must go, or the halves would have no more memory than the whole.
-    _drop_traceback(failure.error)
-    model.free_memory()
-    parts = split(batch)
-    if not parts:
-        return [stand_in(failure, batch)]
-    before_retry(failure, batch)
-    results: list[Result] = []
-    for part in parts:
-        results += in_halves(
-            model,
-            work,
-            part,
-            stand_in,
-            is_fault=is_fault,
-            before_retry=before_retry,
-            split=split,
-        )
-    return results
+
+    def results_of(batch: Sequence[Item]) -> list[Result]:
+        try:
+            return list(work(batch))
+        except Exception as error:
+            if not is_fault(error):
+                raise
+            # Taken here, while the failed batch still has its memory.
+            failure = Failure(error, figures(model.device) if is_out_of_memory(error) else {})
+        # The error's traceback refers to the frames of the failed work, and they to its tensors.
+        # Both must go, or the halves would have no more memory than the whole.
+        _drop_traceback(failure.error)
+        model.free_memory()
+        parts = split(batch)
+        if not parts:
+            return [stand_in(failure, batch)]
+        before_retry(failure, batch)
+        return [result for part in parts for result in results_of(part)]
+
+    return results_of(batch)
 
 
 def _drop_traceback(error: BaseException | None) -> None:

@@ -1,10 +1,10 @@
 """The unembedding of chosen tokens instead of the whole vocabulary.
 
 logit_t = cap(scale * (h . W_U[t] + b_U[t])), in float32, with h the final hidden state. The full
-logits of a batch would be batch x sequence x vocabulary numbers, of which two a row are read; and
-bfloat16 resolves a logit of 20 to about 0.1 only. Log-probabilities need all logits: they are
-taken a part of the vocabulary at a time, on the way back, too. Because models differ in what they
-do to their logits, `check_logits` compares with the model's own logits once, when it is loaded.
+logits of a batch would be batch x sequence x vocabulary numbers, of which two a row are needed; and
+bfloat16 resolves a logit of 20 to about 0.1 only. Log-probabilities need all logits: these are
+computed for one chunk of the vocabulary at a time, in the backward pass too. Models differ in what
+they do to their logits: `check_logits` compares with a model's own logits once, at loading.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torch.utils.checkpoint import checkpoint
 
 from atp.errors import UnavailableError
 
-PROBE_LENGTH = 6
-PART = 8192
-"""Of the vocabulary, the rows of the unembedding that are brought to float32 at a time."""
+PROBE_TOKENS = 6
+VOCABULARY_CHUNK_ROWS = 8192
+"""Rows of the unembedding that are converted to float32 at a time."""
 
 
 @dataclass(frozen=True)
@@ -49,65 +49,58 @@ class TokenHead:
             None if cap is None else float(cap),
         )
 
-    def logits(
-        self, hidden: Float[Tensor, "batch d_model"], tokens: Int[Tensor, "batch n"]
-    ) -> Float[Tensor, "batch n"]:
-        """Return the logits of chosen tokens.
-
-        Args:
-            hidden: final hidden states.
-            tokens: token ids.
-
-        Returns:
-            float32, whatever the model's dtype.
-        """
-        rows = self.weight[tokens].float()  # (batch, n, d_model)
-        logits = torch.einsum("bd,bnd->bn", hidden.float(), rows)
-        if self.bias is not None:
-            logits = logits + self.bias[tokens].float()
-        return self._finished(logits)
-
-    def log_normalizer(self, hidden: Float[Tensor, "batch d_model"]) -> Float[Tensor, " batch"]:
-        """Return log sum exp over the logits of the whole vocabulary.
-
-        Args:
-            hidden: final hidden states.
-
-        Returns:
-            float32, whatever the model's dtype.
-        """
-        parts = [
-            checkpoint(self._part, hidden, start, use_reentrant=False, preserve_rng_state=False)
-            for start in range(0, self.vocabulary, PART)
-        ]
-        return torch.stack(parts).logsumexp(dim=0)
-
-    def _part(self, hidden: Float[Tensor, "batch d_model"], start: int) -> Float[Tensor, " batch"]:
-        return self._logits_of(hidden, slice(start, start + PART)).logsumexp(dim=1)
-
     @property
     def vocabulary(self) -> int:
         """The number of tokens."""
         return len(self.weight)
 
+    def logits(
+        self, hidden: Float[Tensor, "batch d_model"], tokens: Int[Tensor, "batch n"]
+    ) -> Float[Tensor, "batch n"]:
+        """Return the logits of chosen token ids; float32, whatever the model's dtype."""
+        rows = self.weight[tokens].float()  # (batch, n, d_model)
+        logits = torch.einsum("bd,bnd->bn", hidden.float(), rows)
+        if self.bias is not None:
+            logits = logits + self.bias[tokens].float()
+        return self._scaled_and_capped(logits)
+
+    def log_normalizer(self, hidden: Float[Tensor, "batch d_model"]) -> Float[Tensor, " batch"]:
+        """Return log sum exp over the logits of the whole vocabulary, in float32."""
+        # A checkpoint keeps no logits for the backward pass: it computes each chunk again.
+        chunks = [
+            checkpoint(
+                self._log_sum_exp, hidden, chunk, use_reentrant=False, preserve_rng_state=False
+            )
+            for chunk in self._chunks()
+        ]
+        return torch.stack(chunks).logsumexp(dim=0)
+
     def every_logit(self, hidden: Float[Tensor, "n d_model"]) -> Float[Tensor, "n vocabulary"]:
-        """Return the logits of all tokens, float32: for a few positions at a time."""
-        starts = range(0, self.vocabulary, PART)  # no float32 copy of all weights
-        parts = [self._logits_of(hidden, slice(start, start + PART)) for start in starts]
-        return torch.cat(parts, dim=1)
+        """Return the logits of the whole vocabulary, in float32."""
+        return torch.cat([self._chunk_logits(hidden, chunk) for chunk in self._chunks()], dim=1)
 
-    def _logits_of(
-        self, hidden: Float[Tensor, "n d_model"], part: slice
-    ) -> Float[Tensor, "n part"]:
-        logits = hidden.float() @ self.weight[part].float().T
-        return self._finished(logits if self.bias is None else logits + self.bias[part].float())
+    def _chunks(self) -> list[slice]:
+        starts = range(0, self.vocabulary, VOCABULARY_CHUNK_ROWS)
+        return [slice(start, start + VOCABULARY_CHUNK_ROWS) for start in starts]
 
-    def _finished(self, logits: Tensor) -> Tensor:
-        """Return logits as the model's own scale and soft-cap leave them."""
-        logits = logits * self.scale
-        return (
-            logits if self.soft_cap is None else self.soft_cap * torch.tanh(logits / self.soft_cap)
+    def _log_sum_exp(
+        self, hidden: Float[Tensor, "batch d_model"], chunk: slice
+    ) -> Float[Tensor, " batch"]:
+        return self._chunk_logits(hidden, chunk).logsumexp(dim=1)
+
+    def _chunk_logits(
+        self, hidden: Float[Tensor, "n d_model"], chunk: slice
+    ) -> Float[Tensor, "n chunk"]:
+        logits = hidden.float() @ self.weight[chunk].float().T
+        return self._scaled_and_capped(
+            logits if self.bias is None else logits + self.bias[chunk].float()
         )
+
+    def _scaled_and_capped(self, logits: Tensor) -> Tensor:
+        logits = logits * self.scale
+        if self.soft_cap is None:
+            return logits
+        return self.soft_cap * torch.tanh(logits / self.soft_cap)
 
     @torch.no_grad()
     def check_logits(self, hf_model: Any, bos: int | None, device: torch.device) -> None:  # noqa: ANN401
@@ -116,9 +109,9 @@ class TokenHead:
         Raises:
             UnavailableError: they differ, so this model does something unknown to its logits.
         """
-        ids = torch.arange(PROBE_LENGTH, device=device)[None] + 7
+        ids = torch.arange(PROBE_TOKENS, device=device)[None] + 7
         ids[0, 0] = bos if bos is not None else ids[0, 0]
-        ids = ids % len(self.weight)
+        ids = ids % self.vocabulary
         theirs = hf_model(input_ids=ids).logits[:, -1].float()  # (1, vocabulary)
         hidden = hf_model.base_model(input_ids=ids).last_hidden_state[:, -1]
         tokens = theirs.topk(4).indices

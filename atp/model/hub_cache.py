@@ -1,19 +1,15 @@
-"""What of the hub is on this machine already; fetches nothing."""
+"""The files of the hub that this machine has already; uses no network."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 import orjson
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 WEIGHTS = (".safetensors", ".bin", ".npz", ".pt")
 INDEX = ".index.json"
@@ -22,17 +18,17 @@ INDEX = ".index.json"
 
 @dataclass(frozen=True)
 class Hub:
-    """How this machine stands to the hub."""
+    """The settings of this machine for the hub."""
 
     cache: Path
     offline: bool
-    """HF_HUB_OFFLINE is set: nothing can be fetched."""
+    """HF_HUB_OFFLINE is set: nothing can be downloaded."""
     token: bool
-    """Whether there is one; the token itself is nobody's business."""
+    """Whether there is one. The token itself is secret."""
 
 
 def hub() -> Hub:
-    """Return it; reads the environment and files, no network."""
+    """Return the settings, from the environment and files."""
     token = huggingface_hub.get_token() is not None
     return Hub(Path(constants.HF_HUB_CACHE), constants.HF_HUB_OFFLINE, token)
 
@@ -46,35 +42,46 @@ def repository_folder(repository: str) -> Path:
 def cached_folder(repository: str, revision: str | None) -> Path | None:
     """Return the folder of a repository's commit in the cache; None when it is not there."""
     folder = repository_folder(repository)
-    wanted = revision or "main"
+    name = revision or constants.DEFAULT_REVISION
     try:
-        commit = (folder / "refs" / wanted).read_text(encoding="utf-8").strip()
+        commit = (folder / "refs" / name).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        commit = wanted
-    found = folder / "snapshots" / commit
-    return found if os.path.isdir(found) else None  # noqa: PTH112  (False where it is forbidden)
+        commit = name
+    snapshot = folder / "snapshots" / commit
+    return snapshot if os.path.isdir(snapshot) else None  # noqa: PTH112  (False where it is forbidden)
+
+
+def file_bytes(path: Path) -> int | None:
+    """Return the size of a file; None where there is no such file, or it is out of reach."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:
+        return None
 
 
 def weights_bytes(folder: Path) -> int | None:
     """Return the size of the weights in a folder; None where they are missing or not complete."""
-    for index in sorted(folder.glob(f"*{INDEX}")):
-        parts = _parts(index)
-        if parts and all((folder / part).is_file() for part in parts):
-            return _size(folder / part for part in parts)
-    if any(folder.glob(f"*{INDEX}")):
-        return None
-    files = [path for path in sorted(folder.glob("*")) if path.suffix in WEIGHTS]
-    return _size(files) if files else None
+    indexes = sorted(folder.glob(f"*{INDEX}"))
+    file_sets = [[folder / part for part in _parts(index)] for index in indexes] or [
+        [path for path in folder.glob("*") if path.suffix in WEIGHTS]
+    ]
+    for files in file_sets:
+        sizes = [size for file in files if (size := file_bytes(file)) is not None]
+        if files and len(sizes) == len(files):
+            return sum(sizes)
+    return None
 
 
 def _parts(index: Path) -> set[str]:
-    """Return the files that an index names."""
     try:
-        content: dict[str, Any] = orjson.loads(index.read_bytes())
-        return set(map(str, content["weight_map"].values()))
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return parts_of_index(index.read_bytes())
+    except OSError:
         return set()
 
 
-def _size(files: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in files)
+def parts_of_index(content: bytes) -> set[str]:
+    """Return the weights files that an index names; none where it is no index of weights."""
+    try:
+        return set(map(str, orjson.loads(content)["weight_map"].values()))
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return set()

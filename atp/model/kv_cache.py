@@ -1,9 +1,7 @@
-"""The keys and values of tokens before: made by passes that compute nothing else, then used up.
+"""Key-value caches that save work and memory over a plain one.
 
-Two savings over a plain cache. A pass that only fills it ends where the last layer has its keys and
-values: the rest of that layer, and the final norm, would be thrown away. And the pass that uses it
-lets go of each layer's keys and values once that layer has read them, unless later passes are to
-resume from a layer on: these read what is kept, and add nothing.
+A pass that fills a PrefixCache computes nothing else. The pass that reads it then releases each
+layer's keys and values at once, unless later passes resume from that layer on with a ReadCache.
 """
 
 from __future__ import annotations
@@ -26,7 +24,8 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
 
     Args:
         n_layers: of the model; or fewer, where a pass goes no further.
-        kept_from: the first layer whose keys and values are kept after they were read; None: none.
+        kept_from: the first layer whose keys and values are kept after a pass has read them; None:
+            no layer's are.
     """
 
     def __init__(self, n_layers: int, kept_from: int | None = None) -> None:
@@ -34,9 +33,9 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
         self.n_layers = n_layers
         self.kept_from = n_layers if kept_from is None else kept_from
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
-        """Of old and new tokens, by layer."""
+        """Keys and values of old and new tokens, by layer."""
         self.filling = False
-        """True: a pass only adds to it. False: a pass uses up what is there."""
+        """True: a pass only adds to it. False: a pass uses up its contents."""
 
     def update(
         self,
@@ -54,20 +53,24 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
         whole: tuple[Tensor, Tensor] = super().update(
             key_states, value_states, layer_idx, *args, **kwargs
         )
-        if not self.filling:
-            self.layers[layer_idx].keys = self.layers[layer_idx].values = None
-            if layer_idx >= self.kept_from:
-                self.kept[layer_idx] = (whole[0].detach(), whole[1].detach())
-        elif layer_idx == self.n_layers - 1:
-            raise CacheFilledError
+        if self.filling:
+            # Each layer calls this before its attention and MLP. Later layers need the output of
+            # all layers but the last, whose keys and values are the last thing that is cached. So
+            # its attention and MLP, and the final norm, would be computed for nothing. Only an
+            # exception ends a pass in the middle of a layer on any architecture.
+            if layer_idx == self.n_layers - 1:
+                raise CacheFilledError
+            return whole
+        # The caller holds `whole` until this layer is done; the cache needs it no longer.
+        self.layers[layer_idx].keys = self.layers[layer_idx].values = None
+        if layer_idx >= self.kept_from:
+            self.kept[layer_idx] = (whole[0].detach(), whole[1].detach())
         return whole
 
     def spread(self, rows: Tensor, columns: Tensor) -> None:
-        """Turn the keys and values of stems into those of a batch's rows.
+        """Turn the keys and values of shared prefixes into those of a batch's rows.
 
-        Args:
-            rows: which stem each row has, (batch,).
-            columns: which position of it stands in each column, (batch, shared).
+        Row i, column j gets those of prefix rows[i], (batch,), at columns[i, j], (batch, shared).
         """
         for layer in self.layers:
             # Indexing moves the head to the back: (batch, shared, head, d_head).
@@ -75,22 +78,18 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
             layer.values = layer.values[rows[:, None], :, columns].transpose(1, 2)
 
     def prefix(self, row: int, start: int, end: int) -> ReadCache:
-        """Return what is kept of a row's columns start..end, for passes of variants of that row."""
-        return ReadCache(
-            {
-                layer: tuple(table[row : row + 1, :, start:end] for table in tables)
-                for layer, tables in self.kept.items()
-            },
-            end - start,
-        )
+        """Return the kept columns start..end of a row, for passes of variants of that row."""
+        tables = {
+            layer: tuple(table[row : row + 1, :, start:end] for table in pair)
+            for layer, pair in self.kept.items()
+        }
+        return ReadCache(tables, end - start)
 
 
 class ReadCache(DynamicCache):  # type: ignore[misc]  # as above
     """Keys and values of one row's first tokens, in some layers, that any number of rows read.
 
-    Args:
-        tables: keys and values of each layer, (1, head, length, d_head).
-        length: of the tokens.
+    Tables are (1, head, length, d_head).
     """
 
     def __init__(self, tables: dict[int, tuple[Tensor, ...]], length: int) -> None:
@@ -105,7 +104,7 @@ class ReadCache(DynamicCache):  # type: ignore[misc]  # as above
         *args: Any,  # noqa: ANN401, ARG002  (transformers' signature)
         **kwargs: Any,  # noqa: ANN401, ARG002
     ) -> tuple[Tensor, Tensor]:
-        """Return the keys and values of old and new tokens; nothing is added."""
+        """Return the keys and values of old and new tokens; adds nothing to the cache."""
         if not self.length:
             return key_states, value_states
         keys, values = (
@@ -114,11 +113,11 @@ class ReadCache(DynamicCache):  # type: ignore[misc]  # as above
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return how many tokens come before, of any layer."""
+        """Return how many tokens are cached in any layer."""
         del layer_idx
         return self.length
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """Return what a mask must span, and from where."""
+        """Return how many tokens a mask covers, and the first of them."""
         del layer_idx
         return self.length + query_length, 0

@@ -1,26 +1,36 @@
-"""Shape: what of a transformer decides the memory that a pass over it takes.
+"""The memory that a pass needs for each token, and how many tokens a batch may have by default.
 
-A pass needs most memory either where the keys and values of every layer are filled in, next to what
-one layer is computing, or in the tail, where each layer above the lowest hook point keeps what its
-backward pass needs. The formulas count the tensors of a pre-norm transformer with gated MLPs, which
-need most (benchmarks/gemma2_9b_simulated.py holds them against a count of live bytes). They are
-taken for the worse of a short and a long prompt.
+A pass reaches its peak at one of two moments. Either the keys and values of every layer are filled
+in while one layer computes, or each layer above the lowest hook point keeps what its backward pass
+over the tail needs. The formulas count the tensors of a pre-norm transformer with gated MLPs, which
+needs most, and take the worse of a short and a long row. benchmarks/gemma2_9b_simulated.py compares
+them with a count of live bytes. A batch that needs more all the same is halved.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from atp.model.device_memory import free_bytes
+from atp.model.hook_names import layer_of
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from atp.model.dictionaries.placement import Dictionaries
+    from atp.model.language_model import Model
+
+MAX_BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+"""By kind of device. Larger batches gain nothing on a CPU; on a GPU this is not measured."""
+MIN_BATCH_TOKENS = 256
+BATCH_SHARE = 0.8
+"""Share of the free memory that a batch may take; the SAEs' scores need the rest."""
 MARGIN = 1.02
-"""What the formulas may fall short of the count."""
-ROW_LENGTHS = (140, 1020)
+"""The count of live bytes is larger than the formulas by at most this factor."""
+ROW_TOKENS = (140, 1020)
 TAIL = 20
-"""Tokens of the rows that the estimate is made for, and of their tails where none is given."""
+"""Default tokens at the end of a row that carry gradients."""
 
 
 @dataclass(frozen=True)
@@ -38,34 +48,33 @@ class Shape:
 
     @classmethod
     def of(cls, config: Any, element: int) -> Self:  # noqa: ANN401  (of transformer_lens, untyped)
-        """Read a configuration in transformer_lens' words: a bridge's, or one mapped to them."""
+        """Read a configuration that has transformer_lens' names."""
         heads, d_model = int(config.n_heads), int(config.d_model)
         return cls(
-            int(config.n_layers),
-            heads,
-            int(getattr(config, "n_key_value_heads", None) or heads),
-            int(config.d_head),
-            d_model,
-            int(config.d_mlp or 4 * d_model),
-            element,
+            layers=int(config.n_layers),
+            heads=heads,
+            kv_heads=int(getattr(config, "n_key_value_heads", None) or heads),
+            d_head=int(config.d_head),
+            d_model=d_model,
+            d_mlp=int(config.d_mlp or 4 * d_model),
+            element=element,
         )
 
     def layers_above(self, hook_names: Iterable[str]) -> int:
         """Return how many layers a backward pass goes through."""
-        return self.layers - min(map(layer_of, hook_names), default=0)
+        return self.layers - min((layer_of(name) or 0 for name in hook_names), default=0)
 
     def bytes_per_token(self, hook_names: Iterable[str], tail: int | None = TAIL) -> float:
         """Return the memory that a batch needs for each token, padding included.
 
-        Args:
-            hook_names: where gradients are read.
-            tail: the most tokens at the end of a row that carry them; None for all of it.
+        Gradients are read at the hook points, and at no more than `tail` tokens at the end of a row
+        (None: at all of them).
         """
         kept_layers = self.layers_above(hook_names)
-        # A short tail may need more: then most of the row is filled in at once.
+        # A short tail may need more: then the cache is filled with most of the row at once.
         return max(
             self._row_bytes(kept_layers, length, min(end or length, length)) / length
-            for length in ROW_LENGTHS
+            for length in ROW_TOKENS
             for end in (TAIL, tail)
         )
 
@@ -86,7 +95,19 @@ class Shape:
         return MARGIN * max(cache + max(attention, mlp), kept)
 
 
-def layer_of(hook_name: str) -> int:
-    """Return the layer of a hook point; the lowest for one that names none."""
-    found = re.search(r"\bblocks\.(\d+)\.", hook_name)
-    return int(found[1]) if found else 0
+def bytes_per_token(model: Model, hook_names: Sequence[str], tail: int | None = TAIL) -> float:
+    """Return the memory that a batch needs for each token of a loaded model."""
+    return Shape.of(model.bridge.cfg, model.dtype.itemsize).bytes_per_token(hook_names, tail)
+
+
+def batch_tokens(model: Model, dictionaries: Dictionaries, tail: int | None = TAIL) -> int:
+    """Return how many tokens a batch may have by default, once the SAEs have their place."""
+    per_token = bytes_per_token(model, dictionaries.hook_names, tail)
+    return tokens_that_fit(free_bytes(model.device), per_token, model.device.type)
+
+
+def tokens_that_fit(free: float, per_token: float, device_kind: str) -> int:
+    """Return how many tokens a batch may have, by bytes of memory: a power of two, in bounds."""
+    fitting = int(BATCH_SHARE * free / per_token)
+    power_of_two = 1 << fitting.bit_length() - 1 if fitting > 0 else 0
+    return max(MIN_BATCH_TOKENS, min(MAX_BATCH_TOKENS[device_kind], power_of_two))

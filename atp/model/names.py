@@ -1,11 +1,8 @@
-"""Names of models: what can be said of them before anything heavy is imported.
-
-torch takes 2.6 s to import and SAELens 8 s; a misspelt name should not cost its user that. Names
-of SAEs are in sae_names.py.
-"""
+"""Names of models, checked before heavy imports: torch takes 2.6 s, SAELens 8 s."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from importlib.util import find_spec
@@ -18,7 +15,7 @@ from atp.errors import SettingsError, UnavailableError
 from atp.runtime.paths import local_path
 
 OFFLINE = "The hub was not asked (HF_HUB_OFFLINE, or an atp fetch before): run `atp fetch` again."
-"""What to do where something of the hub is not here, and nothing may be fetched."""
+"""The hint where a file of the hub is missing and no download is allowed."""
 
 HUB_NAME = re.compile(r"(?=.{1,96}$)[\w.-]+(/[\w.-]+)?")
 
@@ -29,12 +26,21 @@ def is_local(name: str) -> bool:
     return looks_local or os.path.lexists(name)  # False, too, for a name that no file can have
 
 
-def check_model_name(name: str, revision: str | None = None) -> None:
-    """Check what can be checked about a model name without loading anything.
+def short_name(name: str) -> str:
+    """Return a model's name in results: its hub name, or the name of its folder or file."""
+    return local_path(name).resolve().name.removesuffix(".gguf") if is_local(name) else name
 
-    Raises:
-        SettingsError: a local path that holds no model, or no possible hub name.
-    """
+
+def transformers_source(name: str, revision: str | None) -> tuple[str | Path, dict[str, Any]]:
+    """Return the name and the options with which transformers loads a model."""
+    if not is_local(name):
+        return name, {"revision": revision}
+    path = local_path(name)
+    return (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
+
+
+def check_model_name(name: str, revision: str | None = None) -> None:
+    """Raise SettingsError for a local path that holds no model, or an impossible hub name."""
     if not is_local(name):
         if not HUB_NAME.fullmatch(name):
             msg = f"--model={name} is neither a hub name (owner/name) nor a folder or file here."
@@ -54,7 +60,7 @@ def check_model_name(name: str, revision: str | None = None) -> None:
         msg = f"--model={name} is a file, but not a GGUF file."
         raise SettingsError(msg, "Name a hub model, a Hugging Face folder or a GGUF file.")
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if not os.access(file, os.R_OK):  # the libraries would say that it is not there
+        if not os.access(file, os.R_OK):  # the libraries would say that it does not exist
             msg = f"--model={name}: user {os.getuid()} may not read {file.name}."
             raise SettingsError(msg, f"Open it: chmod a+r {file}")
 
@@ -67,21 +73,12 @@ def _is_json_object(path: Path) -> bool:
 
 
 def check_same_model(model: str, trained_on: str | None, spec: str) -> None:
-    """Make sure that an SAE was trained on this model, as far as their names tell.
-
-    Args:
-        model: as given to --model.
-        trained_on: the SAE's own word for its model; None where it has none.
-        spec: as given to --sae, for the message.
-
-    Raises:
-        SettingsError: the names differ.
-    """
+    """Raise SettingsError if an SAE, by its model's name in its files, is of another model."""
     if trained_on is None:
         return
-    aliases = _aliases()
-    names = {_plain(name, aliases) for name in _names_of(model)}
-    if _plain(trained_on, aliases) not in names:
+    official_names = _official_names()
+    names = {_comparable(name, official_names) for name in _names_of(model)}
+    if _comparable(trained_on, official_names) not in names:
         msg = f"--sae={spec} was trained on {trained_on}, the model is {model}."
         hint = "Choose an SAE of this model, or pass --allow-other-model if the two are close kin."
         if is_local(model):
@@ -90,7 +87,7 @@ def check_same_model(model: str, trained_on: str | None, spec: str) -> None:
 
 
 def _names_of(model: str) -> set[str]:
-    """Return what a model may be called: a folder has its own name and that in its config.json."""
+    """Return a model's names: a folder has its own name and the one in its config.json."""
     if not is_local(model):
         return {model}
     path = local_path(model).resolve()
@@ -101,28 +98,30 @@ def _names_of(model: str) -> set[str]:
     return names
 
 
-def _plain(name: str, aliases: dict[str, str]) -> str:
+def _comparable(name: str, official_names: dict[str, str]) -> str:
     """Return a model's name without owner, case, quantisation and transformer_lens' old aliases."""
-    official = aliases.get(name, name)
+    official = official_names.get(name, name)
     short = official.rstrip("/").rpartition("/")[2].lower().removesuffix(".gguf")
     return re.sub(r"[.-](i?q\d\w*|f16|f32|bf16)$", "", short)
 
 
-def _aliases() -> dict[str, str]:
-    """Return {old alias: official name} of transformer_lens, whose table is plain Python."""
-    table: dict[str, Any] = {}
-    exec(package_file("transformer_lens", "supported_models.py"), table)  # noqa: S102
-    return {old: official for official, olds in table["MODEL_ALIASES"].items() for old in olds}
+def _official_names() -> dict[str, str]:
+    """Return {old alias: official name} of transformer_lens; read from its source, not imported."""
+    module = ast.parse(package_file("transformer_lens", "supported_models.py"))
+    table = next(
+        ast.literal_eval(statement.value)
+        for statement in module.body
+        if isinstance(statement, ast.AnnAssign)
+        and statement.value is not None
+        and ast.unparse(statement.target) == "MODEL_ALIASES"
+    )
+    return {alias: official for official, aliases in table.items() for alias in aliases}
 
 
 def package_file(package: str, name: str) -> str:
-    """Return the text of a file of an installed package without importing the package.
-
-    Raises:
-        UnavailableError: the package is not installed.
-    """
-    found = find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    """Return the text of a file of an installed package without importing the package."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         msg = f"the package {package} is not installed."
         raise UnavailableError(msg, "Run `make install`.")
-    return (Path(found.submodule_search_locations[0]) / name).read_text(encoding="utf-8")
+    return (Path(spec.submodule_search_locations[0]) / name).read_text(encoding="utf-8")

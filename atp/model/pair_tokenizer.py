@@ -1,60 +1,45 @@
-r"""From texts to a Contrast: which token the sycophantic and the neutral answer differ in first.
+r"""From texts to tokens: the boundary of prompt and response, and where two responses differ first.
 
     target = prompt + flagged response        base = the same prompt + base response
 
-Two rules guard the position p of the prompt's last token. Joint: each text is tokenised as one
-string, as the model that wrote it saw it, while the prompt's own ids are a prefix of both results.
-Split: where a tokenizer merges the prompt's end with the response's start ("\n" + "\n\nI"), the
-prompt and each response are tokenised apart and their ids are joined.
+Two rules place the boundary. Joint: each text is tokenised as one string, as the model that wrote
+it saw it, if the prompt's own ids are a prefix of both results. Split: a tokenizer may merge the
+prompt's end with a response's start ("\n" + "\n\nI"); then the prompt and each response are
+tokenised apart, and their ids are joined.
 
-The answers are contrasted by these two tokens or, as sequences, by their first tokens: at least up
-to the one that differs, however late.
+The responses are contrasted by the first tokens that differ or, as sequences, by their first
+tokens: at least up to the one that differs.
 
-Any text gives a TokenizedPair or a PairIssue: what the tokenizer or its chat template raises is
-the fault of that pair alone. Nor does a text of many megabytes cost their tokens: a prompt with
-more characters than the context can hold is too long, and of a response only the start counts.
+Any text gives a result or a PairIssue: an error of the tokenizer or of its chat template is that of
+one pair. Texts of many megabytes cost little: a prompt with more characters than the context can
+hold is too long without being tokenised, and only the start of a response is tokenised.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
-from typing import Any, Protocol
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from atp.attribution.contrasts import Contrast
 from atp.errors import SettingsError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-class Reader(Protocol):
-    """What of a model decides its tokens: a Model has it, and so has what is known without one."""
-
-    @property
-    def name(self) -> str:
-        """What messages call the model."""
-
-    @property
-    def tokenizer(self) -> Any:  # noqa: ANN401  (transformers has no types)
-        """The model's own tokenizer."""
-
-    @property
-    def n_ctx(self) -> int:
-        """The longest sequence it can read, in tokens."""
-
-    @property
-    def bos_token_id(self) -> int | None:
-        """The token that starts every sequence, if any."""
-
+    from atp.model.language_model import Model
+    from atp.model.outline import Outline
 
 OF_BASE = {"field": "base prompt"}
-"""What the details say of a fault of the base variation's prompt."""
+"""In the details of an issue of the base variation's prompt."""
 RESPONSE_MARGIN = 100_000
-"""Characters of a response that are read beyond those that the tokens to check can hold: how a text
-is cut into tokens may depend on what follows, but not on what follows that far away."""
+"""Characters of a response that are tokenised beyond those that the tokens to check can hold. Later
+text may change how a text is cut into tokens, but not from that far away."""
 
 
 @dataclass(frozen=True)
 class TokenizedPair:
-    """A contrast, and what the result file says of it."""
+    """A contrast, and its texts for the result file."""
 
     contrast: Contrast
     target_text: str
@@ -64,12 +49,12 @@ class TokenizedPair:
     boundary: str
     """"joint" or "split"."""
     base_prompt: tuple[int, ...] | None = None
-    """The token ids of the base variation's prompt, where it matters."""
+    """The token ids of the base variation's prompt, where it is needed."""
 
 
 @dataclass(frozen=True)
 class PairIssue:
-    """Why two answers give no contrast."""
+    """Why two responses give no contrast, or a text no tokens."""
 
     reason: str
     failed: bool
@@ -79,22 +64,28 @@ class PairIssue:
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt and an answer as token ids."""
+    """A prompt and a response as token ids."""
 
     tokens: tuple[int, ...]
     prompt_length: int
     """How many of them are the prompt's."""
 
 
+def too_long(count: int, context: int, unit: str = "tokens") -> PairIssue:
+    """Return the issue of a text with more tokens, or characters, than the context can hold."""
+    return PairIssue("Sequence too long", failed=True, details={unit: count, "context": context})
+
+
 class PairTokenizer:
-    """Turns texts into contrasts, with one model's tokenizer and rules.
+    """Turns texts into token ids, with one model's tokenizer and rules.
 
     Args:
-        model: whose tokenizer and context length to use; its weights are not needed.
-        max_tokens_to_check: how many tokens of the answers to compare.
+        model: only its tokenizer and context length are used.
+        max_tokens_to_check: how many tokens of the responses to compare.
         chat_template: put prompts through the tokenizer's own chat template.
-        sequence_tokens: contrast that many first tokens of the answers, and not only the first that
-            differ; then answers are compared to their end.
+        sequence_tokens: contrast that many first tokens of the responses, and not only the first
+            that differ; then responses are compared to their end.
+        base_prompts: also tokenise the base variation's prompt of each pair.
 
     Raises:
         SettingsError: a chat template is wanted and the tokenizer has none.
@@ -102,14 +93,13 @@ class PairTokenizer:
 
     def __init__(
         self,
-        model: Reader,
+        model: Model | Outline,
         *,
         max_tokens_to_check: int,
         chat_template: bool,
         sequence_tokens: int | None = None,
         base_prompts: bool = False,
     ) -> None:
-        self.base_prompts = base_prompts
         if chat_template and not model.tokenizer.chat_template:
             msg = f"--chat-template: the tokenizer of {model.name} has no chat template."
             raise SettingsError(msg, "Leave the option out, or use an instruction-tuned model.")
@@ -118,6 +108,7 @@ class PairTokenizer:
         self.sequence_tokens = sequence_tokens
         self.max_tokens = max_tokens_to_check if sequence_tokens is None else self.n_ctx
         self.chat_template = chat_template
+        self.base_prompts = base_prompts
         self.bos = model.bos_token_id
         self.longest_token = max(map(len, self.tokenizer.get_vocab()))
 
@@ -128,164 +119,116 @@ class PairTokenizer:
         base_response: str,
         base_prompt: str | None = None,
     ) -> TokenizedPair | PairIssue:
-        """Tokenise a pair, with its base prompt where these are asked for."""
-        pair = self._pair(prompt, target_response, base_response)
-        return self.with_base_prompt(pair, base_prompt) if self.base_prompts else pair
-
-    def _pair(
-        self, prompt: str, target_response: str, base_response: str
-    ) -> TokenizedPair | PairIssue:
-        """Find the first differing token of two answers to the same prompt."""
+        """Find the first differing token of two responses to the same prompt."""
         for name, response in (("flagged", target_response), ("base", base_response)):
             if not response:
                 return PairIssue("Empty response", failed=False, details={"response": name})
-        text = self._text(prompt)
+        text = self._prompt_text(prompt)
         if isinstance(text, PairIssue):
             return text
         end = self.max_tokens * self.longest_token + RESPONSE_MARGIN
+        responses = (target_response[:end], base_response[:end])
         try:
-            return self._contrast(*self._tokens(text, target_response[:end], base_response[:end]))
+            pair = self._first_difference(*self._split_at_boundary(text, responses))
         except Exception as error:  # noqa: BLE001  (the libraries raise what they like)
-            return _fault("Tokenizer failed", error)
+            return _library_issue("Tokenizer failed", error)
+        return self.with_base_prompt(pair, base_prompt) if self.base_prompts else pair
 
     def with_base_prompt(
-        self, found: TokenizedPair | PairIssue, prompt: str | None
+        self, pair: TokenizedPair | PairIssue, prompt: str | None
     ) -> TokenizedPair | PairIssue:
-        """Return a contrast with the token ids of its base prompt, or why there is none."""
-        if isinstance(found, PairIssue):
-            return found
+        """Return a pair with the token ids of its base prompt, or why there are none."""
+        if isinstance(pair, PairIssue):
+            return pair
         ids = self.prompt(prompt)
-        return ids if isinstance(ids, PairIssue) else replace(found, base_prompt=ids)
+        return ids if isinstance(ids, PairIssue) else replace(pair, base_prompt=ids)
 
     def prompt(self, prompt: str | None) -> tuple[int, ...] | PairIssue:
-        """Return the token ids of a base prompt, or why it cannot be read; None: there is none.
+        """Return the token ids of a base prompt; None is a missing one.
 
-        The reason says that it is the base prompt's: one would look at the flagged one first.
+        The details of an issue name the base prompt: one would look at the flagged prompt first.
         """
         if prompt is None:
-            reason = "Base prompt missing or not text"
-            return PairIssue(reason, failed=True, details=OF_BASE)
-        found = self._prompt(prompt)
-        if isinstance(found, PairIssue):
-            return replace(found, details={**found.details, **OF_BASE})
-        return found
+            return PairIssue("Base prompt missing or not text", failed=True, details=OF_BASE)
+        text = self.text(prompt)
+        if isinstance(text, PairIssue):
+            return replace(text, details={**text.details, **OF_BASE})
+        return text.tokens
 
-    def _prompt(self, prompt: str) -> tuple[int, ...] | PairIssue:
-        text = self._text(prompt)
+    def text(self, prompt: str, response: str = "") -> Text | PairIssue:
+        """Return the token ids of a prompt and a response, by the same rules as in a pair."""
+        text = self._prompt_text(prompt, len(response))
         if isinstance(text, PairIssue):
             return text
         try:
-            ids = self._with_bos(self._encode(text))
-        except Exception as error:  # noqa: BLE001  (as above)
-            return _fault("Tokenizer failed", error)
-        if not ids:
-            return PairIssue("Empty prompt", failed=True)
-        return self._too_long(len(ids)) or tuple(ids)
-
-    def _text(self, prompt: str) -> str | PairIssue:
-        """Return the text that a prompt stands in."""
-        try:
-            text = self._prompt_text(prompt)
-        except Exception as error:  # noqa: BLE001  (a template is a program of the model's author)
-            return _fault("Chat template failed", error)
-        if len(text) > self.n_ctx * self.longest_token:
-            details = {"characters": len(text), "context": self.n_ctx}
-            return PairIssue("Sequence too long", failed=True, details=details)
-        return text
-
-    def _too_long(self, tokens: int) -> PairIssue | None:
-        if tokens <= self.n_ctx:
-            return None
-        details = {"tokens": tokens, "context": self.n_ctx}
-        return PairIssue("Sequence too long", failed=True, details=details)
-
-    def text(self, prompt: str, response: str = "") -> Text | PairIssue:
-        """Return a prompt, with or without an answer, by the rules of contrasts."""
-        try:
-            text = self._prompt_text(prompt)
+            head, rest, _ = self._split_at_boundary(text, [response] if response else [])
         except Exception as error:  # noqa: BLE001  (as in __call__)
-            return _fault("Chat template failed", error)
-        if len(text) + len(response) > self.n_ctx * self.longest_token:
-            details = {"characters": len(text) + len(response), "context": self.n_ctx}
-            return PairIssue("Sequence too long", failed=True, details=details)
-        try:
-            head, rest, _, _ = self._tokens(text, response, response)
-        except Exception as error:  # noqa: BLE001  (as in __call__)
-            return _fault("Tokenizer failed", error)
+            return _library_issue("Tokenizer failed", error)
         if not head:
             return PairIssue("Empty prompt", failed=True, details={"field": "prompt"})
-        tokens = (*head, *rest)
+        tokens = (*head, *chain.from_iterable(rest))
         if len(tokens) > self.n_ctx:
-            details = {"tokens": len(tokens), "context": self.n_ctx}
-            return PairIssue("Sequence too long", failed=True, details=details)
+            return too_long(len(tokens), self.n_ctx)
         return Text(tokens, len(head))
 
-    def _contrast(
-        self, head: list[int], target: list[int], base: list[int], boundary: str
+    def _prompt_text(self, prompt: str, more_characters: int = 0) -> str | PairIssue:
+        """Return a prompt as the model reads it: as it is, or in the chat template."""
+        text = prompt
+        if self.chat_template:
+            chat = [{"role": "user", "content": prompt}]
+            try:
+                text = self.tokenizer.apply_chat_template(
+                    chat, tokenize=False, add_generation_prompt=True
+                )
+            except Exception as error:  # noqa: BLE001  (a template is its author's program)
+                return _library_issue("Chat template failed", error)
+        characters = len(text) + more_characters
+        if characters > self.n_ctx * self.longest_token:
+            return too_long(characters, self.n_ctx, "characters")
+        return text
+
+    def _split_at_boundary(
+        self, prompt: str, responses: Sequence[str]
+    ) -> tuple[list[int], list[list[int]], str]:
+        """Return the ids of the prompt and of each response, and the rule of the boundary."""
+        head = self._encode(prompt)
+        joint = [self._encode(prompt + response) for response in responses]
+        if all(ids[: len(head)] == head for ids in joint):
+            return self._with_bos(head), [ids[len(head) :] for ids in joint], "joint"
+        return self._with_bos(head), [self._encode(response) for response in responses], "split"
+
+    def _first_difference(
+        self, head: list[int], responses: list[list[int]], boundary: str
     ) -> TokenizedPair | PairIssue:
-        """Find the first differing token of two answers, from the ids of prompt and answers."""
+        """Contrast the ids of two responses where they differ first."""
         if not head:
             return PairIssue("Empty prompt", failed=True, details={"field": "prompt"})
-        ahead = zip_longest(target[: self.max_tokens], base[: self.max_tokens])
-        for index, (t, b) in enumerate(ahead):
-            if t is None or b is None:
-                break  # one answer ends here: no two tokens to compare
-            if t != b:
-                return self._found(head, (target, base), index, boundary)
-        return PairIssue(
-            self._no_difference(),
-            failed=False,
-            details={"target_tokens": len(target), "base_tokens": len(base)},
-        )
-
-    def _found(
-        self, head: list[int], answers: tuple[list[int], list[int]], index: int, boundary: str
-    ) -> TokenizedPair | PairIssue:
-        """Return the contrast of two answers, the first difference being at `index`."""
-        target, base = answers
+        target, base = responses
+        # Nothing is compared with the end of a response that is the start of the other one.
+        checked = zip(target[: self.max_tokens], base[: self.max_tokens], strict=False)
+        index = next((i for i, (t, b) in enumerate(checked) if t != b), None)
+        if index is None:
+            reason = "No differing tokens found"
+            if self.sequence_tokens is None:
+                reason += f" in first {self.max_tokens} positions"
+            details = {"target_tokens": len(target), "base_tokens": len(base)}
+            return PairIssue(reason, failed=False, details=details)
         sequences = None
-        longest = index
+        read = len(head) + index  # the model reads up to the token before the last contrasted one
         if self.sequence_tokens is not None:
             count = max(self.sequence_tokens, index + 1)
             sequences = (tuple(target[:count]), tuple(base[:count]))
-            longest = max(map(len, sequences)) - 1
-        if too_long := self._too_long(len(head) + longest):
-            return too_long
+            read = len(head) + max(map(len, sequences)) - 1
+        if read > self.n_ctx:
+            return too_long(read, self.n_ctx)
         tokens, bos = (*head, *target[:index]), self.bos is not None
         contrast = Contrast(tokens, len(head), target[index], base[index], sequences, bos)
-        texts = (self.tokenizer.decode([target[index]]), self.tokenizer.decode([base[index]]))
-        return TokenizedPair(contrast, *texts, boundary)
-
-    def _no_difference(self) -> str:
-        if self.sequence_tokens is not None:
-            return "No differing tokens found"
-        return f"No differing tokens found in first {self.max_tokens} positions"
-
-    def _prompt_text(self, prompt: str) -> str:
-        if not self.chat_template:
-            return prompt
-        chat = [{"role": "user", "content": prompt}]
-        text: str = self.tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=True
-        )
-        return text
-
-    def _tokens(
-        self, prompt: str, target: str, base: str
-    ) -> tuple[list[int], list[int], list[int], str]:
-        """Return the ids of the prompt, of both responses, and which boundary rule held."""
-        head = self._encode(prompt)
-        joint = [self._encode(prompt + response) for response in (target, base)]
-        if all(ids[: len(head)] == head for ids in joint):
-            rest = [ids[len(head) :] for ids in joint]
-            boundary = "joint"
-        else:
-            rest = [self._encode(response) for response in (target, base)]
-            boundary = "split"
-        return self._with_bos(head), rest[0], rest[1], boundary
+        target_text, base_text = (self.tokenizer.decode([ids[index]]) for ids in responses)
+        return TokenizedPair(contrast, target_text, base_text, boundary)
 
     def _with_bos(self, head: list[int]) -> list[int]:
-        while head and head[0] == self.bos:  # whatever the text already held
+        """Return ids with exactly one BOS token, whatever the text already held."""
+        while head and head[0] == self.bos:
             head = head[1:]
         return head if self.bos is None else [self.bos, *head]
 
@@ -295,7 +238,6 @@ class PairTokenizer:
         return ids
 
 
-def _fault(reason: str, error: Exception) -> PairIssue:
-    """Return what is left of a pair whose texts a library could not take."""
+def _library_issue(reason: str, error: Exception) -> PairIssue:
     why = " ".join(f"{type(error).__name__}: {error}".split())
     return PairIssue(reason, failed=True, details={"why": why[:200]})

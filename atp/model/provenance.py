@@ -9,8 +9,8 @@ from huggingface_hub import try_to_load_from_cache
 
 from atp.errors import UnavailableError
 
-DECIDING = {".safetensors", ".bin", ".gguf", ".pt", ".json", ".jinja", ".model", ".txt"}
-"""Suffixes of what decides a model's numbers: weights, configuration, tokenizer, chat template."""
+DECIDING_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".json", ".jinja", ".model", ".txt"}
+"""Of files that decide a model's numbers: weights, configuration, tokenizer, chat template."""
 
 
 def local_origin(path: Path) -> dict[str, str]:
@@ -19,18 +19,14 @@ def local_origin(path: Path) -> dict[str, str]:
     The hash of a folder covers the names and hashes of those files, in order of their names.
     """
     if path.is_file():
-        return {"sha256": _hash(path)}
-    files = sorted(file for file in path.iterdir() if file.suffix in DECIDING)
-    lines = "".join(f"{_hash(file)}  {file.name}\n" for file in files)
+        return {"sha256": sha256_of(path)}
+    files = sorted(file for file in path.iterdir() if file.suffix in DECIDING_SUFFIXES)
+    lines = "".join(f"{sha256_of(file)}  {file.name}\n" for file in files)
     return {"sha256": hashlib.sha256(lines.encode()).hexdigest()}
 
 
 def hub_commit(repository: str, revision: str | None) -> str:
-    """Return the commit of a model that is in the hub cache.
-
-    Raises:
-        UnavailableError: its config.json is not there, so nothing would pin the weights.
-    """
+    """Return the commit of a model that is in the hub cache."""
     cached = try_to_load_from_cache(repository, "config.json", revision=revision)
     if not isinstance(cached, str):
         msg = f"the hub cache holds no config.json of {repository}, so its commit is unknown."
@@ -38,6 +34,7 @@ def hub_commit(repository: str, revision: str | None) -> str:
     return Path(cached).parent.name
 
 
-def _hash(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

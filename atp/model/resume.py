@@ -1,13 +1,12 @@
-"""A pass that begins after some layers, on what came out of them in an earlier pass.
+"""A pass that skips the first layers, and resumes from what they returned in an earlier pass.
 
-The model's own loop over its layers runs as ever: the first layers hand on what they are given, and
-the last of them what they once made. So masks, positions and the final norm stay the model's own,
-whatever its architecture; that layers hand on nothing else is tried once (scoring/scorer.py).
+The model's own loop over its layers runs as ever. Skipped layers pass their input through; the last
+of them returns the saved output. So masks, positions and the final norm stay the model's own on any
+architecture. Before a run, `check_dictionaries` tests that layers pass on nothing else.
 """
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,38 +17,15 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-ENDS = re.compile(r"(?:hook_resid_post|hook_out)")
-"""What the last hook point of a layer is called."""
-
-
-def layers_before(hook_name: str) -> int:
-    """Return how many layers are done when a hook point fires, its own one if it ends it.
-
-    0 where the name tells no layer: then a pass has to begin at the embedding.
-    """
-    found = re.fullmatch(r"blocks\.(\d+)\.(.+)", hook_name)
-    if not found:
-        return 0
-    return int(found[1]) + bool(ENDS.fullmatch(found[2]))
-
-
-def layers_through(hook_name: str) -> int | None:
-    """Return how many layers a pass must begin until a hook point fires.
-
-    None where the name tells no layer.
-    """
-    found = re.fullmatch(r"blocks\.(\d+)\..+", hook_name)
-    return int(found[1]) + 1 if found else None
-
 
 @dataclass(frozen=True)
 class LayerOutput:
-    """What came out of a layer, before any hook there."""
+    """The residual stream after a layer, before any hook there."""
 
     hidden: Tensor
     """(batch, new, d_model)"""
     in_tuple: bool
-    """Whether this architecture's layers give tuples."""
+    """Whether layers of this architecture return tuples."""
 
     def of_row(self, row: int, columns: int) -> LayerOutput:
         """Return the last columns of one row."""
@@ -57,58 +33,56 @@ class LayerOutput:
 
 
 @contextmanager
-def reading(bridge: TransformerBridge, layers: Iterable[int]) -> Iterator[dict[int, LayerOutput]]:
-    """Have a pass leave what comes out of the first n layers; by n."""
-    found: dict[int, LayerOutput] = {}
+def recorded_layers(
+    bridge: TransformerBridge, counts: Iterable[int]
+) -> Iterator[dict[int, LayerOutput]]:
+    """Yield a dictionary in which a pass saves the output of its first n layers, by n."""
+    outputs: dict[int, LayerOutput] = {}
 
-    def reader(n: int) -> Any:  # noqa: ANN401  (a hook of torch)
-        def read(module: object, inputs: object, output: Any) -> None:  # noqa: ANN401
+    def recorder(n: int) -> Any:  # noqa: ANN401  (a hook of torch)
+        def record(module: object, inputs: object, output: Any) -> None:  # noqa: ANN401
             del module, inputs
             in_tuple = isinstance(output, tuple)
-            found[n] = LayerOutput((output[0] if in_tuple else output).detach(), in_tuple)
+            outputs[n] = LayerOutput((output[0] if in_tuple else output).detach(), in_tuple)
 
-        return read
+        return record
 
-    handles = [
-        bridge.blocks[n - 1].original_component.register_forward_hook(reader(n))
-        for n in layers
-        if n
-    ]
+    # Hooks of the wrapped modules: the bridge's own output has been through the hook points.
+    layers = {n: bridge.blocks[n - 1].original_component for n in counts if n}
+    handles = [layer.register_forward_hook(recorder(n)) for n, layer in layers.items()]
     try:
-        yield found
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
 
 
 @contextmanager
-def left_out(
-    bridge: TransformerBridge, layers: int, entering: LayerOutput | None
+def skipped_layers(
+    bridge: TransformerBridge, count: int, output: LayerOutput | None
 ) -> Iterator[None]:
-    """Have passes begin after the first layers.
+    """Let passes skip the first layers; `output` is that of the last one, None for no layers."""
+    if output is None:
+        yield
+        return
+    saved, blocks = output, list(bridge.blocks[:count])
 
-    Args:
-        bridge: its blocks are changed for as long as the context lasts.
-        layers: how many are left out; none for 0.
-        entering: what comes out of the last of them; None for 0.
-    """
-    blocks = list(bridge.blocks[:layers]) if entering is not None else []
+    def returned(hidden: Tensor) -> Any:  # noqa: ANN401
+        return (hidden,) if saved.in_tuple else hidden
 
-    def hand_on(hidden_states: Tensor, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
+    def pass_through(hidden_states: Tensor, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
         del args, kwargs
-        return as_given(hidden_states)
+        return returned(hidden_states)
 
-    def give(*args: object, **kwargs: object) -> Any:  # noqa: ANN401
+    def return_saved(*args: object, **kwargs: object) -> Any:  # noqa: ANN401
         del args, kwargs
-        return as_given(blocks[-1].hook_out(entering and entering.hidden))
-
-    def as_given(hidden: Tensor) -> Any:  # noqa: ANN401
-        return (hidden,) if entering and entering.in_tuple else hidden
+        return returned(blocks[-1].hook_out(saved.hidden))  # hooks there see it as in a whole pass
 
     try:
-        for number, block in enumerate(blocks, start=1):
-            # Not by assignment: a bridge hands that on to the module it wraps.
-            vars(block)["forward"] = give if number == layers else hand_on
+        for block in blocks:
+            # torch calls `self.forward`, and a block's own attributes come before its class. They
+            # are set through vars(): `block.forward = ...` would reach the module that it wraps.
+            vars(block)["forward"] = return_saved if block is blocks[-1] else pass_through
         yield
     finally:
         for block in blocks:

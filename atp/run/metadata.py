@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from atp.dataset.input_scan import InputScan
     from atp.dataset.journal import Analysis, Journal
     from atp.model.dictionaries.loading import Dictionary
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
 PACKAGE = Path(__file__).parents[1]
 """The folder of atp's own source."""

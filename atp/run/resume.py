@@ -8,7 +8,7 @@ import structlog
 
 from atp.dataset import output
 from atp.dataset.journal import SUFFIX, Journal, journals
-from atp.model.budget import batch_tokens
+from atp.model.memory_model import batch_tokens
 from atp.run.metadata import facts, fingerprint, now
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from atp.config.settings import Settings
     from atp.model.dictionaries.placement import Dictionaries
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
     from atp.model.pair_tokenizer import PairTokenizer
 
 log = structlog.get_logger()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from atp.model.dictionaries.placement import Dictionaries
     from atp.model.halving import Failure
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
     Prompt = tuple[int, ...]
     """Token ids."""

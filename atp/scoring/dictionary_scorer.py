@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from atp.attribution.capture import Capture
     from atp.config.method import Method
     from atp.model.dictionaries.loading import Dictionary
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
 
 @dataclass(frozen=True)

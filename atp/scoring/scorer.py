@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from atp.dataset.journal import Analysis
     from atp.model.dictionaries.loading import Dictionary
     from atp.model.dictionaries.placement import Dictionaries
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
     from atp.model.pair_tokenizer import TokenizedPair
 
 

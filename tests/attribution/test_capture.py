@@ -12,7 +12,8 @@ import torch
 from atp.attribution.batches import Batch
 from atp.attribution.capture import HookError, SplitError, capture, check_split_pass
 from atp.attribution.contrasts import Contrast
-from atp.model.loading import Model, load_model
+from atp.model.language_model import Model
+from atp.model.loading import load_model
 
 HOOK = "blocks.2.hook_resid_post"
 

@@ -11,7 +11,7 @@ import torch
 from structlog.testing import capture_logs
 
 from atp.bench.measure import Contender, interleave, ratio
-from atp.model.memory import reset_peak
+from atp.model.device_memory import reset_peak
 
 CPU = torch.device("cpu")
 MIB = 2**20

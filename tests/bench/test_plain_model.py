@@ -17,7 +17,8 @@ from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
 from atp.attribution.contrasts import Contrast
 from atp.bench.plain_model import load_plain_model
-from atp.model.loading import Model, load_model
+from atp.model.language_model import Model
+from atp.model.loading import load_model
 
 ModelFolder = Callable[[str], Path]
 SPLIT = {"gpt2": ".attn.", "gpt_neox": ".attention."}

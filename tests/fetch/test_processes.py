@@ -158,7 +158,7 @@ def test_a_fetch_that_is_ended_in_the_middle_of_a_file_goes_on_there(
     assert came <= here < len(hub.repositories[MODEL].files[WEIGHTS])
     if number != signal.SIGKILL:
         last = events(err)[-1]
-        assert last["message"] == "the fetch was stopped; what has come stays."
+        assert last["message"] == "the fetch was stopped; all downloaded bytes are kept."
         assert last["exit_code"] == code
         return
     hub.pause = 0.0

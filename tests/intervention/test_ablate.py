@@ -21,7 +21,7 @@ from atp.errors import SettingsError
 from atp.intervention.ablate import FeatureSet, ablated
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.generation import end_tokens, generate, text_of
-from atp.model.loading import Model
+from atp.model.language_model import Model
 from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
 
 ModelFolder = Callable[[str], Path]

@@ -24,7 +24,7 @@ from atp.intervention.intervals import Bootstrap, overlap
 from atp.intervention.metric_changes import against_controls, summary, verdict
 from atp.intervention.runner import AblationRunner
 from atp.model.dictionaries.loading import Dictionary
-from atp.model.loading import Model
+from atp.model.language_model import Model
 from atp.model.pair_tokenizer import PairTokenizer, Text
 
 FEATURES = tuple(range(0, tiny.D_SAE, 3))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from atp.model.device_memory import is_out_of_memory
 from atp.model.halving import Failure, halves, in_halves
-from atp.model.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Filling a cache computes nothing else; rows get what their stem has; a pass uses the cache up."""
+"""Filling a cache computes nothing else; rows get their prefix; a pass uses the cache up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 
 from atp.bench.notebook import layers_of
 from atp.model.kv_cache import PrefixCache
-from atp.model.loading import Model, load_model
+from atp.model.language_model import Model
+from atp.model.loading import load_model
 
 ModelFolder = Callable[[str], Path]
 UNKNOWN = tiny.VOCABULARY + 7
@@ -126,7 +127,7 @@ def test_a_pass_uses_the_cache_up_layer_by_layer(model: Model) -> None:
     assert [layer.values for layer in cache.layers] == [None] * tiny.N_LAYERS
 
 
-def test_rows_get_what_their_stem_has_in_each_column(model: Model) -> None:
+def test_rows_get_what_their_prefix_has_in_each_column(model: Model) -> None:
     cache = filled(model, tokens(2, 6))
     before = [(layer.keys.clone(), layer.values.clone()) for layer in cache.layers]
     rows = torch.tensor([1, 0, 1])
@@ -136,19 +137,19 @@ def test_rows_get_what_their_stem_has_in_each_column(model: Model) -> None:
         assert layer.keys.shape == layer.values.shape == (3, keys.shape[1], 4, keys.shape[3])
         for row in range(3):
             for column in range(4):
-                stem, position = int(rows[row]), int(columns[row, column])
-                assert torch.equal(layer.keys[row, :, column], keys[stem, :, position])
-                assert torch.equal(layer.values[row, :, column], values[stem, :, position])
+                prefix, position = int(rows[row]), int(columns[row, column])
+                assert torch.equal(layer.keys[row, :, column], keys[prefix, :, position])
+                assert torch.equal(layer.values[row, :, column], values[prefix, :, position])
 
 
 def test_a_pass_after_spreading_is_a_plain_pass_of_each_row(model: Model) -> None:
-    stems, own = tokens(2, 20), tokens(4, 5, seed=1)
+    prefixes, own = tokens(2, 20), tokens(4, 5, seed=1)
     of_row = torch.tensor([0, 1, 1, 0])
-    cache = filled(model, stems)
+    cache = filled(model, prefixes)
     cache.spread(of_row, torch.arange(20).expand(4, 20))
     found = after(model, cache, own, cached=20)
-    for row, stem in enumerate(of_row):
-        alone = plain(model, torch.cat([stems[stem], own[row]])[None])
+    for row, prefix in enumerate(of_row):
+        alone = plain(model, torch.cat([prefixes[prefix], own[row]])[None])
         torch.testing.assert_close(found[row], alone[0, 20:], atol=1e-5, rtol=1e-5)
 
 

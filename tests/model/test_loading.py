@@ -20,8 +20,9 @@ from atp import attribute, load_model, load_sae
 from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
 from atp.errors import AtpError, SettingsError, UnavailableError
-from atp.model.loading import choose_device, choose_dtype, load_plain, quiet_libraries
-from atp.model.memory import is_out_of_memory
+from atp.model.device_memory import is_out_of_memory
+from atp.model.devices import choose_device, choose_dtype
+from atp.model.loading import load_plain, quiet_libraries
 from atp.model.outline import outline
 from atp.model.pair_tokenizer import PairTokenizer
 from atp.runtime.log import configure
@@ -250,6 +251,11 @@ def test_dtype_follows_the_device_unless_named() -> None:
     assert choose_dtype(None, torch.device("cpu")) == torch.float32
     assert choose_dtype(None, torch.device("cuda")) == torch.bfloat16
     assert choose_dtype("float32", torch.device("cuda")) == torch.float32
+
+
+def test_a_kind_of_device_that_atp_does_not_use_is_unavailable() -> None:
+    with pytest.raises(UnavailableError, match="mps"):
+        choose_device("mps")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that must not be there")

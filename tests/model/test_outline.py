@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from atp.errors import UnavailableError
-from atp.model import budget
+from atp.model import memory_model
 from atp.model.loading import load_model
 from atp.model.outline import Outline, outline
 from atp.model.pair_tokenizer import PairTokenizer
@@ -51,7 +51,7 @@ def test_it_says_what_the_loaded_model_says(
         model.n_ctx,
         model.bos_token_id,
     )
-    assert found.shape.bytes_per_token(HOOKS) == budget.bytes_per_token(model, HOOKS)
+    assert found.shape.bytes_per_token(HOOKS) == memory_model.bytes_per_token(model, HOOKS)
     weights = list(model.bridge.original_model.parameters())
     plain = AutoModelForCausalLM.from_pretrained(model_folder(architecture))
     assert found.parameters == sum(weight.numel() for weight in plain.parameters())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,8 @@ from transformers import PreTrainedTokenizerFast
 
 from atp.attribution.contrasts import Contrast
 from atp.errors import SettingsError
-from atp.model.loading import Model, load_model
+from atp.model.language_model import Model
+from atp.model.loading import load_model
 from atp.model.pair_tokenizer import PairIssue, PairTokenizer, TokenizedPair
 
 PROMPT = "Please comment. Argument: birds fly.\nComment:"
@@ -365,6 +367,34 @@ def test_of_a_response_of_megabytes_only_the_start_is_tokenised() -> None:
     short = contrasted(pair_tokenizer(fake)(PROMPT, long[:200], " The argument is weak"))
     assert found == short
     assert counting.characters < 500_000
+
+
+@pytest.mark.parametrize("base_prompt", ["A neutral prompt:", None, "", "x" * 100_000])
+def test_base_prompts_are_tokenised_with_their_pair_where_asked(
+    model: Model, base_prompt: str | None
+) -> None:
+    options = {"max_tokens_to_check": 20, "chat_template": False}
+    texts = (PROMPT, " yes", " no")
+    plain = contrasted(PairTokenizer(model, **options)(*texts, base_prompt))
+    assert plain.base_prompt is None
+
+    found = PairTokenizer(model, base_prompts=True, **options)(*texts, base_prompt)
+
+    expected = pair_tokenizer(model).prompt(base_prompt)
+    if isinstance(expected, PairIssue):
+        assert found == expected
+        assert expected.details["field"] == "base prompt"
+    else:
+        assert contrasted(found) == replace(plain, base_prompt=expected)
+        whole = model.tokenizer(base_prompt, add_special_tokens=False).input_ids
+        assert expected == (model.bos_token_id, *whole)
+
+
+def test_a_pair_without_a_contrast_says_why_before_its_base_prompt(model: Model) -> None:
+    options = {"max_tokens_to_check": 20, "chat_template": False, "base_prompts": True}
+    found = PairTokenizer(model, **options)(PROMPT, " same", " same", None)
+    assert isinstance(found, PairIssue)
+    assert not found.failed
 
 
 def test_the_longest_prompt_that_may_fit_is_tokenised() -> None:

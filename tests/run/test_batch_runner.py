@@ -19,7 +19,8 @@ from atp.config.method import Method
 from atp.errors import UnavailableError
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
-from atp.model.loading import Model, load_model
+from atp.model.language_model import Model
+from atp.model.loading import load_model
 from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
 from atp.run.batch_runner import FAILURES_IN_A_ROW, BatchRunner, FailedPair
 from atp.scoring import dictionary_scorer

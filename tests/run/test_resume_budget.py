@@ -14,7 +14,7 @@ from runs import of, read, without_times, write
 
 from atp.cli.main import main
 from atp.errors import ExitCode
-from atp.model import budget
+from atp.model import memory_model
 from atp.scoring import scorer
 
 BEGUN, OTHER = 1500, 400
@@ -27,7 +27,7 @@ BATCHES = 2
 def arguments(
     model_folder: Callable[[str], Path], sae_folder: Callable[..., Path], tmp_path: Path
 ) -> list[str]:
-    """A run of the tiny GPT-2 over 60 pairs, without a budget."""
+    """A run of the tiny GPT-2 over 60 pairs, without a memory_model."""
     path = write(tmp_path / "many.json", tiny.questions(20))
     return [
         "run",
@@ -43,7 +43,7 @@ def arguments(
 @pytest.fixture
 def default_budget(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """A function that sets the budget which atp takes where the user does not say."""
-    return lambda most: monkeypatch.setitem(budget.MOST, "cpu", most)
+    return lambda most: monkeypatch.setitem(memory_model.MAX_BATCH_TOKENS, "cpu", most)
 
 
 @pytest.fixture

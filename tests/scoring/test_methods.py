@@ -20,7 +20,8 @@ from scipy import stats
 from atp import attribute, exact_effects
 from atp.errors import SettingsError
 from atp.model.dictionaries.loading import Dictionary
-from atp.model.loading import Model, load_model
+from atp.model.language_model import Model
+from atp.model.loading import load_model
 
 ModelFolder = Callable[[str], Path]
 Triple = tuple[str, str, str]

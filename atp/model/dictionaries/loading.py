@@ -1,15 +1,14 @@
 """Dictionary: a sparse autoencoder (SAE) and the hook point that it reads.
 
-SAEs come from a SAELens release ("RELEASE:SAE_ID") or a local folder in SAELens format, are kept
+SAEs come from a SAELens release ("RELEASE:SAE_ID") or a local folder in SAELens format. They stay
 in float32 whatever the model's dtype (near a JumpReLU threshold bfloat16 flips features), and are
-checked against the model before anything is computed.
+checked before anything is computed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ import orjson
 
 from atp.errors import SettingsError, UnavailableError
 from atp.model.dictionaries.names import check_sae_spec, split_spec
+from atp.model.dictionaries.unsuited import refuse_unsuited
+from atp.model.hook_names import layer_of
 from atp.model.names import OFFLINE
 from atp.runtime.paths import local_path
 
@@ -27,19 +28,13 @@ if TYPE_CHECKING:
     from sae_lens import SAE
     from torch import Tensor
 
-UNSUITED = {
-    "transcoder": "a transcoder does not reconstruct its own input",
-    "temporal": "a temporal SAE reads the whole sequence, not one position",
-}
-"""Architectures of SAELens for which the score of one position is not defined."""
-
 
 @dataclass(frozen=True)
 class Dictionary:
     """An SAE and where in the model it reads."""
 
     spec: str
-    """Its name, RELEASE:SAE_ID or a folder; of a pattern, what the pattern stood for."""
+    """Its name, RELEASE:SAE_ID or a folder; of a pattern, one match."""
     label: str
     """Short name, for file names: layer31-16k."""
     hook_name: str
@@ -54,24 +49,20 @@ class Dictionary:
 
     @property
     def trained_on(self) -> str | None:
-        """The name of the model it was trained on, if it says."""
+        """The name of the model it was trained on, if its files have one."""
         name = self.sae.cfg.metadata.model_name
         return str(name) if name else None
 
     def view(self, captured: Tensor) -> Tensor:
-        """Return what was captured at the hook point in the shape that the SAE reads.
+        """Return activations of the hook point in the shape that the SAE reads.
 
-        Attention heads, (batch, head, d_head), go as one vector to an SAE that does not join them.
+        Attention heads, (batch, head, d_head), become one vector unless the SAE joins them itself.
         """
         joins_heads = self.sae.cfg.reshape_activations == "hook_z"
         return captured if joins_heads else captured.flatten(1)
 
     def feature_ids(self, features: Iterable[int | str]) -> list[int]:
-        """Return ids of features as numbers.
-
-        Raises:
-            SettingsError: it has no such feature.
-        """
+        """Return ids of features as numbers; raises SettingsError for one that it lacks."""
         ids = []
         for feature in features:
             if not str(feature).isdecimal() or int(feature) >= self.d_sae:
@@ -81,7 +72,7 @@ class Dictionary:
         return ids
 
     def describe(self) -> dict[str, Any]:
-        """Return what `metadata.atp` says of it."""
+        """Return its entry in `metadata.atp`."""
         return {
             "spec": self.spec,
             "architecture": self.sae.cfg.architecture(),
@@ -101,7 +92,7 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
 
     Raises:
         SettingsError: no such SAE, or an architecture whose scores are not defined.
-        UnavailableError: the SAE cannot be had; says why.
+        UnavailableError: the SAE cannot be loaded; says why.
     """
     check_sae_spec(spec)
     # Imported here: it takes seconds, and every name has been checked by now.
@@ -129,7 +120,7 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
         if named is not None and os.environ.get("HF_HUB_OFFLINE"):
             hint = OFFLINE
         raise UnavailableError(msg, hint) from error
-    _refuse_unsuited(spec, sae)
+    _check_scorable(spec, sae)
     sae.eval()
     for parameter in sae.parameters():
         parameter.requires_grad_(requires_grad=False)
@@ -139,18 +130,20 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
 
 def _label(sae: SAE[Any]) -> str:
     """Return a short name such as layer31-16k."""
-    hook = sae.cfg.metadata.hook_name
-    layer = re.search(r"\bblocks\.(\d+)\.", hook)
-    width = f"{sae.cfg.d_sae // 1024}k" if sae.cfg.d_sae % 1024 == 0 else str(sae.cfg.d_sae)
+    hook, d_sae = sae.cfg.metadata.hook_name, sae.cfg.d_sae
+    layer = layer_of(hook)
+    width = f"{d_sae // 1024}k" if d_sae % 1024 == 0 else str(d_sae)
+    if layer is None:
+        return f"{hook.replace('.', '-')}-{width}"
     part = "" if "resid_post" in hook else "-" + hook.rpartition(".")[2].removeprefix("hook_")
-    return f"layer{layer[1]}{part}-{width}" if layer else f"{hook.replace('.', '-')}-{width}"
+    return f"layer{layer}{part}-{width}"
 
 
 def _sha256(sae: SAE[Any]) -> str:
     """Return the hash of an SAE's weights, as loaded, and of the settings that shape its numbers.
 
-    SAELens takes no revision for most releases and reads many file formats: what was loaded is
-    what can be pinned.
+    SAELens takes no revision for most releases and reads many file formats. So only the loaded
+    weights can be pinned.
     """
     config = sae.cfg.to_dict()
     for name in ("device", "dtype", "metadata"):
@@ -162,14 +155,10 @@ def _sha256(sae: SAE[Any]) -> str:
     return digest.hexdigest()
 
 
-def _refuse_unsuited(spec: str, sae: SAE[Any]) -> None:
-    """Raise SettingsError for an SAE whose scores would be undefined, or wrong without a word."""
-    architecture, metadata = sae.cfg.architecture(), sae.cfg.metadata
-    for kind, reason in UNSUITED.items():
-        if kind in architecture:
-            msg = f"--sae={spec} is a {architecture}: {reason}."
-            hint = "Choose an SAE of the residual stream, an MLP or attention output."
-            raise SettingsError(msg, hint)
+def _check_scorable(spec: str, sae: SAE[Any]) -> None:
+    """Raise SettingsError for an SAE whose scores would be undefined, or silently wrong."""
+    metadata = sae.cfg.metadata
+    refuse_unsuited(f"--sae={spec}", sae.cfg.architecture())
     if not metadata.hook_name:
         msg = f"--sae={spec} does not say which hook point it reads (metadata.hook_name)."
         raise SettingsError(msg, "Add it to cfg.json.")
@@ -183,4 +172,4 @@ def _refuse_unsuited(spec: str, sae: SAE[Any]) -> None:
         raise SettingsError(msg, hint)
     if sae.cfg.normalize_activations == "expected_average_only_in":
         msg = f"--sae={spec} was saved before its normalisation was folded into the weights."
-        raise SettingsError(msg, "Fold it with fold_activation_norm_scaling_factor, save it anew.")
+        raise SettingsError(msg, "Fold it with fold_activation_norm_scaling_factor, save it again.")

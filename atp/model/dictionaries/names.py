@@ -1,6 +1,6 @@
 """Names of SAEs: RELEASE:SAE_ID of SAELens, folders, and patterns that mean several of either.
 
-SAELens takes 8 s to import: releases are read from the list in its package, without importing it.
+SAELens takes 8 s to import, so its list of releases is read from its package without an import.
 """
 
 from __future__ import annotations
@@ -29,41 +29,31 @@ OWN_FORMAT = "sae_lens"
 
 
 class Release(NamedTuple):
-    """What SAELens lists of a release."""
+    """A release in SAELens' list; paths in the repository, and pages of Neuronpedia, by SAE id."""
 
     model: str
-    """The model its SAEs were trained on."""
     repository: str
     paths: dict[str, str]
-    """Where in the repository each SAE is, by its id."""
     loader: str
-    """What SAELens calls the way in which it reads them."""
     pages: dict[str, str]
-    """What Neuronpedia calls those SAEs that it shows, by their ids."""
 
 
 class Published(NamedTuple):
-    """Where the hub has an SAE."""
+    """Where the hub has an SAE: a folder or a file, and the name of SAELens' loader for it."""
 
     repository: str
     path: str
-    """Its folder there, or its file."""
     loader: str
-    """What SAELens calls the way in which it reads it."""
 
 
 def expand_sae_specs(specs: Sequence[str]) -> tuple[str, ...]:
     """Return the SAEs that names and patterns mean, each once, in the place of its first mention.
 
-    A pattern holds *, ? or [..], and stands for the ids of its release, or the folders here, that
-    match it, in natural order: layer_2 before layer_10. It matches as in a shell: upper and lower
-    case differ, no wildcard takes a slash (layer_*/canonical is not layer_2/width_16k/canonical),
-    and a folder whose name starts with a dot must be asked for by that dot. A folder that exists
-    goes by its own name, whatever brackets that holds: as the whole spec, and where a pattern
-    starts with it. A spec that is no pattern comes out as it went in.
-
-    Args:
-        specs: as given to --sae.
+    A pattern holds *, ? or [..], and means the ids of its release, or the folders here, that match
+    it, in natural order: layer_2 before layer_10. It matches as in a shell: upper and lower case
+    differ, no wildcard matches a slash (layer_*/canonical is not layer_2/width_16k/canonical), and
+    the dot at the start of a folder's name must be written. Brackets in the name of a folder that
+    exists are no pattern, whether it is the whole spec or the start of one.
 
     Raises:
         SettingsError: a pattern that matches nothing, or whose release is not known here; lists
@@ -86,10 +76,7 @@ def split_spec(spec: str) -> tuple[str, str] | None:
 
 
 def check_sae_spec(spec: str) -> str | None:
-    """Check what can be checked about an SAE's name without importing SAELens (8 s).
-
-    Returns:
-        The name of the model it was trained on, where that is known here.
+    """Check an SAE's name; return the name of the model it was trained on, where it is known here.
 
     Raises:
         SettingsError: no such folder, release or id; lists near ones.
@@ -97,22 +84,17 @@ def check_sae_spec(spec: str) -> str | None:
     named = split_spec(spec)
     if named is None:
         return _check_sae_folder(spec, local_path(spec))
-    release, sae_id = named
-    listed = _listed(spec, release)
+    listed, sae_id = _listed(spec, named[0]), named[1]
     if listed is None:
         return None
     if sae_id not in listed.paths:
         msg = f"--sae={spec}: the release has no SAE {sae_id!r}."
-        raise SettingsError(msg, _near_ids(sae_id, tuple(listed.paths)))
+        raise SettingsError(msg, _near_ids(sae_id, listed))
     return listed.model
 
 
 def published_at(spec: str) -> Published | None:
-    """Return where the hub has an SAE; None for a folder here.
-
-    Raises:
-        SettingsError: as `check_sae_spec` does.
-    """
+    """Return where the hub has an SAE; None for a folder here. Checks as `check_sae_spec` does."""
     check_sae_spec(spec)
     named = split_spec(spec)
     if named is None:
@@ -124,12 +106,12 @@ def published_at(spec: str) -> Published | None:
 
 
 def neuronpedia_page(spec: str, path: str | None) -> str | None:
-    """Return the address below which Neuronpedia has the features of an SAE, a page each.
+    """Return the address of an SAE at Neuronpedia; each feature has a page below it.
 
     Args:
         spec: RELEASE:SAE_ID; anything else has no page.
-        path: where in its repository the weights were found: a release that has moved on may list
-            others by the same name, whose features are not these.
+        path: of the weights in their repository. A newer release may list other weights by the
+            same name, whose features are not these.
     """
     named = split_spec(spec)
     if named is None or named[0] not in _releases():
@@ -160,17 +142,16 @@ def _check_sae_folder(spec: str, folder: Path) -> str | None:
 
 
 def _is_folder(path: Path) -> bool:
-    """Say whether a path is a folder: it is not, too, where no file can have that name."""
+    """Say whether a path is a folder; False, too, for a name that no file can have."""
     return os.path.isdir(path)  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
 
 
 def _expanded(spec: str) -> list[str]:
-    """Return what one name or pattern means, in natural order."""
     if not re.search(r"[*?[]", spec) or _is_folder(local_path(spec)):
         return [spec]
     named = split_spec(spec)
-    found = _matching_folders(spec) if named is None else _matching_ids(spec, *named)
-    return sorted(found, key=_natural)
+    names = _matching_folders(spec) if named is None else _matching_ids(spec, *named)
+    return sorted(names, key=_natural)
 
 
 def _matching_ids(spec: str, release: str, pattern: str) -> list[str]:
@@ -178,16 +159,17 @@ def _matching_ids(spec: str, release: str, pattern: str) -> list[str]:
     if listed is None:
         msg = f"--sae={spec}: SAELens does not list the SAEs of {release}, so none can match."
         raise SettingsError(msg, f"Name each one: --sae={release}:SAE_ID.")
-    wanted = pattern.split("/")
-    found = [
+    patterns = pattern.split("/")
+    names = [
         f"{release}:{sae_id}"
         for sae_id in listed.paths
-        if len(parts := sae_id.split("/")) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+        if len(parts := sae_id.split("/")) == len(patterns)
+        and all(map(fnmatchcase, parts, patterns))
     ]
-    if not found:
+    if not names:
         msg = f"--sae={spec}: the release has no SAE that matches {pattern!r}."
-        raise SettingsError(msg, _near_ids(pattern, tuple(listed.paths)))
-    return found
+        raise SettingsError(msg, _near_ids(pattern, listed))
+    return names
 
 
 def _matching_folders(spec: str) -> list[str]:
@@ -204,21 +186,17 @@ def _matching_folders(spec: str) -> list[str]:
 
 
 def _natural(name: str) -> tuple[list[list[str | int]], str]:
-    """Return a sort key: numbers by value, folder by folder; the name itself where that ties."""
+    """Return a sort key: folder by folder, numbers by value; then the name itself."""
     parts = [re.split(r"(\d+)", part) for part in name.split("/")]
     return [[int(run) if run.isdecimal() else run for run in part] for part in parts], name
 
 
-def _near_ids(sae_id: str, ids: Sequence[str]) -> str:
-    return did_you_mean(sae_id, ids) or f"It has {', '.join(ids[:5])} ..."
+def _near_ids(sae_id: str, listed: Release) -> str:
+    return did_you_mean(sae_id, listed.paths) or f"It has {', '.join([*listed.paths][:5])} ..."
 
 
 def _listed(spec: str, release: str) -> Release | None:
-    """Return what SAELens lists of a release; None for a hub repository that it does not list.
-
-    Raises:
-        SettingsError: no such release; lists near ones.
-    """
+    """Return a release in SAELens' list; None for a hub repository that it does not list."""
     releases = _releases()
     if release in releases:
         return _entry(release)
@@ -230,7 +208,7 @@ def _listed(spec: str, release: str) -> Release | None:
 
 @cache
 def _releases() -> dict[str, str]:
-    """Return {release: its entry, as text} of SAELens' list: to parse all of it takes 2 s."""
+    """Return {release: its entry, as text} of SAELens' list; to parse them all takes 2 s."""
     text = package_file("sae_lens", "pretrained_saes.yaml")
     _, *parts = re.split(r"^(\S+):$", text, flags=re.MULTILINE)
     return dict(zip(parts[::2], parts[1::2], strict=True))
@@ -239,9 +217,11 @@ def _releases() -> dict[str, str]:
 @cache
 def _entry(release: str) -> Release:
     entry = yaml.safe_load(_releases()[release])
-    paths = {str(sae["id"]): str(sae["path"]) for sae in entry["saes"]}
-    loader = str(entry.get("conversion_func") or OWN_FORMAT)
-    pages = {
-        str(sae["id"]): str(sae["neuronpedia"]) for sae in entry["saes"] if "neuronpedia" in sae
-    }
-    return Release(str(entry["model"]), str(entry["repo_id"]), paths, loader, pages)
+    saes = entry["saes"]
+    return Release(
+        model=str(entry["model"]),
+        repository=str(entry["repo_id"]),
+        paths={str(sae["id"]): str(sae["path"]) for sae in saes},
+        loader=str(entry.get("conversion_func") or OWN_FORMAT),
+        pages={str(sae["id"]): str(sae["neuronpedia"]) for sae in saes if "neuronpedia" in sae},
+    )

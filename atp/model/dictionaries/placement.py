@@ -1,7 +1,7 @@
-"""The SAEs of a run, and where their weights are: on the device, or lent to it one at a time.
+"""The SAEs of a run, and where their weights are: on the device, or offloaded to the host.
 
-SAEs that together take little of the device's free memory stay there. Wider or more numerous ones
-stay in the host's memory, so that what the device must hold does not grow with their number.
+SAEs that together take little of the device's free memory stay there. Otherwise all are offloaded,
+and one at a time is copied to the device, whose memory then limits no number of SAEs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from atp.model.memory import free_bytes
+from atp.model.device_memory import free_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ class Dictionaries:
     ) -> None:
         self._all = tuple(dictionaries)
         self.device = device
-        tensors = [tensor for each in self._all for tensor in _tensors(each.sae)]
+        tensors = [tensor for dictionary in self._all for tensor in _tensors(dictionary.sae)]
         size = sum(tensor.nbytes for tensor in tensors)
         if offload is None:
             there = sum(tensor.nbytes for tensor in tensors if tensor.device == device)
@@ -56,11 +56,9 @@ class Dictionaries:
                 tensor.data = tensor.data.pin_memory()
 
     def __iter__(self) -> Iterator[Dictionary]:
-        """Go through the SAEs in order."""
         return iter(self._all)
 
     def __len__(self) -> int:
-        """Return the number of SAEs."""
         return len(self._all)
 
     @property
@@ -70,7 +68,7 @@ class Dictionaries:
 
     @contextmanager
     def on_device(self, dictionary: Dictionary) -> Iterator[SAE[Any]]:
-        """Have an SAE's weights on the device, at least for as long as the context lasts."""
+        """Yield an SAE whose weights are on the device while the context lasts."""
         if not self.offloaded:
             yield dictionary.sae
             return

@@ -1,7 +1,7 @@
-"""SAELens asks the hub for the shapes in a weights file, again at each load; the cache has them.
+"""Makes SAELens read the shapes in a weights file from the cache, where it would ask the hub.
 
-Its loader of Gemma Scope 2 does so with a library that HF_HUB_OFFLINE does not reach: without this,
-no such SAE could be loaded without a network, whatever is in the cache.
+Its loader of Gemma Scope 2 asks with a library that HF_HUB_OFFLINE does not reach. Without this
+patch no such SAE can be loaded without a network, even if the cache has it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def shapes_from_cache() -> Iterator[None]:
-    """Have SAELens read shapes from the file, which it loads next anyway, while this lasts."""
+    """Patch SAELens while the context lasts; the file is one that it loads next anyway."""
     from sae_lens.loading import pretrained_sae_loaders as loaders  # noqa: PLC0415  (8 s)
 
-    asks_the_hub = loaders.get_safetensors_tensor_shapes
+    from_the_hub = loaders.get_safetensors_tensor_shapes
     loaders.get_safetensors_tensor_shapes = _shapes
     try:
         yield
     finally:
-        loaders.get_safetensors_tensor_shapes = asks_the_hub
+        loaders.get_safetensors_tensor_shapes = from_the_hub
 
 
 def _shapes(repo_id: str, filename: str) -> dict[str, list[int]]:
-    """Stand in for SAELens' function, whose names these are."""
     with safe_open(hf_hub_download(repo_id, filename), framework="pt") as file:
         return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118

@@ -1,1 +1,1 @@
-"""What the hub has of a model or an SAE, and how it gets into the hub cache."""
+"""The hub: what a repository has, which files a run needs, and how they get into the hub cache."""

@@ -1,4 +1,4 @@
-"""What can go wrong between here and the hub: which of it passes, and what to tell of the rest.
+"""Errors between this machine and the hub: which ones to try again, and messages for the rest.
 
 No message holds a token or an address with a signature in it.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TRIES = 4
-"""In a row, with nothing gained between them."""
+"""In a row, without progress between them."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds: each wait is twice the one before; the hub may ask for a longer one."""
 
@@ -38,7 +38,7 @@ TRANSIENT = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocol
 TRANSIENT_CODES = {408, 425, 429, 500, 502, 503, 504}
 UNAUTHORIZED, FORBIDDEN = 401, 403
 
-ANSWERS = (
+HUB_ERRORS = (
     httpx2.HTTPError,
     httpx2.InvalidURL,
     HfHubHTTPError,
@@ -47,60 +47,46 @@ ANSWERS = (
     TypeError,
     ValueError,
 )
-"""What talking to the hub may raise, an answer that is not the hub's included."""
+"""All that a request may raise; the last three where another server answers in the hub's place."""
 
+RESUME_HINT = "Run the same command again: it resumes."
 TOKEN_WAYS = "HF_TOKEN, or a file that HF_TOKEN_PATH names"  # noqa: S105  (no token)
 
 log = structlog.get_logger()
 
 
-def with_retries(repository: str, revision: str, ask: Callable[[], T]) -> T:
-    """Return what asking the hub gives; what may pass is tried again a few times.
-
-    Args:
-        repository: that is asked for, for the message.
-        revision: as above.
-        ask: talks to the hub.
-
-    Raises:
-        UnavailableError: it cannot be had; says why.
-    """
-    for number in range(1, TRIES + 1):
+def with_retries(repository: str, revision: str, request: Callable[[], T]) -> T:
+    """Return the answer to a request, which is repeated a few times after a transient error."""
+    for failed in range(1, TRIES + 1):
         try:
-            return ask()
-        except ANSWERS as error:
-            if number == TRIES or not is_transient(error):
+            return request()
+        except HUB_ERRORS as error:
+            if failed == TRIES or not is_transient(error):
                 raise hub_error(repository, revision, error) from error
-            wait(repository, number, error)
+            wait(repository, failed, error)
     raise AssertionError  # the last try has returned or raised
 
 
 def is_transient(error: Exception) -> bool:
-    """Say whether the same may go well a moment later."""
+    """Say whether the same request may succeed a moment later."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in TRANSIENT_CODES
     return isinstance(error, TRANSIENT)
 
 
-def wait(what: str, number: int, error: Exception) -> None:
-    """Log a try that failed, and wait for the next.
-
-    Args:
-        what: was asked for.
-        number: how many tries have failed.
-        error: how this one did.
-    """
-    seconds = FIRST_WAIT * 2 ** (number - 1)
+def wait(what: str, failed: int, error: Exception) -> None:
+    """Log the last of `failed` tries to get something, and wait for the next one."""
+    seconds = FIRST_WAIT * 2 ** (failed - 1)
     if isinstance(error, HfHubHTTPError):
-        asked = error.response.headers.get("Retry-After", "")
-        seconds = max(seconds, float(asked) if asked.isdecimal() else 0.0)
+        retry_after = error.response.headers.get("Retry-After", "")
+        seconds = max(seconds, float(retry_after) if retry_after.isdecimal() else 0.0)
     seconds = min(seconds, LONGEST_WAIT)
-    log.warning("fetch.retry", what=what, failed=number, error=reason(error), seconds=seconds)
+    log.warning("fetch.retry", what=what, failed=failed, error=reason(error), seconds=seconds)
     time.sleep(seconds)
 
 
 def hub_error(repository: str, revision: str, error: Exception) -> AtpError:
-    """Return what to tell of a repository that cannot be had."""
+    """Return the error that says why a repository cannot be read, and what may help."""
     if isinstance(error, AtpError):
         return error
     page = f"https://huggingface.co/{repository}"
@@ -111,23 +97,19 @@ def hub_error(repository: str, revision: str, error: Exception) -> AtpError:
         hint = f"Accept its licence at {page}, and give a token of that account: {TOKEN_WAYS}."
     elif isinstance(error, GatedRepoError):
         msg = f"{repository} is gated, and the token does not open it."
-        hint = (
-            f"Accept its licence at {page} with the token's account, wait where access is granted "
-        )
-        hint += f"by hand, and let the token read gated repositories ({TOKEN_WAYS})."
+        hint = f"Accept its licence at {page} with the token's account, wait where access is "
+        hint += f"granted by hand, and let the token read gated repositories ({TOKEN_WAYS})."
     elif isinstance(error, RevisionNotFoundError):
         msg = f"{repository} has no revision {revision}."
         hint = f"See the branches, tags and commits at {page}."
     elif isinstance(error, RepositoryNotFoundError):
         way = "that the token may read" if has_token else "that may be read without a token"
         msg = f"the hub has no {repository} {way}."
-        hint = (
-            f"Check the name; if it is private or gated, accept its licence at {page} and give a "
-        )
-        hint += f"token: {TOKEN_WAYS}."
+        hint = f"Check the name; if it is private or gated, accept its licence at {page} and give "
+        hint += f"a token: {TOKEN_WAYS}."
     elif isinstance(error, RemoteEntryNotFoundError):
         msg = f"{repository} does not have, at {revision}, a file that it lists."
-        hint = "Start the same command again."
+        hint = "Run the same command again."
     elif isinstance(error, OfflineModeIsEnabled):
         msg = f"{repository} is not all in the hub cache, and HF_HUB_OFFLINE is set."
         hint = "Unset it for atp fetch."
@@ -140,13 +122,12 @@ def hub_error(repository: str, revision: str, error: Exception) -> AtpError:
         hint = "Write owner/name as on the hub's page."
     else:
         msg = f"{repository} cannot be had from {endpoint()}: {reason(error)}."
-        hint = "Check the network, proxies and HF_ENDPOINT. What has come stays: start the same "
-        hint += "command again, and it goes on."
+        hint = f"Check the network, proxies and HF_ENDPOINT. {RESUME_HINT}"
     return UnavailableError(msg, hint)
 
 
 def reason(error: Exception) -> str:
-    """Return what an error of the network is, without an address or a secret."""
+    """Return an error of the network in words, without an address or a secret."""
     if isinstance(error, HfHubHTTPError):
         return f"HTTP {error.response.status_code} {error.response.reason_phrase}".strip()
     if isinstance(error, httpx2.TimeoutException):
@@ -161,5 +142,4 @@ def reason(error: Exception) -> str:
 
 def endpoint() -> str:
     """Return the hub's host, without a name or password that its address may hold."""
-    parts = urlsplit(constants.ENDPOINT)
-    return parts.netloc.rpartition("@")[2]
+    return urlsplit(constants.ENDPOINT).netloc.rpartition("@")[2]

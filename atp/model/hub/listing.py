@@ -1,4 +1,4 @@
-"""What the hub has of a repository at a revision: commit, files, their sizes and hashes."""
+"""Listing: the files of a hub repository at the commit of a revision, their sizes and hashes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from atp.model.hub_cache import repository_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from huggingface_hub.hf_api import ModelInfo
-
-MAIN = constants.DEFAULT_REVISION
+    from huggingface_hub.hf_api import RepoSibling
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,9 @@ class HubFile:
     """With its folders, from the repository's root."""
     bytes: int
     blob: str
-    """What the cache calls its content: its sha256 where the hub tells it, else git's hash."""
+    """The name of its content in the cache: its sha256 if the hub has that, else git's hash."""
     sha256: str | None
-    """None for a small file, of which the hub knows git's hash alone."""
+    """None for a small file, of which the hub has git's hash alone."""
 
 
 @dataclass(frozen=True)
@@ -43,96 +41,65 @@ class Listing:
     revision: str
     commit: str
     gated: bool
-    """Its files are for those who have accepted a licence."""
+    """Its files are for accounts that have accepted a licence."""
     files: dict[str, HubFile]
 
     def url(self, name: str) -> str:
-        """Return where a file is."""
-        commit, endpoint = self.commit, constants.ENDPOINT
-        return hf_hub_url(self.repository, name, revision=commit, endpoint=endpoint)
+        """Return the address of a file."""
+        return hf_hub_url(self.repository, name, revision=self.commit, endpoint=constants.ENDPOINT)
 
     def blob(self, file: HubFile) -> Path:
-        """Return where the cache has the content of a file, or would."""
+        """Return the path of a file's content in the cache."""
         return repository_folder(self.repository) / "blobs" / file.blob
 
     def pointer(self, name: str) -> Path:
-        """Return where the libraries look for a file in the cache."""
+        """Return the path where the libraries look for a file in the cache."""
         return repository_folder(self.repository) / "snapshots" / self.commit / name
 
     def read(self, name: str) -> bytes:
-        """Return the content of a small file, from the cache or from the hub.
-
-        Raises:
-            UnavailableError: it cannot be had.
-        """
+        """Return the content of a small file, from the cache or from the hub."""
         if self.pointer(name).is_file():
             return self.pointer(name).read_bytes()
-        return with_retries(self.repository, self.revision, partial(self._get, name))
+        return with_retries(self.repository, self.revision, partial(_download, self.url(name)))
 
     def check_access(self) -> None:
-        """Make sure that the files may be read, before gigabytes of another repository come.
-
-        Raises:
-            UnavailableError: they may not: the licence, or the token.
-        """
+        """Raise UnavailableError if the licence or the token is missing."""
         if self.gated:
-            with_retries(
-                self.repository, self.revision, partial(_api().auth_check, self.repository)
-            )
-
-    def _get(self, name: str) -> bytes:
-        response = get_session().get(
-            self.url(name),
-            headers=build_hf_headers(),
-            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
-        )
-        hf_raise_for_status(response)
-        return response.content
+            request = partial(_api().auth_check, self.repository)
+            with_retries(self.repository, self.revision, request)
 
 
-def listing(repository: str, revision: str) -> Listing:
-    """Ask the hub, once, what it has of a repository.
-
-    Args:
-        repository: owner/name.
-        revision: a branch, tag or commit.
-
-    Raises:
-        UnavailableError: no such repository or revision, no access, no network; says which.
-    """
-
-    def ask() -> ModelInfo:
-        return _api().model_info(
-            repository,
-            revision=revision,
-            files_metadata=True,
-            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
-        )
-
-    info = with_retries(repository, revision, ask)
-    files = [
-        HubFile(
-            each.rfilename,
-            each.lfs.size if each.lfs else -1 if each.size is None else each.size,
-            each.lfs.sha256 if each.lfs else each.blob_id or "",
-            each.lfs.sha256 if each.lfs else None,
-        )
-        for each in info.siblings or ()
-    ]
-    for what, sound in (
+def list_repository(repository: str, revision: str) -> Listing:
+    """Ask the hub for the files of a repository, by one request."""
+    request = partial(
+        _api().model_info,
+        repository,
+        revision=revision,
+        files_metadata=True,
+        timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+    )
+    info = with_retries(repository, revision, request)
+    files = [_hub_file(sibling) for sibling in info.siblings or ()]
+    for what, is_sound in (
         (f"the commit of {repository}", _is_hash(info.sha, 40)),
         *((f"name, size and hash of {file.name!r:.80}", _is_sound(file)) for file in files),
     ):
-        if not sound:
+        if not is_sound:
             msg = f"{endpoint()} does not tell {what}, as a hub does."
             raise UnavailableError(msg, "Set HF_ENDPOINT to one that does.")
-    return Listing(
-        repository, revision, str(info.sha), bool(info.gated), {file.name: file for file in files}
-    )
+    by_name = {file.name: file for file in files}
+    return Listing(repository, revision, str(info.sha), bool(info.gated), by_name)
+
+
+def _hub_file(sibling: RepoSibling) -> HubFile:
+    name, large = sibling.rfilename, sibling.lfs
+    if large:
+        return HubFile(name, large.size, large.sha256, large.sha256)
+    return HubFile(name, -1 if sibling.size is None else sibling.size, sibling.blob_id or "", None)
 
 
 def _is_sound(file: HubFile) -> bool:
-    """Say whether a file can be what it says: names and hashes become paths of this machine."""
+    """Check name and hash, which become paths of this machine, and the size."""
     parts = file.name.split("/") if isinstance(file.name, str) else [""]
     return (
         not {"", ".", ".."} & set(parts)
@@ -145,6 +112,13 @@ def _is_sound(file: HubFile) -> bool:
 
 def _is_hash(text: object, digits: int) -> bool:
     return isinstance(text, str) and re.fullmatch(f"[0-9a-f]{{{digits}}}", text) is not None
+
+
+def _download(url: str) -> bytes:
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    response = get_session().get(url, headers=build_hf_headers(), timeout=timeout)
+    hf_raise_for_status(response)
+    return response.content
 
 
 def _api() -> HfApi:

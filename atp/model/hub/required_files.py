@@ -1,6 +1,6 @@
-"""Which files of a hub repository a run reads: what Transformers and SAELens load.
+"""The files of a hub repository that a run reads: those that Transformers and SAELens load.
 
-Decided by names alone; that nothing is missing is for the loaders themselves to prove.
+Names alone decide. verify.py then loads the files, which shows that none is missing.
 """
 
 from __future__ import annotations
@@ -8,11 +8,9 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-import orjson
-
-from atp.errors import SettingsError, UnavailableError
-from atp.model.dictionaries.loading import UNSUITED
-from atp.model.hub_cache import INDEX
+from atp.errors import UnavailableError
+from atp.model.dictionaries.unsuited import refuse_unsuited
+from atp.model.hub_cache import INDEX, parts_of_index
 
 if TYPE_CHECKING:
     from atp.model.dictionaries.names import Published
@@ -24,11 +22,11 @@ MODEL_WEIGHTS = (
     "pytorch_model.bin",
     f"pytorch_model.bin{INDEX}",
 )
-"""Where Transformers looks for weights, in its order: the first that is there is what it loads."""
+"""Transformers loads the first of these files that exists."""
 
 BESIDE_WEIGHTS = {".json", ".jinja", ".model", ".tiktoken", ".txt"}
-"""Configuration, tokenizer and chat template: each tokenizer has names of its own, all are small,
-and all stand beside the weights."""
+"""Suffixes of configuration, tokenizer and chat template: small files, each tokenizer with names of
+its own, in the folder of the weights."""
 CHAT_TEMPLATES = "additional_chat_templates"
 
 OPTIONAL = "?"
@@ -48,16 +46,12 @@ SAE_FILES = {
     "llama_scope_r1_distill": ("{path}/config.json", "{path}/sae_weights.safetensors"),
     "qwen_scope": ("{path}",),
 }
-"""What each loader of SAELens reads; ? marks what it can do without. Those of SAEs that atp does
-not score are not here."""
+"""The files that each loader of SAELens reads; ? marks optional ones. Loaders of SAEs that atp does
+not score are missing."""
 
 
 def model_files(listing: Listing) -> list[str]:
-    """Return the files of a model's repository that a run reads.
-
-    Raises:
-        UnavailableError: there are no weights that Transformers reads.
-    """
+    """Return the files of a model's repository that a run reads."""
     names = listing.files
     weights = next((name for name in MODEL_WEIGHTS if name in names), None)
     if weights is None or "config.json" not in names:
@@ -66,53 +60,35 @@ def model_files(listing: Listing) -> list[str]:
         raise UnavailableError(msg, "Name another repository of the model.")
     chosen = {weights}
     if weights.endswith(INDEX):
-        chosen |= _parts(listing, weights)
+        parts = parts_of_index(listing.read(weights))
+        if not parts:
+            msg = f"{weights} of {listing.repository} is no index of weights."
+            raise UnavailableError(msg, "Name another repository of the model.")
+        chosen |= parts
     for name in names:
         path = PurePosixPath(name)
-        place = str(path.parent)
-        if path.suffix in BESIDE_WEIGHTS and place in {".", CHAT_TEMPLATES}:
-            chosen |= set() if name.endswith(INDEX) else {name}
-    return _all_there(listing, chosen)
+        is_beside = path.suffix in BESIDE_WEIGHTS and str(path.parent) in {".", CHAT_TEMPLATES}
+        if is_beside and not name.endswith(INDEX):
+            chosen.add(name)
+    return _checked(listing, chosen)
 
 
 def sae_files(listing: Listing, published: Published) -> list[str]:
-    """Return the files of its repository that loading an SAE reads.
-
-    Args:
-        listing: of that repository.
-        published: where in it the SAE is.
-
-    Raises:
-        SettingsError: an SAE whose scores are not defined.
-        UnavailableError: a file that SAELens needs is not there.
-    """
+    """Return the files that loading an SAE reads; refuses an SAE whose scores are not defined."""
     loader, path = published.loader, published.path
-    for kind, reason in UNSUITED.items():
-        if kind in loader or kind in path:
-            hint = "Choose an SAE of the residual stream, an MLP or attention output."
-            msg = f"{path} of {published.repository} is a {kind}: {reason}."
-            raise SettingsError(msg, hint)
+    refuse_unsuited(f"{path} of {published.repository}", loader, path)
     if loader not in SAE_FILES:
-        msg = f"what SAELens reads of {published.repository} ({loader}) is not known."
-        raise UnavailableError(msg, "Choose another release, or let a run fetch it.")
-    stem = path.removesuffix(".pt")
+        msg = f"the files that SAELens reads of {published.repository} ({loader}) are not known."
+        raise UnavailableError(msg, "Choose another release, or let a run download it.")
     chosen = set()
     for pattern in SAE_FILES[loader]:
-        name = pattern.removeprefix(OPTIONAL).format(path=path, stem=stem)
+        name = pattern.removeprefix(OPTIONAL).format(path=path, stem=path.removesuffix(".pt"))
         if name in listing.files or not pattern.startswith(OPTIONAL):
             chosen.add(name)
-    return _all_there(listing, chosen)
+    return _checked(listing, chosen)
 
 
-def _parts(listing: Listing, index: str) -> set[str]:
-    try:
-        return set(map(str, orjson.loads(listing.read(index))["weight_map"].values()))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        msg = f"{index} of {listing.repository} is no index of weights."
-        raise UnavailableError(msg, "Name another repository of the model.") from error
-
-
-def _all_there(listing: Listing, chosen: set[str]) -> list[str]:
+def _checked(listing: Listing, chosen: set[str]) -> list[str]:
     if missing := sorted(chosen - set(listing.files)):
         msg = f"{listing.repository} lacks {', '.join(missing[:5])}."
         raise UnavailableError(msg, "Name another repository, or tell its owner.")

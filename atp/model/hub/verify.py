@@ -1,7 +1,7 @@
-"""The proof that nothing is missing: the loaders of a run read what was fetched, without the hub.
+"""Makes sure that no file is missing: a run's loaders read the downloaded files without the hub.
 
-Only they know all that they open. A model is loaded without its numbers: its tokenizer, its
-configuration, the names and shapes of its weights. An SAE is loaded as it is.
+Only the loaders know all the files that they open. A model is loaded without its numbers: its
+tokenizer, its configuration, the names and shapes of its weights. An SAE is loaded whole.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from transformers import AutoModelForCausalLM
 
-from atp.errors import AtpError, UnavailableError
+from atp.errors import UnavailableError
 from atp.model.dictionaries.loading import load_sae
 from atp.model.hub.records import go_offline
-from atp.model.loading import cannot_load, load_tokenizer, quiet_libraries, source_of
+from atp.model.loading import load_tokenizer, loading_errors, quiet_libraries
+from atp.model.names import transformers_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,32 +22,24 @@ if TYPE_CHECKING:
     from atp.model.hub.records import HubRequest
 
 
-def verify_offline_load(asked: Iterable[HubRequest]) -> None:
-    """Load everything as a run would; leaves the process offline.
-
-    Raises:
-        AtpError: something is missing, or is nothing that a run can use.
-    """
+def verify_offline_load(requests: Iterable[HubRequest]) -> None:
+    """Load everything as a run would; leaves the process offline."""
     go_offline()
     quiet_libraries()
-    for each in asked:
+    for request in requests:
         try:
-            if each.published is None:
-                _read_model(each.name, each.revision)
+            if request.published is None:
+                _read_model(request.name, request.revision)
             else:
-                load_sae(each.name)
+                load_sae(request.name)
         except UnavailableError as error:
-            msg = f"all that is known to be needed has come, and yet {error.message}"
+            msg = f"every file known to be needed was downloaded, and yet {error.message}"
             hint = "If its repository is whole, this is a fault of atp: please report this line."
             raise UnavailableError(msg, hint) from error
 
 
 def _read_model(name: str, revision: str) -> None:
-    source, options = source_of(name, revision)
-    try:
+    source, options = transformers_source(name, revision)
+    with loading_errors(name):
         load_tokenizer(name, revision)
         AutoModelForCausalLM.from_pretrained(source, **options, device_map="meta")
-    except AtpError:
-        raise
-    except Exception as error:  # the libraries raise what they like
-        raise cannot_load(name, error) from error

@@ -1,4 +1,4 @@
-"""SAEs that are lent to the device give the numbers of those that stay there, and go home whole."""
+"""Offloaded SAEs give the numbers of those that stay on the device, and return whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from atp.attribution.scores import score
 from atp.model.dictionaries import placement
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
-from atp.model.loading import Model, load_model
+from atp.model.language_model import Model
+from atp.model.loading import load_model
 from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
 from atp.scoring.scorer import Scorer
 
@@ -75,7 +76,7 @@ def storages(dictionary: Dictionary) -> list[StorageWeakRef]:
 def test_lent_saes_give_the_very_numbers_of_resident_ones(
     model: Model, batch: list[TokenizedPair], kind: str
 ) -> None:
-    both = [Dictionaries(of_kind(kind), CPU, offload=lend) for lend in (False, True)]
+    both = [Dictionaries(of_kind(kind), CPU, offload=offload) for offload in (False, True)]
     scorers = [Scorer(model, each, top_k=tiny.D_SAE) for each in both]
     reading = scorers[0].read(batch)
     analyses = [scorer.analyse([reading]) for scorer in scorers]
@@ -85,16 +86,18 @@ def test_lent_saes_give_the_very_numbers_of_resident_ones(
 
 
 @pytest.mark.parametrize("kind", tiny.SAE_KINDS)
-def test_every_score_is_the_same_on_the_device_and_lent(
+def test_every_score_is_the_same_on_the_device_and_offloaded(
     model: Model, batch: list[TokenizedPair], kind: str
 ) -> None:
-    resident, lent = (Dictionaries(of_kind(kind), CPU, offload=lend) for lend in (False, True))
-    found = capture(model, Batch.of([item.contrast for item in batch], CPU), lent.hook_names)
-    for one, other in zip(resident, lent, strict=True):
+    resident, offloaded = (
+        Dictionaries(of_kind(kind), CPU, offload=offload) for offload in (False, True)
+    )
+    found = capture(model, Batch.of([item.contrast for item in batch], CPU), offloaded.hook_names)
+    for one, other in zip(resident, offloaded, strict=True):
         x, g = found.residuals[one.hook_name], found.gradients[one.hook_name]
         with resident.on_device(one) as sae:
             expected = score(sae, x, g)
-        with lent.on_device(other) as sae:
+        with offloaded.on_device(other) as sae:
             scored = score(sae, x, g)
         assert expected.scores.abs().max() > 0 or one.hook_name == "blocks.3.hook_resid_post"
         for name in ("activations", "gradients", "scores", "variance_explained", "sae_error"):
@@ -104,10 +107,10 @@ def test_every_score_is_the_same_on_the_device_and_lent(
 @pytest.mark.parametrize("kind", tiny.SAE_KINDS)
 def test_a_lent_sae_is_a_copy_while_it_is_used_and_at_home_again_afterwards(kind: str) -> None:
     dictionary, other = of_kind(kind, layers=(0, 1))
-    lent = Dictionaries([dictionary, other], CPU, offload=True)
+    offloaded = Dictionaries([dictionary, other], CPU, offload=True)
     home, others_home = places(dictionary), places(other)
     values = {name: tensor.clone() for name, tensor in tensors(dictionary).items()}
-    with lent.on_device(dictionary) as sae:
+    with offloaded.on_device(dictionary) as sae:
         assert sae is dictionary.sae
         assert not set(places(dictionary).values()) & set(home.values())
         for name, tensor in tensors(dictionary).items():
@@ -123,12 +126,12 @@ def test_a_lent_sae_is_a_copy_while_it_is_used_and_at_home_again_afterwards(kind
 
 def test_an_sae_goes_home_when_its_use_fails() -> None:
     (dictionary,) = of_kind("standard", layers=(0,))
-    lent = Dictionaries([dictionary], CPU, offload=True)
+    offloaded = Dictionaries([dictionary], CPU, offload=True)
     home = places(dictionary)
     copies: list[StorageWeakRef] = []
 
     def use() -> None:
-        with lent.on_device(dictionary) as sae:
+        with offloaded.on_device(dictionary) as sae:
             copies.extend(storages(dictionary))
             sae.encode(torch.zeros(1, tiny.D_MODEL + 1))
 
@@ -144,7 +147,7 @@ def test_an_sae_goes_home_when_only_some_of_it_fits_the_device(
 ) -> None:
     """The copy fails in the middle: on a real device, for lack of memory."""
     (dictionary,) = of_kind("gated", layers=(0,))
-    lent = Dictionaries([dictionary], CPU, offload=True)
+    offloaded = Dictionaries([dictionary], CPU, offload=True)
     home = places(dictionary)
     proper, copied = torch.Tensor.to, []
 
@@ -155,7 +158,7 @@ def test_an_sae_goes_home_when_only_some_of_it_fits_the_device(
         return proper(self, *args, **kwargs)
 
     def use() -> None:
-        with lent.on_device(dictionary):
+        with offloaded.on_device(dictionary):
             pytest.fail("there was no memory")
 
     monkeypatch.setattr(torch.Tensor, "to", to)
@@ -198,7 +201,7 @@ def test_on_a_cpu_nothing_is_lent_however_little_memory_is_free(
 # left on either side, not moved between the two.
 
 
-def test_saes_that_take_more_than_a_quarter_of_a_devices_free_memory_are_lent(
+def test_saes_that_take_more_than_a_quarter_of_a_devices_free_memory_are_offloaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     saes = of_kind("standard")

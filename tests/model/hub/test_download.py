@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atp.errors import UnavailableError
-from atp.model.hub.download import bring, missing_bytes, partial
+from atp.model.hub.download import download, missing_bytes, partial_path
 from atp.model.hub.errors import TRIES
-from atp.model.hub.listing import HubFile, Listing, listing
+from atp.model.hub.listing import HubFile, Listing, list_repository
 from atp.runtime.log import configure
 
 NAME, WEIGHTS = "owner/model", "model.safetensors"
@@ -40,19 +40,19 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 @pytest.fixture
 def there(hub: FakeHub) -> Listing:
     """What the hub lists."""
-    return listing(NAME, "main")
+    return list_repository(NAME, "main")
 
 
 def fetched(there: Listing, name: str = WEIGHTS) -> tuple[str, int]:
     """Bring a file; return its sha256, and how many bytes have come in the end."""
     counts: list[int] = []
-    sha256 = bring(there, there.files[name], counts.append)
+    sha256 = download(there, there.files[name], counts.append)
     return sha256, sum(counts)
 
 
 def begun(there: Listing, content: bytes) -> Path:
     """Leave what a fetch leaves that ended in the middle."""
-    part = partial(there.blob(there.files[WEIGHTS]))
+    part = partial_path(there.blob(there.files[WEIGHTS]))
     part.parent.mkdir(parents=True, exist_ok=True)
     part.write_bytes(content)
     return part
@@ -256,4 +256,4 @@ def test_a_file_without_a_sha256_is_known_by_gits_hash() -> None:
 
     hashes = Hashes(file)
     hashes.update(b"{}")
-    assert hashes.right
+    assert hashes.match

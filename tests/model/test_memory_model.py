@@ -10,10 +10,11 @@ import pytest
 import tiny
 import torch
 
-from atp.model import budget
+from atp.model import memory_model
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
-from atp.model.loading import Model, load_model
+from atp.model.language_model import Model
+from atp.model.loading import load_model
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +34,23 @@ def test_it_is_the_largest_power_of_two_that_fits(
     model: Model, monkeypatch: pytest.MonkeyPatch, fitting: int
 ) -> None:
     placed = saes(model, 1)
-    each = budget.bytes_per_token(model, placed.hook_names)
-    free = (fitting + 0.5) * each / budget.SHARE
-    monkeypatch.setattr(budget, "free_bytes", lambda device: free)
-    found = budget.batch_tokens(model, placed)
+    each = memory_model.bytes_per_token(model, placed.hook_names)
+    free = (fitting + 0.5) * each / memory_model.BATCH_SHARE
+    monkeypatch.setattr(memory_model, "free_bytes", lambda device: free)
+    found = memory_model.batch_tokens(model, placed)
     assert found & (found - 1) == 0
     assert found <= fitting < 2 * found
 
 
-@pytest.mark.parametrize(("free", "expected"), [(0, budget.LEAST), (1 << 50, budget.MOST["cpu"])])
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [(0, memory_model.MIN_BATCH_TOKENS), (1 << 50, memory_model.MAX_BATCH_TOKENS["cpu"])],
+)
 def test_it_stays_within_bounds(
     model: Model, monkeypatch: pytest.MonkeyPatch, free: int, expected: int
 ) -> None:
-    monkeypatch.setattr(budget, "free_bytes", lambda device: free)
-    assert budget.batch_tokens(model, saes(model, 1)) == expected
+    monkeypatch.setattr(memory_model, "free_bytes", lambda device: free)
+    assert memory_model.batch_tokens(model, saes(model, 1)) == expected
 
 
 def test_the_estimate_for_gemma_2_9b_covers_what_was_counted() -> None:
@@ -55,5 +59,5 @@ def test_the_estimate_for_gemma_2_9b_covers_what_was_counted() -> None:
     config = SimpleNamespace(**shape, d_model=3584, d_mlp=14336)
     gemma = SimpleNamespace(bridge=SimpleNamespace(cfg=config), dtype=torch.bfloat16)
     for layer, counted in ((31, 524), (9, 1288)):
-        taken = budget.bytes_per_token(gemma, [f"blocks.{layer}.hook_resid_post"]) / 1024
+        taken = memory_model.bytes_per_token(gemma, [f"blocks.{layer}.hook_resid_post"]) / 1024
         assert counted <= taken <= 1.1 * counted

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from atp.model import memory
-from atp.model.memory import figures, free_bytes, reset_peak
+from atp.model import device_memory
+from atp.model.device_memory import figures, free_bytes, reset_peak
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -21,7 +21,7 @@ MIB = 2**20
 @pytest.fixture
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that stands for the container's limits; there are none yet."""
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(device_memory, "CGROUP", tmp_path)
     return tmp_path
 
 
@@ -53,7 +53,7 @@ def test_the_kilobytes_of_linux_are_1024_bytes(
 ) -> None:
     status = "Name:\tatp\nVmHWM:\t    4096 kB\nVmRSS:\t    2048 kB\n"
     (tmp_path / "status").write_text(status, encoding="ascii")
-    monkeypatch.setattr(memory, "PROCESS", tmp_path)
+    monkeypatch.setattr(device_memory, "PROCESS", tmp_path)
     found = figures(CPU)
     assert found["used_bytes"] == 2 * MIB
     assert found["peak_bytes"] == 4 * MIB
@@ -79,7 +79,7 @@ def test_a_system_that_does_not_reset_the_peak_is_no_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "clear_refs").mkdir()  # cannot be written to, by root neither
-    monkeypatch.setattr(memory, "PROCESS", tmp_path)
+    monkeypatch.setattr(device_memory, "PROCESS", tmp_path)
     assert reset_peak(CPU) is False
 
 
