@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from atp.config.settings import GEMMA_SCOPE_WIDTHS
+from atp.config.gemma_scope import WIDTHS
 from atp.errors import SettingsError
 from atp.model.dictionaries.loading import UNSUITED
 from atp.model.dictionaries.names import published_at
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 FLOAT32 = 4
 GEMMA_SCOPE = re.compile(r"google/gemma-scope-.*-(res|mlp|att)\b")
 HOOKS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
-WIDTHS = {name: width for width, name in GEMMA_SCOPE_WIDTHS.items()}
 
 
 @dataclass(frozen=True)
