@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 BY_DOCOPT = {"--", "--compare", "--help", "--version"}
 """Words of the usage that are no options of a command."""
 VARIABLES = {"INPUT", *(option.variable.removeprefix("ATP_") for option in OPTIONS.values())}
-NEAR = 0.8
-"""An unknown variable as similar as that to a known one is taken for a misspelling."""
 KUBERNETES = re.compile(r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_[A-Z]+(_PROTO|_PORT|_ADDR)?)?")
 """The variables that Kubernetes sets in every pod beside a Service called atp, without ATP_."""
 
@@ -113,7 +111,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
         name = variable.removeprefix("ATP_")
         if name == variable or name in VARIABLES or KUBERNETES.fullmatch(name):
             continue
-        if near := get_close_matches(name, VARIABLES, cutoff=NEAR):
+        if near := get_close_matches(name, VARIABLES, cutoff=0.8):
             msg = f"the environment variable {variable} is not a setting of atp."
             raise SettingsError(msg, f"Near: {', '.join(f'ATP_{known}' for known in near)}.")
         unknown.append(variable)

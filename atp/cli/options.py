@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atp.config.checks import path
 from atp.config.intervention import ComparisonSettings, InterventionSettings
 from atp.config.method import Method
 from atp.config.selection import SelectionSettings
 from atp.config.settings import NO_INPUT, Settings
 from atp.errors import SettingsError
-from atp.runtime.paths import local_path
 
 if TYPE_CHECKING:
     from atp.cli.arguments import Given
@@ -28,7 +28,6 @@ def run_settings(given: Given) -> Settings:
         _check_shard(given.command, values)
     values["input"] = NO_INPUT if given.command == "fetch" else _input(arguments["INPUT"])
     values["out"] = _out(given)
-    _check_recordable(values["input"])
     settings = Settings(**values, scoring=Method(**given.values(Method)))
     settings.scoring.check()
     return settings
@@ -36,9 +35,7 @@ def run_settings(given: Given) -> Settings:
 
 def results_and_out(given: Given) -> tuple[list[Path], Path]:
     """Return the results that `atp merge` or `atp features` reads, and the folder it writes to."""
-    results = [local_path(name) for name in given.arguments["RESULT"]]
-    _check_recordable(*results)
-    return results, _out(given)
+    return [path("RESULT", name) for name in given.arguments["RESULT"]], _out(given)
 
 
 def selection_settings(given: Given) -> SelectionSettings:
@@ -54,7 +51,6 @@ def intervention_settings(given: Given) -> InterventionSettings:
         msg = "--features is missing."
         hint = "Name the file that atp features wrote: atp intervene INPUT --features=FILE."
         raise SettingsError(msg, hint)
-    _check_recordable(values["features"])
     return InterventionSettings(
         **values,
         model_given="model" in given.options,
@@ -64,35 +60,31 @@ def intervention_settings(given: Given) -> InterventionSettings:
 
 def comparison_settings(given: Given) -> ComparisonSettings:
     """Return the settings of `atp intervene --compare`."""
-    before, after = (local_path(given.arguments[name]) for name in ("BEFORE", "AFTER"))
-    _check_recordable(before, after)
+    before, after = (path(name, given.arguments[name]) for name in ("BEFORE", "AFTER"))
     return ComparisonSettings(before, after, _out(given))
 
 
 def newest_input(folder: Path) -> Path:
     """Return the newest *.json or *.jsonl file in `folder`."""
     files = [
-        path for pattern in ("*.json", "*.jsonl") for path in folder.glob(pattern) if path.is_file()
+        file for pattern in ("*.json", "*.jsonl") for file in folder.glob(pattern) if file.is_file()
     ]
     if not files:
         msg = f"there is no *.json or *.jsonl file in {folder}."
         raise SettingsError(msg, "Put the input there, or name it: atp run INPUT.")
-    return max(files, key=lambda path: (path.stat().st_mtime_ns, path.name))
+    return max(files, key=lambda file: (file.stat().st_mtime_ns, file.name))
 
 
 def _input(name: str | None) -> Path:
-    if name:
-        return local_path(name)
-    if not VOLUME_INPUT.is_dir():
+    if not name and not VOLUME_INPUT.is_dir():
         msg = "INPUT is missing."
         raise SettingsError(msg, "Name the file of responses: atp run INPUT.")
-    return newest_input(VOLUME_INPUT)
+    return path("INPUT", name or str(newest_input(VOLUME_INPUT)))
 
 
 def _out(given: Given) -> Path:
     default = VOLUME_OUT if VOLUME_INPUT.is_dir() else Path("results/feedback")
     out: Path = given.options.get("out", default)
-    _check_recordable(out)
     return out
 
 
@@ -104,13 +96,3 @@ def _check_shard(command: str, values: dict[str, Any]) -> None:
         msg = "--shard needs --batch-tokens: its default depends on the memory that is free, "
         msg += "and every shard must make the same batches."
         raise SettingsError(msg, "Give all shards the same, as in --batch-tokens=8192.")
-
-
-def _check_recordable(*paths: Path) -> None:
-    """Refuse names that a result file, which is UTF-8, cannot record."""
-    for path in paths:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError as error:
-            msg = f"the name {path} is not UTF-8."
-            raise SettingsError(msg, "The result file records it; rename it.") from error

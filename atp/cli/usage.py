@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import MISSING
 
 from atp.config.intervention import InterventionSettings
 from atp.config.method import Method
-from atp.config.option import Group, Option, options_of
+from atp.config.option import REQUIRED, Group, Option, options_of
 from atp.config.selection import SelectionSettings
 from atp.config.settings import Settings
 
@@ -64,15 +63,11 @@ AFTER = """
 Every option can come from the environment: --top-k=10 is ATP_TOP_K=10; the command line wins.
 Result paths, and those of fetch's records, go to stdout, logs to stderr.
 
-Exit codes: 0 every pair has a result (skipped pairs included); 1 some pairs carry an error;
-2 usage, settings or input at fault; 3 model, SAE or device cannot be had; 74 results cannot be
-written; 75 another run holds the output folder; 130, 143 stopped by a signal; 70 a fault of
-atp itself. Of check: 0 nothing is wrong; 2 as above; 3 as above, or too little memory or disk. Of
-fetch: 0 everything is there; 2 as above; 3 something cannot be had, or too little disk; 74 the
-cache cannot be written. Of merge: as of run; 2 also where a shard is missing, not complete, or of
-another run. Of features: 0 the tables are written; 2 also where no feature is selected, and
-where results do not go together. Of intervene: as of run; 2 also where the features are of
-another model or SAE.
+Exit codes: 0 every pair has a result (skipped pairs included), or the command is done; 1 some
+pairs carry an error; 2 the usage, the settings, the input or the results to read are at fault, or
+no feature is selected; 3 the model, an SAE or the device cannot be had, or (check, fetch) memory or
+disk do not suffice; 74 results or the hub cache cannot be written; 75 another run holds the output
+folder; 130, 143 stopped by a signal; 70 a fault of atp itself.
 """
 
 
@@ -88,7 +83,7 @@ def described(group: Group) -> str:
 
 def _default(option: Option) -> str:
     default = option.default
-    if default in (MISSING, None, ()) or default is False:
+    if default in (REQUIRED, None, ()) or default is False:
         return ""  # the help text describes it
     if isinstance(default, tuple):
         default = ",".join(map(str, default))

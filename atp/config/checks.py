@@ -64,7 +64,12 @@ def one_of(*names: str) -> Check:
 
 
 def path(option: str, given: str) -> Path:
-    """Return the path of a file or a folder."""
+    """Return a path that a result file, which is UTF-8, can record."""
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        msg = f"{option} is not UTF-8: {given}."
+        raise SettingsError(msg, "The result file records this name; rename it.") from error
     return local_path(text(option, given))
 
 
@@ -81,11 +86,5 @@ layers = valid(
     "whole numbers such as 9,20,31, each once",
     lambda given: tuple(map(_digits, given.split(","))),
     lambda numbers: len(set(numbers)) == len(numbers),
-)
-dtype = valid(
-    "one of float32, bfloat16",
-    str,
-    ("float32", "bfloat16").__contains__,
-    lambda _: "float16 overflows in Gemma.",
 )
 device = valid("cpu, cuda or cuda:N", str, re.compile(r"cpu|cuda(:\d+)?").fullmatch)

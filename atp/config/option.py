@@ -21,13 +21,10 @@ if TYPE_CHECKING:
     from atp.config.checks import Check
 
 T = TypeVar("T")
-REQUIRED: Any = MISSING
-"""The default of an option that has none."""
+REQUIRED: Any = MISSING  # as the default
 
-RUN_COMMANDS = ("run", "check", "fetch", "bench")
-"""The commands that take all settings of a run."""
+RUN_COMMANDS = ("run", "check", "fetch", "bench")  # they take all settings of a run
 MODEL_COMMANDS = (*RUN_COMMANDS, "intervene")
-"""The commands that load a model, or prepare that."""
 ALL_COMMANDS = (*MODEL_COMMANDS, "merge", "features", "intervene --compare")
 
 

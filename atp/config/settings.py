@@ -50,8 +50,8 @@ class Settings:
     """Put prompts through the tokenizer's chat template. Default: raw text."""
     allow_other_model: bool = switch(Group.READ)
     """Accept an SAE that was trained on a model of another name."""
-    model_dtype: str | None = option(Group.RUN, None, "NAME", checks.dtype)
-    """bfloat16 or float32. Default: float32 on a CPU, else bfloat16."""
+    model_dtype: str | None = option(Group.RUN, None, "NAME", checks.one_of("bfloat16", "float32"))
+    """bfloat16 or float32; float16 overflows in Gemma. Default: float32 on a CPU, else bfloat16."""
     device: str | None = option(Group.RUN, None, "NAME", checks.device)
     """cpu, cuda or cuda:N. Default: cuda where there is a GPU, else cpu."""
     batch_tokens: int | None = option(Group.RUN, None, "N", whole_number(1))

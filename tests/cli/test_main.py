@@ -138,7 +138,7 @@ def test_an_unknown_option_is_named_with_near_ones(
         (["--top-k="], "--top-k must be a whole number"),
         (["--hook-layer=9,x"], "--hook-layer must be whole numbers such as 9,20,31, each once"),
         (["--sae-width=many"], "--sae-width must be a number of features"),
-        (["--model-dtype=float16"], "--model-dtype must be one of float32, bfloat16"),
+        (["--model-dtype=float16"], "--model-dtype must be one of bfloat16, float32"),
         (["--device=gpu"], "--device must be cpu, cuda or cuda:N"),
         (["--out="], "--out must be a name or a path, not ''"),
         (["--model=gpt2"], "no SAE is known for the model 'gpt2'"),

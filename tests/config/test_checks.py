@@ -81,7 +81,6 @@ def test_a_bad_value_is_refused_in_one_line(flag: str, texts: list[str]) -> None
     ("flag", "text", "hint"),
     [
         ("--method", "igs", "Near: ig"),
-        ("--model-dtype", "float16", "float16 overflows in Gemma"),
         ("--sae-width", "16", "Gemma Scope has 16k, 32k, 65k"),
     ],
 )
