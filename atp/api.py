@@ -70,7 +70,14 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
     Raises:
         SettingsError: the SAE does not fit the model, or options do not go together.
     """
-    how = Method(method, ig_steps, baseline, position, exact, base_prompts is not None)
+    how = Method(
+        method,
+        ig_steps,
+        baseline,
+        position,
+        exact=exact,
+        prompt_activations=base_prompts is not None,
+    )
     how.check(has_base_prompts=base_prompts is not None)
     dictionaries = Dictionaries([sae], model.device)
     check_dictionaries(model, dictionaries, how)

@@ -38,7 +38,7 @@ import orjson
 from docopt import docopt
 
 from atp.bench.command import LIBRARIES, machine, table
-from atp.config.settings import whole_number
+from atp.config.checks import whole_number
 from atp.dataset.atomic import atomic_write
 from atp.errors import AtpError, SettingsError, did_you_mean
 from atp.runtime.log import configure

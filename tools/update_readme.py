@@ -1,9 +1,9 @@
 """Write the generated parts of README.md: the usage text, and parts of the demo's result.
 
-    python tools/update_readme.py RESULT
+    python tools/update_readme.py [RESULT]
 
 Each part is between a <!-- name --> line and a <!-- /name --> line. RESULT is the result file of
-`make demo`.
+`make demo`; without it, only the usage text is written.
 """
 
 import json
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 FEATURES_SHOWN = 2
 
 
-def parts(result: Path) -> dict[str, str]:
-    """Return the generated parts of the README, by name."""
+def excerpts(result: Path) -> dict[str, str]:
+    """Return the parts that show a result, by name."""
     content = json.loads(result.read_text(encoding="utf-8"))
     analysis = next(
         variation["atp_analysis"]
@@ -37,7 +37,6 @@ def parts(result: Path) -> dict[str, str]:
         text=True,
     ).stdout
     return {
-        "usage": f"```text\n{USAGE}```",
         "excerpt": f"```text\n{excerpt}\n```",
         "table": f"```text\n{table}```",
     }
@@ -55,7 +54,8 @@ def updated(readme: str, generated: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
+    parts = {"usage": f"```text\n{USAGE}```"}
+    for argument in sys.argv[1:]:
+        parts |= excerpts(Path(argument))
     path = ROOT / "README.md"
-    path.write_text(updated(path.read_text(encoding="utf-8"), parts(Path(sys.argv[1]))))
+    path.write_text(updated(path.read_text(encoding="utf-8"), parts))

@@ -128,7 +128,11 @@ def capture(
     layers = {model.layers_before(name) for name in hook_names} if resumable else set()
     cache = fill_prefix(model, batch, model.new_cache(kept_from=min(layers, default=None)))
     probes = {name: _ZeroProbe(batch.read_positions) for name in hook_names}
-    with torch.enable_grad(), model.recorded_layers(layers) as outputs, model.hooks(list(probes.items())):
+    with (
+        torch.enable_grad(),
+        model.recorded_layers(layers) as outputs,
+        model.hooks(list(probes.items())),
+    ):
         metrics = row_metrics(model.head, _run_tail(model, batch, cache), batch)
         for name, probe in probes.items():
             if probe.calls != 1:

@@ -62,7 +62,7 @@ def _check_scoring(settings: Settings) -> None:
     Raises:
         SettingsError: features are to be scored in another way than by default.
     """
-    asked, default = settings.scoring.describe(settings.sequence), Method().describe(None)
+    asked, default = settings.scoring.describe(), Method().describe()
     changed = [name.replace("_", "-") for name in default if asked[name] != default[name]]
     if changed:
         names = ", ".join(f"--{'method' if name == 'name' else name}" for name in changed)

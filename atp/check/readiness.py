@@ -113,7 +113,7 @@ def inspect_run(
             ready.outline,
             max_tokens_to_check=settings.max_tokens_to_check,
             chat_template=settings.chat_template,
-            sequence_tokens=settings.sequence,
+            sequence_tokens=settings.scoring.sequence,
         )
         budget = settings.batch_tokens or _budget(ready)
         ready.work = Work(

@@ -1,41 +1,55 @@
-"""Method: how features are scored, beyond the defaults: by which gradient, against what, where.
-
-No tensors here: settings are turned into it at the edge, results state it.
-"""
+"""How a pair is contrasted and its features are scored; results state it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from atp.attribution.contrasts import Position
+from atp.config.checks import one_of, whole_number
+from atp.config.option import Group, option, switch
 from atp.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from atp.attribution.contrasts import Position
-
 MethodName = Literal["atp", "ig"]
 Baseline = Literal["zero", "mean", "base"]
+Metric = Literal["first", "sequence"]
 NAMES = {"atp": "attribution patching", "ig": "integrated gradients"}
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a pair is scored."""
+    """How a pair is contrasted and its features are scored."""
 
-    name: MethodName = "atp"
-    """By the gradient where the model is, or by its mean on the way to the baseline."""
-    ig_steps: int = 10
-    baseline: Baseline = "zero"
-    """What a feature's activation is compared with: nothing, its mean over the base prompts of the
-    input, or what it is on the base prompt of the question."""
-    position: Position = "last"
-    """Where features are read: see attribution/batches.py."""
-    exact: bool = False
-    """Whether each listed feature is removed in turn, to see what the metric does."""
-    prompt_activations: bool = False
-    """Whether to tell which features are active on the flagged and on the base prompt."""
+    name: MethodName = option(
+        Group.SCORE, "atp", "NAME", one_of(*get_args(MethodName)), name="method"
+    )
+    """atp, attribution patching; or ig, integrated gradients."""
+    ig_steps: int = option(Group.SCORE, 10, "N", whole_number(1))
+    """Steps that --method=ig takes from the baseline to the activations."""
+    baseline: Baseline = option(Group.SCORE, "zero", "NAME", one_of(*get_args(Baseline)))
+    """Activations are compared with this: zero; mean, their mean over the base prompts of INPUT; or
+    base, their values on the question's own base prompt."""
+    position: Position = option(Group.SCORE, "last", "NAME", one_of(*get_args(Position)))
+    """Features are read here: last, at the last token of the prompt; tail, from there to the first
+    difference; or all, at every token of the prompt. Several positions are summed."""
+    metric: Metric = option(Group.CONTRAST, "first", "NAME", one_of(*get_args(Metric)))
+    """The responses are contrasted by this: first, the logits of the first tokens that differ; or
+    sequence, the mean log-probabilities of their first tokens."""
+    sequence_tokens: int = option(Group.CONTRAST, 20, "N", whole_number(1))
+    """Tokens that --metric=sequence takes; more where the first difference comes later."""
+    exact: bool = switch(Group.SCORE)
+    """Also remove each listed feature in turn, run the model without it, and write its effect, and
+    how well scores agree with effects."""
+    prompt_activations: bool = switch(Group.SCORE)
+    """Also write which features are active on the flagged prompt and on the base prompt."""
+
+    @property
+    def sequence(self) -> int | None:
+        """How many tokens of the responses are contrasted; None for the first that differ."""
+        return self.sequence_tokens if self.metric == "sequence" else None
 
     @property
     def needs_patched_runs(self) -> bool:
@@ -48,10 +62,10 @@ class Method:
         return self.baseline != "zero" or self.prompt_activations
 
     def check(self, *, has_base_prompts: bool = True) -> None:
-        """Refuse what does not go together.
+        """Refuse settings that contradict each other.
 
         Raises:
-            SettingsError: says what, and what to change.
+            SettingsError: names them, and what to change.
         """
         if self.baseline != "zero" and self.position != "last":
             msg = f"--baseline={self.baseline} compares the last tokens of prompts, "
@@ -61,26 +75,22 @@ class Method:
             msg = f"the baseline {self.baseline!r} needs base_prompts."
             raise SettingsError(msg, "Give the neutral prompt of each pair.")
 
-    def describe(self, sequence_tokens: int | None) -> dict[str, Any]:
-        """Return what `metadata.atp.method` says.
-
-        Args:
-            sequence_tokens: how many tokens of the answers are contrasted; None for the first
-                differing ones.
-        """
+    def describe(self) -> dict[str, Any]:
+        """Return `metadata.atp.method`."""
+        sequence = {} if self.sequence is None else {"sequence_tokens": self.sequence}
         return {
             "name": NAMES[self.name],
             **({"steps": self.ig_steps} if self.name == "ig" else {}),
             "baseline": self.baseline,
             "position": self.position,
-            "metric": "first" if sequence_tokens is None else "sequence",
-            **({} if sequence_tokens is None else {"sequence_tokens": sequence_tokens}),
+            "metric": self.metric,
+            **sequence,
             "exact": self.exact,
             "prompt_activations": self.prompt_activations,
         }
 
 
 def no_mean(path: Path) -> InputError:
-    """Return the error of an input of which no base prompt can be read, to take a mean of."""
+    """Return the error of an input without a readable base prompt, which has no mean."""
     msg = f"--baseline=mean: {path} holds no base prompt that can be read."
     return InputError(msg, "Mend the prompts of the base variations, or use --baseline=zero.")

@@ -1,79 +1,56 @@
-"""What `atp features` can be told: the thresholds of the selection, and how it resamples."""
+"""The settings of `atp features`: the thresholds of the selection, and how it resamples."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from atp.config.settings import whole_number
-from atp.errors import SettingsError
+from atp.config.checks import number, or_none, whole_number
+from atp.config.option import Group, json_values, option
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-NONE = "none"
-"""How a threshold is left out."""
+def seed_option() -> int:
+    """Declare --seed, which two commands take."""
+    help_text = "Seed of resamples, control sets and sampled responses."
+    return option(Group.DRAW, 0, "N", whole_number(0), help=help_text)
 
 
 @dataclass(frozen=True)
 class SelectionSettings:
     """Which features to select, and how to find out how sure their numbers are."""
 
-    min_score: float = 0.0
-    """The mean score must be above it; logits."""
-    min_log_ratio: float | None = 0.5
-    """The log10 of the mean activations, flagged to base, must be above it; None: not asked for."""
-    min_impact: float = 0.0
-    """|mean effect|, or |mean score| where no effect was measured, must reach it; logits."""
-    fdr: float | None = None
-    """The share of false discoveries to allow, Benjamini-Hochberg; None: no control."""
-    top_features: int = 50
-    """Of those left, how many to take of each SAE, by mean score."""
-    epsilon: float = 1e-6
-    """Added to both mean activations of the ratio."""
-    resamples: int = 9999
-    """Of the bootstrap, and of the test by sign flips."""
-    seed: int = 0
+    min_score: float = option(Group.SELECT, 0.0, "X", number("a number"))
+    """The mean score over all pairs must be above X logits."""
+    min_log_ratio: float | None = option(
+        Group.SELECT, 0.5, "X", or_none(number("a number, or none"))
+    )
+    """log10 of the mean activation on flagged prompts, over that on base prompts, must be above X;
+    none turns this off. Needs results of atp run --prompt-activations."""
+    min_impact: float = option(
+        Group.SELECT, 0.0, "X", number("a number of at least 0", lambda value: value >= 0)
+    )
+    """The size of the mean effect, or of the mean score where the results carry no effects, must be
+    at least X logits."""
+    fdr: float | None = option(
+        Group.SELECT,
+        None,
+        "Q",
+        or_none(number("a number above 0 and at most 1, or none", lambda value: 0 < value <= 1)),
+    )
+    """Of the features whose mean score differs from 0, take those with a false discovery rate of Q,
+    as in 0.05 (Benjamini-Hochberg); none turns this off. Default: none."""
+    top_features: int = option(Group.SELECT, 50, "K", whole_number(1))
+    """Of the features that are left, take the K of each SAE with the greatest mean score."""
+    epsilon: float = option(
+        Group.SELECT, 1e-6, "X", number("a number above 0", lambda value: value > 0)
+    )
+    """Added to both activations of that ratio."""
+    resamples: int = option(Group.SELECT, 9999, "N", whole_number(100))
+    """Of the bootstrap for the 95 % intervals, and of the test by sign flips for the p-values."""
+    seed: int = seed_option()
+    ratio_given: bool = False
+    """Whether the user gave `min_log_ratio`; a default may be left out where it cannot apply."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return every value, for `metadata.atp.selection`."""
-        return asdict(self)
-
-
-def number(
-    what: str, accepted: Callable[[float], bool], *, or_none: bool = False
-) -> Callable[[str, str], float | None]:
-    """Return a parser of numbers.
-
-    Args:
-        what: which numbers are accepted, for the message.
-        accepted: says of a finite number whether it is.
-        or_none: whether "none" is accepted, too.
-    """
-
-    def parse(option: str, text: str) -> float | None:
-        if or_none and text.strip().lower() == NONE:
-            return None
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or not accepted(value):
-            msg = f"{option} must be {what}{', or none' if or_none else ''}, not {text!r}."
-            raise SettingsError(msg)
-        return value
-
-    return parse
-
-
-PARSERS: dict[str, Callable[[str, str], Any]] = {
-    "min_score": number("a number", lambda _: True),
-    "min_log_ratio": number("a number", lambda _: True, or_none=True),
-    "min_impact": number("a number of at least 0", lambda value: value >= 0),
-    "fdr": number("a number above 0 and at most 1", lambda value: 0 < value <= 1, or_none=True),
-    "top_features": whole_number(1),
-    "epsilon": number("a number above 0", lambda value: value > 0),
-    "resamples": whole_number(100),
-    "seed": whole_number(0),
-}
+        """Return every threshold as a JSON value, for `metadata.atp.selection`."""
+        return json_values(self, "features")

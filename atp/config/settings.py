@@ -1,48 +1,21 @@
-"""Settings: every parameter of a run, once: its name, default, unit and check.
-
-The usage text in cli.py and the table in README.md list the same options; a test compares them.
-"""
+"""The settings of a run, which check, fetch, bench and intervene share."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any
 
-from atp.attribution.contrasts import Position
-from atp.config import shard
-from atp.config.method import Baseline, Method, MethodName
-from atp.errors import SettingsError, did_you_mean
-from atp.runtime.paths import local_path
+from atp.config import checks, gemma_scope, shard
+from atp.config.checks import whole_number
+from atp.config.method import Method
+from atp.config.option import REQUIRED, Group, json_values, option, switch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from atp.config.shard import Shard
 
-DEFAULT_MODEL = "google/gemma-2-9b-it"
-CANONICAL_RELEASES = {
-    "google/gemma-2-9b-it": "gemma-scope-9b-it-res-canonical",
-    "google/gemma-2-9b": "gemma-scope-9b-pt-res-canonical",
-    "google/gemma-2-2b": "gemma-scope-2b-pt-res-canonical",
-    "google/gemma-2-27b": "gemma-scope-27b-pt-res-canonical",
-}
-"""The Gemma Scope release from which --hook-layer and --sae-width choose, by model."""
-
-GEMMA_SCOPE_WIDTHS = {
-    2**14: "16k",
-    2**15: "32k",
-    2**16: "65k",
-    2**17: "131k",
-    2**18: "262k",
-    2**19: "524k",
-    2**20: "1m",
-}
-"""What Gemma Scope calls an SAE, by its number of features: thousands, not multiples of 1024."""
-
-DTYPES = ("float32", "bfloat16")
-"""float16 is left out on purpose: it overflows in the residual stream of Gemma."""
+WINDOW_PAIRS = 256
+"""Pairs among which batches are planned: they are read, sorted by length and batched together."""
 
 WINDOW_PAIRS = 256
 """Pairs among which batches of similar length are made; bounds the pairs in memory."""
@@ -53,202 +26,73 @@ NO_INPUT = Path()
 
 @dataclass(frozen=True)
 class Settings:
-    """What one run is asked to do. Frozen; made at the edge, in sources.py."""
+    """What one run is asked to do."""
 
     input: Path
-    out: Path
-    model: str = DEFAULT_MODEL
-    revision: str | None = None
-    sae: tuple[str, ...] = ()
-    hook_layer: tuple[int, ...] = (31,)
-    sae_width: int = 16384
-    max_tokens_to_check: int = 20
-    top_k: int = 50
-    method: str = "atp"
-    ig_steps: int = 10
-    baseline: str = "zero"
-    position: str = "last"
-    metric: str = "first"
-    sequence_tokens: int = 20
-    exact: bool = False
-    prompt_activations: bool = False
-    chat_template: bool = False
-    allow_other_model: bool = False
-    model_dtype: str | None = None
-    device: str | None = None
-    batch_tokens: int | None = None
-    save_interval: int = 10
-    limit: int | None = None
-    shard: Shard | None = None
-    fresh: bool = False
-    rounds: int = 3
-    json: bool = False
+    out: Path = option(Group.OUT, REQUIRED, "DIR", checks.path)
+    """Folder of the results. Default: /data/results/feedback where /data/input exists, else
+    ./results/feedback."""
+    model: str = option(Group.READ, "google/gemma-2-9b-it", "NAME", checks.text)
+    """Hub name, Hugging Face folder or GGUF file."""
+    revision: str | None = option(Group.READ, None, "REV", checks.text)
+    """Branch, tag or commit of a hub model. Default: its main branch."""
+    sae: tuple[str, ...] = option(Group.READ, (), "SPEC", checks.words, repeatable=True)
+    """RELEASE:SAE_ID of SAELens, or a folder in SAELens format. Repeat it for several SAEs, or give
+    a pattern of *, ? and [..] in quotes: 'RELEASE:layer_*/width_16k/canonical' or './saes/layer*';
+    a * ends at a slash. Overrides --hook-layer and --sae-width."""
+    hook_layer: tuple[int, ...] = option(Group.READ, (31,), "LIST", checks.layers)
+    """Layers whose canonical Gemma Scope SAE to use, as in 9,20,31."""
+    sae_width: int = option(Group.READ, 16384, "N", gemma_scope.sae_width)
+    """Features of that SAE, as in 16384 or 131k."""
+    max_tokens_to_check: int = option(Group.CONTRAST, 20, "N", whole_number(1))
+    """Tokens of the two responses to compare."""
+    top_k: int = option(Group.SCORE, 50, "N", whole_number(1))
+    """Features to list for each pair, by |score|."""
+    scoring: Method = Method()
+    chat_template: bool = switch(Group.CONTRAST)
+    """Put prompts through the tokenizer's chat template. Default: raw text."""
+    allow_other_model: bool = switch(Group.READ)
+    """Accept an SAE that was trained on a model of another name."""
+    model_dtype: str | None = option(Group.RUN, None, "NAME", checks.one_of("bfloat16", "float32"))
+    """bfloat16 or float32; float16 overflows in Gemma. Default: float32 on a CPU, else bfloat16."""
+    device: str | None = option(Group.RUN, None, "NAME", checks.device)
+    """cpu, cuda or cuda:N. Default: cuda where there is a GPU, else cpu."""
+    batch_tokens: int | None = option(Group.RUN, None, "N", whole_number(1))
+    """Most tokens in a pass, padding included. Default: as many as surely fit into the free memory,
+    at most 2048 on a CPU and 16384 on a GPU."""
+    save_interval: int = option(Group.SAVE, 10, "N", whole_number(1))
+    """Save results every N pairs, once their batch is done."""
+    limit: int | None = option(Group.READ, None, "N", whole_number(1))
+    """Score the first N pairs only. Default: all."""
+    shard: Shard | None = option(Group.SAVE, None, "I/N", shard.parse)
+    """Score part I of N of the input, counted from 0. All parts need the same --batch-tokens, and
+    each its own --out. Then run atp merge."""
+    fresh: bool = switch(Group.RUN)
+    """Start anew instead of resuming an earlier run. Of fetch: compare the hashes of all files
+    again."""
+    rounds: int = option(Group.BENCH, 3, "N", whole_number(1))
+    """How often to time each procedure."""
+    json: bool = switch(Group.CHECK)
+    """Print one JSON object instead of text."""
 
     @property
     def sae_specs(self) -> tuple[str, ...]:
         """The SAEs to score, or patterns: `sae`, else the canonical ones of layers and width."""
-        if self.sae:
-            return self.sae
-        release = CANONICAL_RELEASES.get(self.model)
-        if release is None:
-            msg = f"no SAE is known for the model {self.model!r}."
-            raise SettingsError(msg, "MethodName one with --sae=RELEASE:SAE_ID or --sae=FOLDER.")
-        width = GEMMA_SCOPE_WIDTHS[self.sae_width]
-        return tuple(f"{release}:layer_{n}/width_{width}/canonical" for n in self.hook_layer)
-
-    def deciding_numbers(self) -> dict[str, Any]:
-        """Return the settings that change a score, as JSON values."""
-        names = ("max_tokens_to_check", "top_k", "chat_template", "limit")
-        return {**{name: getattr(self, name) for name in names}, "shard": self._shard_name}
-
-    @property
-    def scoring(self) -> Method:
-        """How features are scored."""
-        return Method(
-            cast("MethodName", self.method),
-            self.ig_steps,
-            cast("Baseline", self.baseline),
-            cast("Position", self.position),
-            self.exact,
-            self.prompt_activations,
-        )
-
-    @property
-    def sequence(self) -> int | None:
-        """How many tokens of the answers are contrasted; None for the first that differ."""
-        return self.sequence_tokens if self.metric == "sequence" else None
+        return self.sae or gemma_scope.canonical_saes(self.model, self.hook_layer, self.sae_width)
 
     @property
     def tail(self) -> int | None:
         """About how many tokens at the end of a text carry gradients; None for all of it."""
-        if self.position == "all":
+        if self.scoring.position == "all":
             return None
-        return max(20, self.sequence or 0)  # of the first metric: as far as answers are compared
+        return max(20, self.scoring.sequence or 0)  # metric "first": as far as it compares
+
+    def deciding_numbers(self) -> dict[str, Any]:
+        """Return the settings that change a score, as JSON values."""
+        names = ("max_tokens_to_check", "top_k", "chat_template", "limit", "shard")
+        values = self.as_json()
+        return {name: values[name] for name in names}
 
     def as_json(self) -> dict[str, Any]:
         """Return every setting of a run as JSON values, for `metadata.atp`."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        del values["rounds"], values["json"]  # of other commands
-        values["shard"] = self._shard_name
-        return {
-            name: str(value) if isinstance(value, Path) else value for name, value in values.items()
-        }
-
-    @property
-    def _shard_name(self) -> str | None:
-        return None if self.shard is None else str(self.shard)
-
-
-def whole_number(minimum: int) -> Callable[[str, str], int]:
-    """Return a parser of whole numbers of at least `minimum`."""
-
-    def parse(option: str, text: str) -> int:
-        if not re.fullmatch(r"\d{1,12}", text.strip()) or int(text) < minimum:
-            msg = f"{option} must be a whole number of at least {minimum}, not {text!r}."
-            raise SettingsError(msg)
-        return int(text)
-
-    return parse
-
-
-def layers(option: str, text: str) -> tuple[int, ...]:
-    """Parse "9,20,31"."""
-    parse = whole_number(0)
-    found = tuple(parse(option, part) for part in text.split(","))
-    if len(set(found)) < len(found):
-        msg = f"{option} names a layer twice: {text!r}."
-        raise SettingsError(msg)
-    return found
-
-
-def sae_width(option: str, text: str) -> int:
-    """Parse 16384 or 16k: the number of features of a Gemma Scope SAE."""
-    asked = text.strip().lower()
-    for width, name in GEMMA_SCOPE_WIDTHS.items():
-        if asked in {str(width), name}:
-            return width
-    msg = f"{option} must be a number of features such as 16384 (or 16k), not {text!r}."
-    raise SettingsError(msg, f"Gemma Scope has {', '.join(GEMMA_SCOPE_WIDTHS.values())}.")
-
-
-def sae_list(option: str, text: str) -> tuple[str, ...]:
-    """Parse SAE names and patterns from an environment variable, separated by blanks."""
-    del option
-    return tuple(text.split())
-
-
-def dtype(option: str, text: str) -> str:
-    """Parse float32 or bfloat16."""
-    if text not in DTYPES:
-        msg = f"{option} must be one of {', '.join(DTYPES)}, not {text!r}."
-        raise SettingsError(msg, "float16 overflows in Gemma.")
-    return text
-
-
-def device(option: str, text: str) -> str:
-    """Parse cpu, cuda or cuda:1. Not mps: it lacks float64, which the diagnostics need."""
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
-        msg = f"{option} must be cpu, cuda or cuda:N, not {text!r}."
-        raise SettingsError(msg)
-    return text
-
-
-def switch(option: str, text: str) -> bool:
-    """Parse a yes or no from an environment variable."""
-    if text.lower() in {"1", "true", "yes", "on"}:
-        return True
-    if text.lower() in {"0", "false", "no", "off", ""}:
-        return False
-    msg = f"{option} must be 1 or 0, not {text!r}."
-    raise SettingsError(msg)
-
-
-def one_of(*names: str) -> Callable[[str, str], str]:
-    """Return a parser of names."""
-
-    def parse(option: str, text: str) -> str:
-        if text not in names:
-            msg = f"{option} must be one of {', '.join(names)}, not {text!r}."
-            raise SettingsError(msg, did_you_mean(text, names))
-        return text
-
-    return parse
-
-
-def as_text(option: str, text: str) -> str:
-    """Parse a text that may not be blank."""
-    if not text.strip():
-        msg = f"{option} is empty."
-        raise SettingsError(msg)
-    return text.strip()
-
-
-PARSERS: dict[str, Callable[[str, str], Any]] = {
-    "out": lambda option, text: local_path(as_text(option, text)),
-    "model": as_text,
-    "revision": as_text,
-    "sae": sae_list,
-    "hook_layer": layers,
-    "sae_width": sae_width,
-    "max_tokens_to_check": whole_number(1),
-    "top_k": whole_number(1),
-    "method": one_of(*get_args(MethodName)),
-    "ig_steps": whole_number(1),
-    "baseline": one_of(*get_args(Baseline)),
-    "position": one_of(*get_args(Position)),
-    "metric": one_of("first", "sequence"),
-    "sequence_tokens": whole_number(1),
-    "exact": switch,
-    "prompt_activations": switch,
-    "chat_template": switch,
-    "allow_other_model": switch,
-    "model_dtype": dtype,
-    "device": device,
-    "batch_tokens": whole_number(1),
-    "save_interval": whole_number(1),
-    "limit": whole_number(1),
-    "shard": shard.parse,
-    "fresh": switch,
-    "rounds": whole_number(1),
-    "json": switch,
-}
+        return {"input": str(self.input), **json_values(self, "run")}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from atp.config.selection import PARSERS, SelectionSettings
+from atp.config.option import options_of
+from atp.config.selection import SelectionSettings
 from atp.errors import SettingsError, did_you_mean
 from atp.features.results import check_alike, found_in
 from atp.features.scored import read_pairs
@@ -101,12 +102,12 @@ def select_features(*results: str | Path, **options: float | None) -> Features:
 
 def _choice(options: dict[str, Any]) -> SelectionSettings:
     """Return options as the command line would have them."""
-    values = {}
+    values, known = {}, options_of(SelectionSettings)
     for name, value in options.items():
-        if name not in PARSERS:
+        if name not in known:
             msg = f"select_features has no option {name}."
-            raise SettingsError(msg, did_you_mean(name, PARSERS))
-        values[name] = PARSERS[name](name, "none" if value is None else str(value))
+            raise SettingsError(msg, did_you_mean(name, known))
+        values[name] = known[name].check(name, "none" if value is None else str(value))
     return SelectionSettings(**values)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
+from atp.config.option import json_values
 from atp.dataset import output
 from atp.dataset.atomic import atomic_write
 from atp.dataset.input_scan import scan_input
@@ -181,10 +182,11 @@ def compare(settings: ComparisonSettings) -> list[Path]:
 
 def _shared(settings: Settings, budget: int) -> dict[str, Any]:
     """Return what of a run's settings an intervention has."""
-    from atp.config.intervention import OF_RUN  # noqa: PLC0415  (a name of the module's)
-
-    values = {name: value for name, value in settings.as_json().items() if name in OF_RUN}
-    return {**values, "sae": list(settings.sae_specs), "batch_tokens": budget}
+    return {
+        **json_values(settings, "intervene"),
+        "sae": list(settings.sae_specs),
+        "batch_tokens": budget,
+    }
 
 
 def _fingerprint(told: Mapping[str, Any]) -> str:

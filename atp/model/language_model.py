@@ -110,7 +110,9 @@ class Model:
         with skipped_layers(self.bridge, layers, layer_output):
             return self.hidden(ids, mask, positions, cache)
 
-    def recorded_layers(self, layers: Iterable[int]) -> AbstractContextManager[dict[int, LayerOutput]]:
+    def recorded_layers(
+        self, layers: Iterable[int]
+    ) -> AbstractContextManager[dict[int, LayerOutput]]:
         """Return a context in which a pass saves the output of its first n layers, by n."""
         return recorded_layers(self.bridge, layers)
 

@@ -52,7 +52,7 @@ def facts(
             "device": model.device.type,
         },
         "saes": [dictionary.describe() for dictionary in dictionaries],
-        "method": settings.scoring.describe(settings.sequence),
+        "method": settings.scoring.describe(),
         "settings": {**settings.deciding_numbers(), "batch_tokens": batch_tokens},
     }
 

@@ -98,7 +98,7 @@ def load(settings: Settings, specs: Sequence[str]) -> Loaded:
         model,
         max_tokens_to_check=settings.max_tokens_to_check,
         chat_template=settings.chat_template,
-        sequence_tokens=settings.sequence,
+        sequence_tokens=settings.scoring.sequence,
         base_prompts=settings.scoring.reads_base_prompts,
     )
     saes = [load_sae(spec) for spec in specs]

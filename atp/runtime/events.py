@@ -40,6 +40,11 @@ class Event:
 
 
 EVENTS = {
+    "settings.unknown": Event(
+        "warning",
+        "an environment variable begins with `ATP_` and is no setting; it is ignored",
+        {"variable": "its name"},
+    ),
     "run.start": Event(
         "info",
         "the input is read through once",

@@ -175,18 +175,22 @@ def test_two_runs_of_a_seed_give_the_same_numbers(
 def test_the_model_and_saes_of_the_features_file_are_taken_where_none_are_named(
     run: Callable[..., Any], features: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atp.cli.options import intervene_sources  # noqa: PLC0415
+    from atp.cli.arguments import read  # noqa: PLC0415
+    from atp.cli.options import intervention_settings, run_settings  # noqa: PLC0415
     from atp.intervention.command import completed  # noqa: PLC0415
     from atp.intervention.features_file import read_features_file  # noqa: PLC0415
 
     path = features(of_model={"name": "owner/model", "revision": "abc"})
-    arguments = {"INPUT": "a.json", "--features": str(path)}
-    settings = completed(*intervene_sources(arguments, {}), read_features_file(path))
+    arguments = ["intervene", "a.json", f"--features={path}"]
+    given = read(arguments, {})
+    chosen = run_settings(given), intervention_settings(given)
+    settings = completed(*chosen, read_features_file(path))
     assert (settings.model, settings.revision) == ("owner/model", "abc")
     assert settings.sae == (read_features_file(path).saes[0].spec,)
 
-    named = {**arguments, "--model": "./other", "--sae": ["a:b"]}
-    settings = completed(*intervene_sources(named, {}), read_features_file(path))
+    given = read([*arguments, "--model=./other", "--sae=a:b"], {})
+    chosen = run_settings(given), intervention_settings(given)
+    settings = completed(*chosen, read_features_file(path))
     assert (settings.model, settings.revision, settings.sae) == ("./other", None, ("a:b",))
 
 

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from docopt import docopt
-
-from atp.cli.main import USAGE
-from atp.cli.options import from_sources
+from atp.cli.arguments import Given, read, unknown_variables
+from atp.cli.options import run_settings
 from atp.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -54,20 +51,21 @@ def docker_run(argv: list[str]) -> Container:
     return found
 
 
-def understood(arguments: list[str]) -> dict[str, Any]:
-    """Return what atp makes of a container's arguments; DocoptExit where it makes nothing.
+def understood(arguments: list[str], environment: dict[str, str] | None = None) -> Given:
+    """Return what atp reads in a container's arguments; AtpError where they are wrong.
 
     Of none, and of options alone, the entry point makes a run.
     """
     command = [] if arguments and not arguments[0].startswith("-") else ["run"]
-    found: dict[str, Any] = docopt(USAGE, [*command, *arguments], default_help=False)
-    return found
+    filled_in = [each.replace("$(JOB_COMPLETION_INDEX)", "0") for each in arguments]
+    return read([*command, *filled_in], environment or {})
 
 
 def settings_of(arguments: list[str], environment: dict[str, str]) -> Settings:
     """Return the settings of a run; AtpError where one is malformed or unknown."""
     ours = {name: value for name, value in environment.items() if name.startswith("ATP_")}
-    return from_sources(understood(arguments), {"ATP_INPUT": "feedback.json"} | ours)
+    assert not unknown_variables(ours)
+    return run_settings(understood(arguments, {"ATP_INPUT": "feedback.json"} | ours))
 
 
 def env_file(path: Path) -> dict[str, str]:

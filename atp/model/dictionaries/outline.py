@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from huggingface_hub.errors import SafetensorsParsingError
 
-from atp.config.settings import GEMMA_SCOPE_WIDTHS
+from atp.config.gemma_scope import WIDTHS
 from atp.errors import SettingsError
 from atp.model.dictionaries.names import published_at
 from atp.model.dictionaries.unsuited import refuse_unsuited
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 FLOAT32_BYTES = 4
 GEMMA_SCOPE = re.compile(r"google/gemma-scope-.*-(res|mlp|att)\b")
 HOOKS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
-D_SAE_BY_WIDTH = {name: width for width, name in GEMMA_SCOPE_WIDTHS.items()}
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _from_name(
     d_in = None
     if shape is not None:
         d_in = shape.heads * shape.d_head if kind[1] == "att" else shape.d_model
-    d_sae = D_SAE_BY_WIDTH.get(width[1])
+    d_sae = WIDTHS.get(width[1])
     weights = None
     if d_in is not None and d_sae is not None:  # encoder, decoder, their biases, the thresholds
         weights = 2 * d_in * d_sae + d_in + 2 * d_sae

@@ -1,0 +1,125 @@
+"""How a field of the settings declares its option; the string below the field is the help text.
+
+The command line, the environment, `atp --help` and the JSON of the settings follow from it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from enum import Enum
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from atp.config import checks
+from atp.config.shard import Shard
+
+if TYPE_CHECKING:
+    from atp.config.checks import Check
+
+T = TypeVar("T")
+REQUIRED: Any = MISSING  # as the default
+
+RUN_COMMANDS = ("run", "check", "fetch", "bench")  # they take all settings of a run
+MODEL_COMMANDS = (*RUN_COMMANDS, "intervene")
+ALL_COMMANDS = (*MODEL_COMMANDS, "merge", "features", "intervene --compare")
+
+
+class Group(Enum):
+    """The groups of the help text, in its order, each with the commands that take its options."""
+
+    READ = ("What to read", MODEL_COMMANDS)
+    CONTRAST = ("What to contrast", MODEL_COMMANDS)
+    SCORE = ("How to score features", RUN_COMMANDS)
+    RUN = ("How to run", MODEL_COMMANDS)
+    SAVE = ("How to divide and save a run", RUN_COMMANDS)
+    OUT = ("Where to write", ALL_COMMANDS)
+    CHECK = ("How to report", ("check",))
+    BENCH = ("How to measure", ("bench",))
+    SELECT = ("Which features to select", ("features",))
+    INTERVENE = ("What to remove, and what to measure", ("intervene",))
+    DRAW = ("How to draw at random", ("features", "intervene"))
+
+    def __init__(self, title: str, commands: tuple[str, ...]) -> None:
+        self.title = title
+        self.commands = commands
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of the command line and of the environment."""
+
+    name: str
+    """With underscores: top_k is --top-k and ATP_TOP_K."""
+    group: Group
+    default: Any
+    metavar: str
+    """Stands for the value in the help text; empty for a switch."""
+    check: Check
+    """Turns the name under which a text was given, and the text, into a value."""
+    help: str
+    repeatable: bool = False
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return f"ATP_{self.name.upper()}"
+
+
+def option(group: Group, default: T, metavar: str, check: Check, **more: object) -> T:
+    """Return a dataclass field that declares an option of the same name; see Option."""
+    declared = {"group": group, "default": default, "metavar": metavar, "check": check, **more}
+    return field(default=default, metadata=declared)
+
+
+def switch(group: Group) -> bool:
+    """Return a dataclass field that declares a switch, which is off by default."""
+    return option(group, default=False, metavar="", check=checks.switch)
+
+
+def options_of(settings: type) -> dict[str, Option]:
+    """Return the options that a settings class declares, by field."""
+    texts = _texts_below_fields(settings)
+    return {
+        each.name: Option(**{"name": each.name, "help": texts.get(each.name), **each.metadata})
+        for each in fields(settings)
+        if each.metadata
+    }
+
+
+def json_values(settings: Any, command: str) -> dict[str, Any]:  # noqa: ANN401  (any such class)
+    """Return the options of a settings object that a command takes, as JSON values, by name.
+
+    Settings inside it stand in their place.
+    """
+    options = options_of(type(settings))
+    values: dict[str, Any] = {}
+    for each in fields(settings):
+        value, option = getattr(settings, each.name), options.get(each.name)
+        if option is None:
+            values |= json_values(value, command) if is_dataclass(value) else {}
+        elif command in option.group.commands:
+            values[option.name] = str(value) if isinstance(value, Path | Shard) else value
+    return values
+
+
+@cache
+def _texts_below_fields(settings: type) -> dict[str, str]:
+    definition = cast("ast.ClassDef", ast.parse(inspect.getsource(settings)).body[0])
+    texts = {}
+    for above, below in pairwise(definition.body):
+        match above, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                texts[name] = " ".join(text.split())
+    return texts
