@@ -31,12 +31,9 @@ class BasePromptWork:
     pair_tokenizer: PairTokenizer
     method: Method
     batch_tokens: int
-    computed_tokens: int = 0
-    """Tokens that run through the model for them, padding included."""
-    prompts: int = 0
-    """Prompts that are run; one that is read for the mean and for a pair counts twice."""
-    mean_prompts: int = 0
-    """Prompts that the mean is taken over."""
+    computed_tokens: int = 0  # padding included
+    prompts: int = 0  # that are run; one for both the mean and a pair counts twice
+    mean_prompts: int = 0  # over which the mean is taken
     _question: int | None = None
     _mean_window: list[Prompt] = field(default_factory=list)
 

@@ -34,13 +34,10 @@ if TYPE_CHECKING:
 class RunOutline:
     """The parts of a run; None stands for a part that is not available, which is a finding."""
 
-    cuda: str | None
-    """The version that torch was built for; None for its CPU build."""
-    host_memory: dict[str, int]
-    """Of the machine, or of the container, in bytes."""
+    cuda: str | None  # the version that torch was built for; None for its CPU build
+    host_memory: dict[str, int]  # bytes
     device: Device | None = None
-    free_bytes: int | None = None
-    """Of the device."""
+    free_bytes: int | None = None  # of the device
     model: Outline | None = None
     saes: list[SaeOutline] = field(default_factory=list)
     work: RunWork | None = None

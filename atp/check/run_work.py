@@ -40,7 +40,6 @@ class RunWork:
     pair_tokenizer: PairTokenizer
     batch_tokens: int
     limit: int | None
-    """Pairs that the run takes; None for all."""
     problems: InputProblems
     """Receives the pairs that would end in an error."""
     window_pairs: int
@@ -52,30 +51,20 @@ class RunWork:
     """Tokens at the end of a text that carry gradients, about; None for all of them."""
     base_prompts: BasePromptWork = field(init=False)
     pairs: int = 0
-    other_shards: int = 0
-    """Pairs that other shards do."""
+    other_shards: int = 0  # pairs that other shards do
     scored: int = 0
-    skips: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    prompt_lengths: Counter[int] = field(default_factory=Counter)
-    """Pairs to be scored by any shard, by the number of tokens of their prompt."""
+    skips: Counter[str] = field(default_factory=Counter)  # by reason
+    errors: Counter[str] = field(default_factory=Counter)  # by reason
+    prompt_lengths: Counter[int] = field(default_factory=Counter)  # of all shards
     batches: int = 0
-    computed_tokens: int = 0
-    """Tokens that run through the model, padding included."""
-    gradient_tokens: int = 0
-    """Of these, the tokens that a backward pass goes through."""
-    largest_batch_tokens: int = 0
-    """Padding included."""
-    longest_pair_tokens: int = 0
-    """Of all texts of a pair."""
-    read_positions: int = 0
-    """Places where features are read, over all pairs to be scored."""
-    variant_tokens: int = 0
-    """Tokens of one variant of each pair, where passes are run again."""
-    logprob_tokens: int = 0
-    """Response tokens whose log-probability is taken."""
-    _planned_batches: int = 0
-    """Those of other shards included."""
+    computed_tokens: int = 0  # padding included
+    gradient_tokens: int = 0  # of these, those that a backward pass goes through
+    largest_batch_tokens: int = 0  # padding included
+    longest_pair_tokens: int = 0  # in all texts of a pair
+    read_positions: int = 0  # where features are read, over all pairs
+    variant_tokens: int = 0  # in one variant of each pair, where passes are run again
+    logprob_tokens: int = 0  # response tokens whose log-probability is taken
+    _planned_batches: int = 0  # those of other shards included
     _window: list[TokenizedPair] = field(default_factory=list)
 
     def __post_init__(self) -> None:
