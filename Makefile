@@ -43,7 +43,7 @@ test-faults: $(VENV)/.installed-dev model ## kill runs, fill the disk, send sign
 bench: $(VENV)/.installed model ## measure speed and memory on the demo's model, on a CPU (25 minutes)
 	$(BIN)/atp bench examples/smollm2/feedback.json --chat-template --device=cpu --rounds=5 \
 	    --model=$(SMOLLM2) --sae=examples/smollm2/sae --out=results/bench
-	for script in longer_answers layers loading scale; do \
+	for script in longer_responses layers loading scale; do \
 	    $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 check: $(VENV)/.installed-dev ## format, lint, types, import directions, scripts, Dockerfile, lock files

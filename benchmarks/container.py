@@ -1,4 +1,4 @@
-"""What the container image weighs, how soon it speaks, and how long a stop takes.
+"""Measures the container image: its size, the time of a start, and the time of a stop.
 
 Usage:
   container.py [IMAGE] [--engine=NAME] [--starts=N] [--stops=N]
@@ -9,9 +9,9 @@ Options:
   --starts=N     how often to start it [default: 9].
   --stops=N      how often to stop it [default: 5].
 
-IMAGE is `atp` by default. The demo is mounted and runs on the CPU (`make model` first). Times are
-those of the engine's own commands, its work included: from `run` to the first line of the log, and
-from `stop` to its end, at moments spread over the batches of a run.
+IMAGE is `atp` by default. The demo is mounted and runs on the CPU (`make model` first). Times
+include the engine's own work: from `run` to the first line of the log, and from `stop` to the end
+of that command, at moments spread over the batches of a run.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ print(json.dumps({
 
 
 def main() -> None:
-    """Print what was found."""
+    """Print all measurements."""
     options = docopt(__doc__)
     engine, image = options["--engine"], options["IMAGE"] or "atp"
     weigh(engine, image)
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def weigh(engine: str, image: str) -> None:
-    """Print what the image takes on disk."""
+    """Print the size of the image, by part."""
     about: dict[str, Any] = json.loads(_output(engine, "image", "inspect", image))[0]
     parts = json.loads(
         _output(
@@ -89,13 +89,13 @@ def weigh(engine: str, image: str) -> None:
 
 
 def first_line(command: list[str], stop: str = "") -> float:
-    """Return the seconds to the first line of a container's log; end it with the engine `stop`."""
+    """Return the seconds to the first line of a container's log; the engine `stop` kills it."""
     began = time.perf_counter()
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
         seconds = time.perf_counter() - began
-        assert line, "it said nothing"
+        assert line, "the container printed nothing"
         if stop:
             _output(stop, "kill", NAME)
         process.stderr.read()
@@ -103,23 +103,23 @@ def first_line(command: list[str], stop: str = "") -> float:
 
 
 def stopped(engine: str, command: list[str], after: int) -> float:
-    """Return the seconds that a stop takes once so many batches are done."""
+    """Return the seconds that a stop takes after a number of batches."""
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
         while after:
             line = process.stderr.readline()
-            assert line, "it ended before"
+            assert line, "the run ended before the stop"
             after -= b'"batch.done"' in line
         began = time.perf_counter()
         _output(engine, "stop", "--time=10", NAME)
         seconds = time.perf_counter() - began
         process.stderr.read()
-    assert process.wait() == 143, "it was killed"
+    assert process.wait() == 143, "the run was killed"
     return seconds
 
 
 def summary(seconds: list[float]) -> str:
-    """Return median and worst."""
+    """Describe times by their median and maximum."""
     return f"{median(seconds):.2f} s, at most {max(seconds):.2f} s ({len(seconds)} times)"
 
 

@@ -1,4 +1,4 @@
-"""The demo's model, SAE and input, and longer or more numerous inputs made of it."""
+"""The model, SAE and input of the demo; inputs made of it that are longer or have more pairs."""
 
 from __future__ import annotations
 
@@ -32,25 +32,24 @@ def settings(**changes: Any) -> Settings:  # noqa: ANN401  (settings of any type
     return Settings(**{**values, **changes})
 
 
-def write_longer_answers(path: Path, words: int) -> None:
-    """Write the input with every answer said again until it has `words` words.
+def write_longer_responses(path: Path, words: int) -> None:
+    """Write the input with every response repeated until it has `words` words.
 
-    What follows the first differing token decides nothing; it only takes the notebook time.
+    Tokens after the first differing one change no score; only the notebook spends time on them.
     """
     content = _content()
     for variation in _variations(content):
-        said = variation["response"]
-        variation["response"] = said
+        response = variation["response"]
         while len(variation["response"].split()) < words:
-            variation["response"] += "\n\n" + said
+            variation["response"] += "\n\n" + response
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def write_copies(path: Path, copies: int) -> None:
-    """Write the input's questions `copies` times, the words of each text in another order.
+    """Write the input's questions `copies` times, with the words of each text in another order.
 
-    The same prompts again would be computed once; these are of the same length and share no more
-    than those of different questions do.
+    Identical prompts would be computed once. These have the same length, and share no more tokens
+    than prompts of different questions.
     """
     content = _content()
     once = json.dumps(content["results"])

@@ -1,22 +1,22 @@
-"""Speed, memory and precision of atp on the exact shape of google/gemma-2-9b-it.
+"""Measures speed, memory and precision of atp on the exact shape of google/gemma-2-9b-it.
 
 Usage:
   gemma2_9b.py [options]
   gemma2_9b.py --help
 
-Weights, SAEs and input are random and made on the spot; nothing is downloaded. Each section is
-saved in the JSON file when it is done, and printed as a table in Markdown.
+Weights, SAEs and input are random and made here; nothing is downloaded. Each section is saved in
+the JSON file when it is done, and printed as a table in Markdown.
 
 Options:
-  --size=NAME          full, which needs a GPU of 80 GB, or tiny, which tries everything on a CPU
+  --size=NAME          full, which needs a GPU of 80 GB, or tiny, which tests everything on a CPU
                        [default: full].
   --device=NAME        cpu, cuda or cuda:N (default: cuda where there is one, else cpu).
-  --sections=LIST      What to measure, of rate, compare, wide, memory, scale and dtype
+  --sections=LIST      The sections to measure: rate, compare, wide, memory, scale, dtype
                        [default: rate,compare,wide,memory,scale,dtype].
-  --rounds=N           Of what is timed; the median counts [default: 3].
+  --rounds=N           Rounds of each timing, of which the median counts [default: 3].
   --pairs=N            Pairs of the input (default: 145; tiny 12).
-  --notebook-pairs=N   Of them, what the notebook's procedure is timed on (default: 24; tiny 4).
-  --scale=LIST         How many times as long the inputs of scale are [default: 10].
+  --notebook-pairs=N   Pairs on which the notebook's procedure is timed (default: 24; tiny 4).
+  --scale=LIST         Lengths of the inputs of scale, as multiples of the input [default: 10].
   --out=FILE           The JSON file [default: gemma2_9b.json].
   -h --help            Show this text.
 """
@@ -48,13 +48,13 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure what is asked for; return 1 if a section failed."""
+    """Measure the sections; return 1 if one failed."""
     arguments = docopt(__doc__, list(argv))
     configure(run_id="gemma2_9b")
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # As atp itself sets it: read when CUDA starts.
+    # As atp sets it; torch reads it when CUDA starts.
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    # Only now: the libraries read their environment when they are imported.
+    # Not earlier: the libraries read their environment when they are imported.
     from gemma_sections import SECTIONS  # noqa: PLC0415
     from random_gemma import SIZES  # noqa: PLC0415
     from workbench import Bench  # noqa: PLC0415
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     from atp.model.devices import choose_device  # noqa: PLC0415
 
     size = SIZES[_known("--size", arguments["--size"], SIZES)]
-    asked = [_known("--sections", name, SECTIONS) for name in arguments["--sections"].split(",")]
+    sections = [_known("--sections", name, SECTIONS) for name in arguments["--sections"].split(",")]
     numbers = {
         name: whole_number(1)(name, arguments[name] or str(default))
         for name, default in {
@@ -95,25 +95,25 @@ def main(argv: Sequence[str]) -> int:
         )
         figures["weights_without_embedding"] = bench.weights
         figures["seconds_to_build"] = time.monotonic() - began
-        for name in (name for name in SECTIONS if name in asked):
+        for name in (name for name in SECTIONS if name in sections):
             began = time.monotonic()
             try:
-                found = SECTIONS[name](bench)
+                section = SECTIONS[name](bench)
             except Exception as error:  # noqa: BLE001  (the other sections can still be measured)
                 traceback.print_exc()
-                found = {"error": f"{type(error).__name__}: {error}"}
-            found["seconds_taken"] = time.monotonic() - began
-            figures["sections"][name] = found
+                section = {"error": f"{type(error).__name__}: {error}"}
+            section["seconds_taken"] = time.monotonic() - began
+            figures["sections"][name] = section
             with atomic_write(Path(arguments["--out"])) as file:
                 file.write(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
-            print(_report(name, found), flush=True)
+            print(_report(name, section), flush=True)
             bench.free()
-    return int(any("error" in found for found in figures["sections"].values()))
+    return int(any("error" in section for section in figures["sections"].values()))
 
 
 def _known(option: str, name: str, known: Mapping[str, object]) -> str:
     if name not in known:
-        msg = f"{option} knows {', '.join(known)}, not {name!r}."
+        msg = f"{option} accepts {', '.join(known)}, not {name!r}."
         raise SettingsError(msg, did_you_mean(name, known))
     return name
 
@@ -124,13 +124,13 @@ def _heading(figures: Mapping[str, Any]) -> str:
     return f"{size} size; " + ", ".join(f"{name} {value}" for name, value in named.items())
 
 
-def _report(name: str, found: Mapping[str, Any]) -> str:
-    parts = [f"\n## {name}, {found['seconds_taken']:.0f} s"]
-    if "error" in found:
-        parts.append(f"failed: {found['error']}")
-    if "beside_the_notebook" in found:
-        parts.append(table(found["beside_the_notebook"]))
-    for title, rows in found.get("tables", {}).items():
+def _report(name: str, section: Mapping[str, Any]) -> str:
+    parts = [f"\n## {name}, {section['seconds_taken']:.0f} s"]
+    if "error" in section:
+        parts.append(f"failed: {section['error']}")
+    if "beside_the_notebook" in section:
+        parts.append(table(section["beside_the_notebook"]))
+    for title, rows in section.get("tables", {}).items():
         parts += [title] * bool(title) + [_markdown(rows)]
     return "\n\n".join(parts)
 

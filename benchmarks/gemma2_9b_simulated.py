@@ -1,14 +1,14 @@
-"""Memory and FLOPs of atp on the exact shape of google/gemma-2-9b, counted without a device.
+"""Counts memory and FLOPs of atp on the exact shape of google/gemma-2-9b, without a device.
 
 Usage:
   gemma2_9b_simulated.py [--sections=LIST]
   gemma2_9b_simulated.py --help
 
-atp's own code runs on fake tensors, which have shapes and no memory, and nothing is computed. The
-tables are in Markdown. All of it takes about four minutes on one core.
+atp's own code runs on fake tensors, which have shapes and no memory; nothing is computed. The
+tables are in Markdown. The whole takes about four minutes on one core.
 
 Options:
-  --sections=LIST  What to count, of memory, notebook, budget and flops
+  --sections=LIST  The sections to count: memory, notebook, budget, flops
                    [default: memory,notebook,budget,flops].
   -h --help        Show this text.
 """
@@ -47,7 +47,7 @@ LAYERS = ((31,), (9, 20, 31))
 CASES = ((1, 1000), (4, 1000), (14, 300), (16, 120))
 """Rows and tokens of each prompt."""
 CONTEXT_BYTES = 1 << 29
-"""What CUDA itself is taken to hold of a card."""
+"""Assumed memory of CUDA itself on a card."""
 PAIRS = tuple((round(120 + 330 * i / 144), (1, 2, 4, 7, 10, 20)[i % 6]) for i in range(145))
 """Prompt tokens and offset."""
 BUDGETS = (2048, 16384)
@@ -67,22 +67,22 @@ def passes(sim: Simulation) -> dict[tuple[tuple[int, ...], int, int], Pass]:
 
 
 def memory(sim: Simulation) -> dict[str, list[Row]]:
-    """Count the peak of a capture, and what a run with its own budget takes of a 24 GB card."""
+    """Count the peak of a capture, and the memory of a run with its own budget on a 24 GB card."""
     rows: list[Row] = [
         {
             **_case(layers, count, prompt),
-            "peak GiB": _gib(found.peak),
-            "of it cache": _gib(found.cache),
-            "of it saved for backward": _gib(found.saved),
-            "of it at work": _gib(found.at_work),
+            "peak GiB": _gib(capture_pass.peak),
+            "of it cache": _gib(capture_pass.cache),
+            "of it saved for backward": _gib(capture_pass.saved),
+            "of it at work": _gib(capture_pass.at_work),
         }
-        for (layers, count, prompt), found in passes(sim).items()
+        for (layers, count, prompt), capture_pass in passes(sim).items()
     ]
     title = (
-        f"Free for batches of a card of {CARD_BYTES / GIB:.2f} GiB is what the weights, the SAEs "
-        f"(float32, {FULL.narrow} features each) and {CONTEXT_BYTES / GIB:.1f} GiB for CUDA itself "
-        f"leave; the target is {TARGET_BYTES / GIB:.0f} GiB. Each batch is as full as the budget "
-        "that atp chooses lets it be:"
+        f"Batches have the memory of a card of {CARD_BYTES / GIB:.2f} GiB without the weights, the "
+        f"SAEs (float32, {FULL.narrow} features each) and {CONTEXT_BYTES / GIB:.1f} GiB for CUDA "
+        f"itself; the target is {TARGET_BYTES / GIB:.0f} GiB. Each batch fills the budget that atp "
+        "chooses:"
     )
     card = [_on_card(sim, layers, prompt) for layers in LAYERS for prompt in (1000, 300, 120)]
     return {f"One capture, beyond the weights; o = {OFFSET}, nothing shared:": rows, title: card}
@@ -90,21 +90,21 @@ def memory(sim: Simulation) -> dict[str, list[Row]]:
 
 def _on_card(sim: Simulation, layers: tuple[int, ...], prompt: int) -> Row:
     used = [sim.saes[layer] for layer in layers]
-    saes = sum(parameter.nbytes for each in used for parameter in each.sae.parameters())
+    saes = sum(parameter.nbytes for dictionary in used for parameter in dictionary.sae.parameters())
     free = CARD_BYTES - CONTEXT_BYTES - sim.weights - saes
-    assert saes <= RESIDENT_SHARE * (free + saes), "atp would lend them"
+    assert saes <= RESIDENT_SHARE * (free + saes), "atp would offload them"
     dictionaries = Dictionaries(used, sim.model.device, offload=False)
     with patch("atp.model.memory_model.free_bytes", return_value=free):
         budget = batch_tokens(replace(sim.model, device=torch.device("cuda")), dictionaries)
     count = max(1, budget // (prompt + OFFSET - 1))
-    found = counted(sim.model, contrasts([(prompt, OFFSET)] * count), layers)
-    total = sim.weights + saes + found.peak
+    capture_pass = counted(sim.model, contrasts([(prompt, OFFSET)] * count), layers)
+    total = sim.weights + saes + capture_pass.peak
     return {
         **_case(layers, count, prompt),
         "batch tokens": budget,
         "weights GiB": _gib(sim.weights),
         "SAEs GiB": _gib(saes),
-        "pass GiB": _gib(found.peak),
+        "pass GiB": _gib(capture_pass.peak),
         "free GiB": _gib(free),
         "total GiB": _gib(total),
         "within the target": "yes" if total <= TARGET_BYTES else "no",
@@ -127,13 +127,16 @@ def notebook(sim: Simulation) -> dict[str, list[Row]]:
 
 
 def budget(sim: Simulation) -> dict[str, list[Row]]:
-    """Compare what atp takes a token to need with what was counted."""
+    """Compare the memory that atp expects for a token with the counted memory."""
     rows: list[Row] = []
-    for (layers, count, prompt), found in passes(sim).items():
-        taken = bytes_per_token(sim.model, hook_names(layers)) / 1024
-        each = found.peak / found.tokens / 1024
-        figures = {"counted KiB": f"{each:.0f}", "atp.model.memory_model KiB": f"{taken:.0f}"}
-        figures["budget / counted"] = f"{taken / each:.2f}"
+    for (layers, count, prompt), capture_pass in passes(sim).items():
+        expected_kib = bytes_per_token(sim.model, hook_names(layers)) / 1024
+        counted_kib = capture_pass.peak / capture_pass.tokens / 1024
+        figures = {
+            "counted KiB": f"{counted_kib:.0f}",
+            "atp.model.memory_model KiB": f"{expected_kib:.0f}",
+            "budget / counted": f"{expected_kib / counted_kib:.2f}",
+        }
         rows.append(_case(layers, count, prompt) | figures)
     return {"For each token of a batch, padding included:": rows}
 
@@ -181,9 +184,9 @@ def flops(sim: Simulation) -> dict[str, list[Row]]:
 
 
 def _quadratic(count: Callable[[int], LiveBytes]) -> Callable[[int], int]:
-    """Return FLOPs as a function of tokens: a parabola through three counts, tried on a fourth.
+    """Return FLOPs as a function of tokens: a parabola through three counts, checked on a fourth.
 
-    Products take FLOPs in proportion to the tokens, and those of attention to their square.
+    FLOPs of matrix products grow with the tokens, and those of attention with their square.
     """
     known = {n: count(n).flops for n in (120, 300, 480)}
 
@@ -220,16 +223,16 @@ SECTIONS = {section.__name__: section for section in (memory, notebook, budget, 
 
 def main() -> None:
     """Print the tables."""
-    asked = docopt(__doc__)["--sections"].split(",")
-    if not SECTIONS.keys() >= set(asked):
-        sys.exit(f"--sections knows {', '.join(SECTIONS)}.")
+    sections = docopt(__doc__)["--sections"].split(",")
+    if not SECTIONS.keys() >= set(sections):
+        sys.exit(f"--sections accepts {', '.join(SECTIONS)}.")
     print(f"## {NAME}: counted under fake tensors, not measured on a device\n")
-    print("Tensors that are alive, rounded up as CUDA's allocator does, with nothing for what it")
-    print("keeps in reserve and what kernels use inside; bfloat16, eager attention. GiB are 2^30.")
+    print("Live tensors, rounded up as CUDA's allocator does, without its reserve and without the")
+    print("memory that kernels use inside; bfloat16, eager attention. GiB are 2^30 bytes.")
     print(", ".join(f"{name} {version(name)}" for name in LIBRARIES))
     with FakeTensorMode():
         sim = Simulation(FULL)
-        for name in (name for name in SECTIONS if name in asked):
+        for name in (name for name in SECTIONS if name in sections):
             print(f"\n### {name}")
             for title, rows in SECTIONS[name](sim).items():
                 print(f"\n{title}\n")

@@ -1,7 +1,7 @@
-"""What gemma2_9b.py measures, a function for each section.
+"""The sections of gemma2_9b.py, one function each.
 
-A section returns its tables, rows of named values under a title each, and what else the JSON file
-is to hold. What a machine cannot measure is "unmeasured".
+A section returns its tables (titles with rows of named values) and further entries of the JSON
+file. A figure that the machine cannot measure is "unmeasured".
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from random_gemma import bridged, bring_home, causal_lm
+from random_gemma import bridged, causal_lm, move_to_host
 from structlog.testing import capture_logs
 from workbench import UNMEASURED, small_card
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from atp.model.pair_tokenizer import TokenizedPair
 
 CARD_BYTES = 24_564 << 20
-"""What the driver of a common 24 GB card tells."""
+"""The memory of a common 24 GB card, as its driver reports it."""
 TARGET_BYTES = 22 << 30
 DTYPE_TOKENS = 4096
-"""In a pass of the section `dtype`: two models are on the device."""
+"""Tokens of a pass in the section `dtype`, where two models are on the device."""
 TOP = 50
 
 Figures = dict[str, Any]
@@ -55,15 +55,15 @@ def rate(bench: Bench) -> Figures:
 
 
 def compare(bench: Bench) -> Figures:
-    """Time the notebook's procedure, atp and the bare pass on some pairs, then all but the first.
+    """Time all procedures on some pairs, and all but the notebook's on all pairs.
 
-    On all pairs the notebook's procedure would take minutes. `model flops used` is the share of the
-    device's rate that a pass over each pair's tokens takes, once and without the embedding: what is
-    shared saves more than that, padding and all else counts as waste.
+    The notebook's procedure would take minutes on all pairs. `model flops used` is the share of the
+    device's rate that one pass over the tokens of each pair needs, without the embedding: shared
+    prefixes raise it, padding and everything else lower it.
     """
     loaded = bench.load(bench.narrow)
-    some = replace(bench.settings, limit=bench.notebook_pairs)
-    beside = compare_procedures(some, loaded, bench.plain)
+    few_pairs = replace(bench.settings, limit=bench.notebook_pairs)
+    beside = compare_procedures(few_pairs, loaded, bench.plain)
     bench.free()
     work = workload(bench.settings, loaded, batch_tokens(bench.model, loaded.dictionaries))
     _, *timed = contenders(bench.settings, loaded, bench.plain, work)
@@ -75,7 +75,7 @@ def compare(bench: Bench) -> Figures:
         f"{len(work.pairs)} pairs, {work.tokens} tokens in {len(work.batches)} batches, "
         f"{len(bench.narrow)} x {bench.size.narrow} features"
     )
-    rows = [_row(each, len(work.pairs), work.tokens, needed) for each in timed]
+    rows = [_row(contender, len(work.pairs), work.tokens, needed) for contender in timed]
     return {"tables": {title: rows, "": [speed]}, "beside_the_notebook": beside}
 
 
@@ -94,26 +94,26 @@ def _row(contender: Contender, pairs: int, tokens: int, needed: float) -> Figure
 
 
 def wide(bench: Bench) -> Figures:
-    """Time atp with the widest SAEs, kept on the device and lent to it, and compare the results."""
+    """Time atp with the widest SAEs, resident and offloaded, and compare the results."""
     saes = bench.make_saes(bench.size.wide)
-    rows, found = [], []
+    rows, results = [], []
     budget = None
-    for name, offload in (("resident", False), ("lent", True)):
+    for name, offload in (("resident", False), ("offloaded", True)):
         row: Figures = {"SAEs": name, "seconds": "out of memory"}
         try:
-            # The same batches for both: in others, sums are rounded in another way.
+            # The same batches for both: rounding depends on the batch.
             placed, budget, runs = _wide_runs(bench, saes, offload=offload, budget=budget)
             row |= {**_figures(runs), "seconds to place": placed}
-            found.append(runs[-1].analyses)
+            results.append(runs[-1].analyses)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         rows.append(row)
     for dictionary in saes:
-        bring_home(dictionary.sae)
-    same = found[0] == found[1] if len(found) == len(rows) else UNMEASURED
+        move_to_host(dictionary.sae)
+    same = results[0] == results[1] if len(results) == len(rows) else UNMEASURED
     title = f"{bench.pairs} pairs, {len(saes)} x {bench.size.wide} features"
-    return {"tables": {title: rows, "": [{"lent gives what resident gives": same}]}, "same": same}
+    return {"tables": {title: rows, "": [{"offloaded equals resident": same}]}, "same": same}
 
 
 def _wide_runs(
@@ -138,19 +138,19 @@ def _figures(runs: Sequence[Run]) -> Figures:
 
 
 def memory(bench: Bench) -> Figures:
-    """Score long prompts on what looks like a 24 GB card: with atp's own budget, then all at once.
+    """Score long prompts in the memory of a 24 GB card: with atp's own budget, then all at once.
 
-    The second run asks for a pass that cannot fit, so that halving shows: `oom.retry`, or
-    `batch.retry` where a library ran out of memory in words of its own. All pairs must end scored
-    in both runs.
+    The second run asks for a pass that does not fit, so that atp halves it: `oom.retry`, or
+    `batch.retry` if a library reports the lack of memory in another way. Both runs must score all
+    pairs.
     """
     pairs, tokens = bench.size.long_pairs, bench.size.long_prompt_tokens
     path = bench.write_input("long", pairs, (tokens, tokens))
     rows = []
     with small_card(bench.device, CARD_BYTES) as taken:
         loaded = bench.load(bench.narrow)
-        for asked in (None, 2 * pairs * tokens):
-            budget = asked or batch_tokens(bench.model, loaded.dictionaries)
+        for requested in (None, 2 * pairs * tokens):
+            budget = requested or batch_tokens(bench.model, loaded.dictionaries)
             bench.model.free_memory()
             with capture_logs() as events:
                 run = bench.run(loaded, analyses=True, input=path, batch_tokens=budget)
@@ -159,17 +159,17 @@ def memory(bench: Bench) -> Figures:
             kinds = [outcome(analysis) for of_sae in run.analyses for analysis in of_sae]
             rows.append(
                 {
-                    "batch tokens": f"{budget} ({'asked for' if asked else 'chosen'})",
+                    "batch tokens": f"{budget} ({'requested' if requested else 'chosen'})",
                     "seconds": run.seconds,
                     **(retries if taken is not None else dict.fromkeys(retries, UNMEASURED)),
                     "scored": f"{kinds.count('scored')} of {pairs * len(bench.narrow)}",
                     **_peak(bench, run, taken),
                 }
             )
-        placing = "lent" if loaded.dictionaries.offloaded else "resident"
+        placement = "offloaded" if loaded.dictionaries.offloaded else "resident"
     title = f"{pairs} pairs, prompts of {tokens} tokens, a card of {CARD_BYTES / 2**30:.1f} GiB"
     return {
-        "tables": {f"{title}, SAEs {placing}": rows},
+        "tables": {f"{title}, SAEs {placement}": rows},
         "card_bytes": UNMEASURED if taken is None else CARD_BYTES,
     }
 
@@ -186,7 +186,7 @@ def _peak(bench: Bench, run: Run, taken: int | None) -> Figures:
 
 
 def scale(bench: Bench) -> Figures:
-    """Run atp on the input and on inputs many times as long: speed and memory should be flat."""
+    """Run atp on the input and on much longer inputs: speed and memory should stay the same."""
     loaded = bench.load(bench.narrow)
     bench.run(loaded)
     rows: list[Figures] = []
@@ -203,19 +203,19 @@ def scale(bench: Bench) -> Figures:
 def dtype(bench: Bench) -> Figures:
     """Compare bfloat16 with float32 on the same weights: logit differences and top features.
 
-    Both models are on the device for a moment, six bytes a weight. How rounding grows in a trained
-    model may differ.
+    Both models are on the device together, with six bytes a weight. In a trained model, rounding
+    may grow differently.
     """
-    contrasted = bench.contrasted(min(bench.size.dtype_pairs, bench.pairs))
+    pairs = bench.tokenized_pairs(min(bench.size.dtype_pairs, bench.pairs))
     dictionaries = bench.load(bench.narrow).dictionaries
-    rounded_metric, rounded = _scores(bench.model, dictionaries, contrasted)
+    rounded_metric, rounded = _scores(bench.model, dictionaries, pairs)
     hf_model = causal_lm(bench.size, bench.device, torch.float32)
     for exact, rough in zip(hf_model.parameters(), bench.plain.parameters(), strict=True):
         exact.data.copy_(rough.data)
-    metric, scores = _scores(bridged(hf_model), dictionaries, contrasted)
+    metric, scores = _scores(bridged(hf_model), dictionaries, pairs)
     gap = (rounded_metric - metric).abs()
     logits = {
-        "pairs": len(contrasted),
+        "pairs": len(pairs),
         "median size of logit_diff": float(metric.abs().median()),
         "median difference": float(gap.median()),
         "largest difference": float(gap.max()),
@@ -228,19 +228,20 @@ def dtype(bench: Bench) -> Figures:
 
 
 def _scores(
-    model: Model, dictionaries: Dictionaries, contrasted: Sequence[TokenizedPair]
+    model: Model, dictionaries: Dictionaries, pairs: Sequence[TokenizedPair]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return the logit differences, (pairs,), and for each SAE all scores, (pairs, features)."""
     scorer = Scorer(model, dictionaries, TOP)
     order: list[int] = []
     metric: list[torch.Tensor] = []
     scores: list[list[torch.Tensor]] = [[] for _ in dictionaries]
-    for indices in plan([item.contrast for item in contrasted], DTYPE_TOKENS):
-        found = scorer.capture([contrasted[i] for i in indices]).captured
+    for indices in plan([pair.contrast for pair in pairs], DTYPE_TOKENS):
+        captured = scorer.capture([pairs[i] for i in indices]).captured
         order += indices
-        metric.append(found.metric.cpu())
+        metric.append(captured.metric.cpu())
         for dictionary, parts in zip(dictionaries, scores, strict=True):
-            x, g = found.residuals[dictionary.hook_name], found.gradients[dictionary.hook_name]
+            x = captured.residuals[dictionary.hook_name]
+            g = captured.gradients[dictionary.hook_name]
             with dictionaries.on_device(dictionary) as sae:
                 parts.append(score_features(sae, x, g).scores.cpu())
     back = torch.tensor(order).argsort()
@@ -248,13 +249,13 @@ def _scores(
 
 
 def _agreement(rounded: torch.Tensor, scores: torch.Tensor) -> Figures:
-    """Compare scores, (pairs, features), on the features that are on top in float32."""
+    """Compare scores, (pairs, features), on the top features in float32."""
     count = min(TOP, scores.shape[1])
     top, other = (table.abs().topk(count, dim=1).indices for table in (scores, rounded))
     exact = scores.gather(1, top)
     gap = (rounded.gather(1, top) - exact).abs()
     shared = (top[:, :, None] == other[:, None, :]).any(dim=2).float().mean(dim=1)
-    active = exact != 0  # a list that is longer than the active features ends in zeros
+    active = exact != 0  # with fewer active features than TOP, the list ends in zeros
     return {
         "median relative difference": float((gap / exact.abs())[active].median()),
         "largest, in shares of the pair's largest score": float(
@@ -266,4 +267,4 @@ def _agreement(rounded: torch.Tensor, scores: torch.Tensor) -> Figures:
 
 
 SECTIONS = {section.__name__: section for section in (rate, compare, wide, memory, scale, dtype)}
-"""In the order in which they run: the last one leaves least memory."""
+"""In the order in which they run: the last one leaves the least memory."""

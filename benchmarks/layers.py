@@ -1,4 +1,4 @@
-"""What more layers in one pass cost: 1, 5 and all 30 of the demo's model, side by side.
+"""Compares the cost of SAEs on 1, 5 and all 30 layers of the demo's model in one pass.
 
 Usage:
   layers.py [--width=N] [--rounds=N]
@@ -46,7 +46,7 @@ LAYERS = {
 
 
 def random_dictionary(layer: int, d_in: int, width: int) -> Dictionary:
-    """Return a random SAE; what its numbers are does not change what they cost."""
+    """Return a random SAE: its cost does not depend on its weights."""
     hook_name = f"blocks.{layer}.hook_resid_post"
     config: dict[str, Any] = {
         "architecture": "topk",
@@ -90,9 +90,9 @@ def main() -> None:
     sets = {name: contender(loaded, layers, width) for name, layers in LAYERS.items()}
     interleave(list(sets.values()), int(arguments["--rounds"]), loaded.model.device)
     print("| layers | s for all pairs | / layer 20 | peak GiB |\n| ---: | ---: | ---: | ---: |")
-    for name, each in sets.items():
-        peak = (each.peak_bytes or 0) / 2**30
-        print(f"| {name} | {each.median:.2f} | {ratio(each, sets['20']):.3f} | {peak:.2f} |")
+    for name, timed in sets.items():
+        peak = (timed.peak_bytes or 0) / 2**30
+        print(f"| {name} | {timed.median:.2f} | {ratio(timed, sets['20']):.3f} | {peak:.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Live bytes and FLOPs of the operations in a context, counted on real tensors or on fake ones.
+"""Counts live bytes and FLOPs of the operations in a context, on real tensors or on fake ones.
 
-Fake tensors have shapes and no memory: with them the count tells what a model takes that no machine
-at hand could hold. Not in the count: what kernels use inside, what an allocator keeps in reserve,
-and FLOPs of other operations than matrix products.
+Fake tensors have shapes and no memory, so a model of any size can be counted. The count leaves out
+the memory that kernels use inside, the reserve of the allocator, and FLOPs of operations other than
+matrix products.
 """
 
 from __future__ import annotations
@@ -21,26 +21,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BLOCK = 512
-"""CUDA's allocator of torch rounds sizes up to a multiple of it."""
+"""torch's allocator for CUDA rounds sizes up to a multiple of it."""
 
 
 @dataclass
 class Allocation:
-    """A storage that an operation made. Moments are numbers of allocations and releases before."""
+    """A storage that an operation made.
+
+    A moment is counted in allocations and releases before it.
+    """
 
     size: int
     made: int
     freed: float = math.inf
 
     def alive(self, moment: int) -> bool:
-        """Say whether something referred to it at a moment."""
+        """Return whether something referred to it at a moment."""
         return self.made <= moment < self.freed
 
 
 class LiveBytes(TorchDispatchMode):
     """Counts each storage from the operation that makes it until nothing refers to it.
 
-    What was made outside the context, weights and inputs, is not counted.
+    Storages from outside the context, such as weights and inputs, are not counted.
     """
 
     def __init__(self) -> None:
@@ -60,14 +63,14 @@ class LiveBytes(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
-        """Run an operation and count what it makes: results that are no views of its arguments."""
+        """Run an operation and count its results, except views of its arguments."""
         del types
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if func.overloadpacket in flop_registry:
             self.flops += flop_registry[func.overloadpacket](*args, **kwargs, out_val=result)
         given = {id(storage) for storage in _storages((args, kwargs))}
-        if func is torch.ops.aten.lift_fresh.default:  # of torch.tensor(): made just before
+        if func is torch.ops.aten.lift_fresh.default:  # torch.tensor() has just made its argument
             given.clear()
         for storage in _storages(result):
             if id(storage) not in given and id(storage) not in self._watched:
@@ -92,8 +95,8 @@ class LiveBytes(TorchDispatchMode):
         self._watched[key] = weakref.ref(storage, free)
 
     def at_peak(self) -> list[Allocation]:
-        """Return what was alive when there was most."""
-        return [each for each in self.allocations if each.alive(self.peak_at)]
+        """Return the allocations that were alive at the peak."""
+        return [item for item in self.allocations if item.alive(self.peak_at)]
 
 
 def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:  # noqa: ANN401

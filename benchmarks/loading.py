@@ -1,4 +1,4 @@
-"""atp's start to its first batch, against the bare library load of the same model and SAE.
+"""Compares the start of atp with loading the same model and SAE by the libraries alone.
 
 Usage:
   loading.py [--rounds=N]
@@ -7,8 +7,8 @@ Usage:
 Options:
   --rounds=N  [default: 5]
 
-Both are processes of their own, in turn. `atp` reads, checks and hashes the input and the weights,
-and tries model and SAE on each other.
+Both run in turn, each in a process of its own. `atp` is timed up to its first batch: it also reads,
+checks and hashes the input and the weights, and tests model and SAE together.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def atp() -> float:
 def main() -> None:
     """Print a table."""
     rounds = int(docopt(__doc__)["--rounds"])
-    bare(), atp()  # both warm: the files are in the page cache
+    bare(), atp()  # warms up both: the files are in the page cache afterwards
     times = [(bare(), atp()) for _ in range(rounds)]
     print("| bare load s | atp to its first batch s | ratio |\n| ---: | ---: | ---: |")
-    columns = (*zip(*times, strict=True), [mine / theirs for theirs, mine in times])
+    columns = (*zip(*times, strict=True), [started / loaded for loaded, started in times])
     print("| " + " | ".join(f"{median(column):.2f}" for column in columns) + " |")
 
 

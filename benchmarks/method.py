@@ -1,4 +1,4 @@
-"""The figures of docs/method.md, on the demo: how scores agree with effects, and what each costs.
+"""Computes the figures of docs/method.md on the demo: agreement with effects, and cost.
 
 Usage:
   method.py [agreement | cost] [--rounds=N] [--limit=N]
@@ -11,7 +11,7 @@ Options:
 agreement  The default: Pearson and Spearman correlation and sign agreement of scores with exact
            effects of all active features, pooled over all pairs, of the median and of the worst
            pair, for each method and baseline; completeness of integrated gradients.
-cost       Seconds of scoring all pairs after loading, as shares of plain attribution patching:
+cost       Seconds of scoring all pairs after loading, as multiples of plain attribution patching:
            medians of ratios, all procedures interleaved and warmed up.
 """
 
@@ -53,21 +53,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ig 10, base": {"method": "ig", "baseline": "base"},
     "atp, sequence": {"sequence_tokens": 20},
 }
-"""What is scored, and held against exact effects with the same baseline and metric."""
+"""Ways of scoring, compared with exact effects of the same baseline and metric."""
 
 
 def pairs(limit: int | None) -> list[tuple[str, str, str, str]]:
-    """Return (prompt, flagged answer, base answer, base prompt) of each pair of the demo."""
+    """Return (prompt, flagged response, base response, base prompt) of each pair of the demo."""
     content = json.loads(demo.INPUT.read_text(encoding="utf-8"))
-    found = []
+    texts = []
     for question in content["results"]:
         base, *others = question["variations"]
-        found += [
+        texts += [
             (other["prompt"], other["response"], base["response"], base["prompt"])
             for other in others
             if other["sycophancy_flag"] == 1
         ]
-    return found[:limit]
+    return texts[:limit]
 
 
 def agreement(model: Model, sae: Dictionary, limit: int | None) -> None:
@@ -87,17 +87,18 @@ def agreement(model: Model, sae: Dictionary, limit: int | None) -> None:
             batch_tokens=BATCH_TOKENS,
             **how,
         )
-        scored = [each for each in analyses if "top_features" in each]
+        scored = [analysis for analysis in analyses if "top_features" in analysis]
         rows = [
             (feature["score"], feature["effect"])
-            for each in scored
-            for feature in each["top_features"]
+            for analysis in scored
+            for feature in analysis["top_features"]
             if feature["score"] or feature["effect"]
         ]
         s, e = np.array(rows).T
-        told = [each["diagnostics"]["exact"] for each in scored]
-        by_pair = [each["pearson"] for each in told if each["pearson"] is not None]
-        gaps = [each["diagnostics"].get("path", {}).get("completeness_gap") for each in scored]
+        diagnostics = [analysis["diagnostics"] for analysis in scored]
+        exact = [item["exact"] for item in diagnostics]
+        by_pair = [item["pearson"] for item in exact if item["pearson"] is not None]
+        gaps = [item.get("path", {}).get("completeness_gap") for item in diagnostics]
         gap = "" if None in gaps else f"{median(gaps):.1%}"
         print(
             f"| {name} | {len(rows)} | {stats.pearsonr(s, e)[0]:.3f} | {median(by_pair):.3f} | "
@@ -106,9 +107,12 @@ def agreement(model: Model, sae: Dictionary, limit: int | None) -> None:
             flush=True,
         )
         if name == "atp, zero":
-            floor = max(each["noise_floor"] for each in told)
-            largest = median(max(abs(f["effect"]) for f in each["top_features"]) for each in scored)
-            joint = np.array([(each["joint_score"], each["joint_effect"]) for each in told]).T
+            floor = max(item["noise_floor"] for item in exact)
+            largest = median(
+                max(abs(feature["effect"]) for feature in analysis["top_features"])
+                for analysis in scored
+            )
+            joint = np.array([(item["joint_score"], item["joint_effect"]) for item in exact]).T
             total = stats.pearsonr(*joint)[0]
             note = f"noise floor at most {floor:.1e}, median largest effect {largest:.3f}; "
             note += f"sum of scores against joint effect: Pearson {total:.3f}"
@@ -116,7 +120,7 @@ def agreement(model: Model, sae: Dictionary, limit: int | None) -> None:
 
 
 def cost(model: Model, sae: Dictionary, rounds: int, limit: int | None) -> None:
-    """Print what each way of scoring costs, as shares of plain attribution patching."""
+    """Print the cost of each way of scoring, as multiples of plain attribution patching."""
     dictionaries = Dictionaries([sae], model.device)
     ways: dict[str, tuple[Method, int | None]] = {
         "atp": (Method(), None),
@@ -142,10 +146,10 @@ def cost(model: Model, sae: Dictionary, rounds: int, limit: int | None) -> None:
         scorer = Scorer(model, dictionaries, 50, method, BATCH_TOKENS)
 
         def run(scorer: Scorer = scorer, items: Sequence[TokenizedPair] = items) -> None:
-            neutral = [item.base_prompt for item in items if item.base_prompt is not None]
+            base_prompts = [item.base_prompt for item in items if item.base_prompt is not None]
             if scorer.method.baseline == "mean":
-                scorer.take_means(dict.fromkeys(neutral))
-            scorer.base_prompts.plan(neutral)
+                scorer.take_means(dict.fromkeys(base_prompts))
+            scorer.base_prompts.plan(base_prompts)
             contrasts = [item.contrast for item in items]
             for indices in plan(contrasts, BATCH_TOKENS, scorer.method.position):
                 scorer.analyse([scorer.capture([items[i] for i in indices])])
@@ -163,10 +167,10 @@ def cost(model: Model, sae: Dictionary, rounds: int, limit: int | None) -> None:
 
 
 def work(model: Model, sae: Dictionary, limit: int | None) -> str:
-    """Say what passes and exact effects compute, in tokens times layers."""
+    """Describe the work of passes and of exact effects, in tokens times layers."""
     pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=True)
-    found = [pair_tokenizer(*text[:3]) for text in pairs(limit)]
-    contrasts = [item.contrast for item in found if isinstance(item, TokenizedPair)]
+    items = [pair_tokenizer(*text[:3]) for text in pairs(limit)]
+    contrasts = [item.contrast for item in items if isinstance(item, TokenizedPair)]
     layers = int(model.bridge.cfg.n_layers)
     above = layers - model.layers_before(sae.hook_name)
     batches = [[contrasts[i] for i in indices] for indices in plan(contrasts, BATCH_TOKENS)]
@@ -181,7 +185,7 @@ def work(model: Model, sae: Dictionary, limit: int | None) -> str:
 
 
 def main() -> None:
-    """Load the demo's parts and print what is asked for."""
+    """Load the demo's model and SAE, and print the figures."""
     arguments = docopt(__doc__)
     configure(run_id="method")
     limit = int(arguments["--limit"]) if arguments["--limit"] else None

@@ -1,7 +1,7 @@
-"""Google's gemma-2-9b-it in shape and nothing else of it: random weights and random SAEs.
+"""A model of the shape of google/gemma-2-9b-it, with random weights and random SAEs.
 
-All of it is made where it is used. Speed and memory do not depend on what the weights are; what the
-scores are does, so these scores mean nothing.
+Speed and memory do not depend on the values of the weights. Scores do, so these scores mean
+nothing.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Size:
     config: dict[str, Any]
     """Of Gemma2Config."""
     layers: tuple[int, ...]
-    """After which the SAEs read."""
+    """The layers after which the SAEs read."""
     narrow: int
-    """Features of an SAE that every section uses."""
+    """Features of each SAE, in all sections but one."""
     wide: int
-    """Features of those of the section `wide`."""
+    """Features of each SAE in the section `wide`."""
     active: int
-    """Features that are active at a position, about."""
+    """About how many features are active at a position."""
     prompt_tokens: tuple[int, int]
     """The shortest and the longest prompt."""
     long_prompt_tokens: int
@@ -55,11 +55,11 @@ class Size:
     response_words: int
     pairs: int
     notebook_pairs: int
-    """Of them, what the notebook's procedure is timed on."""
+    """Pairs on which the notebook's procedure is timed."""
     long_pairs: int
     dtype_pairs: int
     matrix: int
-    """Rows and columns of the matrices whose product gives the device's rate."""
+    """Rows and columns of the matrices whose product measures the device's rate."""
 
 
 FULL = Size(
@@ -118,7 +118,7 @@ SIZES = {"full": FULL, "tiny": TINY}
 
 
 def causal_lm(size: Size, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """Return the Hugging Face model with random weights, made on the device."""
+    """Return a Hugging Face model with random weights, made on the device."""
     config = Gemma2Config(
         **size.config,
         attn_logit_softcapping=50.0,
@@ -135,12 +135,12 @@ def causal_lm(size: Size, device: torch.device, dtype: torch.dtype) -> PreTraine
     return model.eval()
 
 
-def twin(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a second model on the same memory.
+def plain_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a second model with the same weights in the same memory.
 
-    Its Parameter objects are its own: the notebook's procedure asks for the gradients of all of
-    them, and those of the bridge must stay frozen. To be made before there is a bridge, which
-    builds itself into the modules.
+    It has Parameter objects of its own: the notebook's procedure asks for the gradients of all of
+    them, and those of the bridge must stay frozen. Make it before the bridge, which builds its hook
+    points into the modules.
     """
     memo: dict[int, torch.Tensor] = {
         id(parameter): nn.Parameter(parameter.data, requires_grad=False)
@@ -157,7 +157,7 @@ def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     levels = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))  # noqa: S106  (no password)
     levels.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     names = {f"{name.strip('<>')}_token": name for name in SPECIAL}
-    # transformer_lens loads a tokenizer anew, by its name, unless it puts <bos> first by itself.
+    # transformer_lens reloads a tokenizer by its name unless it adds <bos> by itself.
     return PreTrainedTokenizerFast(
         tokenizer_object=levels, add_bos_token=True, name_or_path="random", **names
     )
@@ -169,7 +169,7 @@ def bridged(hf_model: PreTrainedModel) -> Model:
     bridge = TransformerBridge.boot_transformers(
         NAME,
         hf_model=hf_model,
-        tokenizer=deepcopy(own),  # the bridge alters it
+        tokenizer=deepcopy(own),  # the bridge changes it
         device=str(hf_model.device),
         dtype=hf_model.dtype,
     )
@@ -179,20 +179,16 @@ def bridged(hf_model: PreTrainedModel) -> Model:
 def random_saes(
     model: Model, size: Size, width: int, sample: Sequence[Contrast]
 ) -> list[Dictionary]:
-    """Return an SAE for each layer, in the host's memory.
+    """Return an SAE of `width` features for each layer, in the host's memory.
 
-    Decoder directions are random unit vectors, the encoder is their transpose, and the threshold is
-    what about `size.active` features reach on a sample of the input.
-
-    Args:
-        model: to read the sample.
-        size: layers, and the number of active features.
-        width: the number of features.
-        sample: a batch of contrasts.
+    Decoder directions are random unit vectors, and the encoder is their transpose. The threshold is
+    such that about `size.active` features are active on a sample of the input.
     """
     hooks = [f"blocks.{layer}.hook_resid_post" for layer in size.layers]
-    found = capture(model, Batch.of(sample, model.device), hooks)
-    return [_dictionary(hook, width, size.active, found.residuals[hook].float()) for hook in hooks]
+    captured = capture(model, Batch.of(sample, model.device), hooks)
+    return [
+        _dictionary(hook, width, size.active, captured.residuals[hook].float()) for hook in hooks
+    ]
 
 
 @torch.no_grad()
@@ -203,7 +199,7 @@ def _dictionary(hook: str, width: int, active: int, residuals: torch.Tensor) -> 
         "d_sae": width,
         "dtype": "float32",
         "device": str(residuals.device),
-        "apply_b_dec_to_input": False,  # as Gemma Scope has it
+        "apply_b_dec_to_input": False,  # as in Gemma Scope
         "metadata": {"hook_name": hook, "model_name": NAME},
     }
     sae: SAE[Any] = SAE.from_dict(config).eval().requires_grad_(requires_grad=False)
@@ -212,11 +208,11 @@ def _dictionary(hook: str, width: int, active: int, residuals: torch.Tensor) -> 
     sae.W_enc.copy_(sae.W_dec.T)
     sae.threshold.fill_((residuals @ sae.W_enc).topk(active, dim=1).values[:, -1].median())
     label = f"{hook.split('.')[1]}-{width}"
-    bring_home(sae)
+    move_to_host(sae)
     return Dictionary(f"random:{label}", f"layer{label}", hook, sae, {"weights": "random"})
 
 
-def bring_home(sae: SAE[Any]) -> None:
-    """Move an SAE into the host's memory, from where a run places it as it sees fit."""
+def move_to_host(sae: SAE[Any]) -> None:
+    """Move an SAE back into the host's memory, from which a run places it."""
     for tensor in (*sae.parameters(), *sae.buffers()):
         tensor.data = tensor.data.cpu()

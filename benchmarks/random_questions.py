@@ -1,7 +1,7 @@
-"""Questions of numbered words, laid out as real ones are: instruction, opinion, text; two answers.
+"""Questions of numbered words in the layout of real ones: instruction, opinion, text, response.
 
-What decides the cost of a pair is drawn as in real files: the prompt's length, what prompts share
-at their start, and where two answers differ first.
+Everything that decides the cost of a pair is drawn as in real files: the length of the prompt, the
+prefix that prompts share, and the position of the first difference between two responses.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 INSTRUCTION_WORDS = 12
 OPINION_WORDS = {"I really like": 6, "I really dislike": 7, "I wrote": 8, "I did not write": 9}
 OFFSETS = (1, 2, 2, 4, 4, 7, 10, 20)
-"""Of the first token in which two answers differ, counted from the prompt's last one."""
+"""Positions of the first differing token, counted from the prompt's last one."""
 
 
 @dataclass(frozen=True)
 class Questions:
-    """A file of questions to write.
+    """A file of random questions.
 
     The longest prompt of a question, <bos> included, has a length drawn from `prompt_tokens`.
     """
@@ -33,10 +33,10 @@ class Questions:
     prompt_tokens: tuple[int, int]
     response_words: int
     words: int
-    """How many different ones there are."""
+    """The number of different words."""
 
     def write(self, path: Path) -> Path:
-        """Write the file, the same one each time, and return its path."""
+        """Write the file, which is the same each time, and return its path."""
         path.write_bytes(orjson.dumps({"metadata": {}, "results": list(self._questions())}))
         return path
 
@@ -50,26 +50,26 @@ class Questions:
             text = self._draw(random, random.randint(*self.prompt_tokens) - around)
             flagged = random.sample(sorted(opinions), min(left, random.randint(1, len(opinions))))
             left -= len(flagged)
-            answer = self._draw(random, self.response_words)
-            variations = [_variation("", [*instruction, *text], answer, flag=False)]
+            base = self._draw(random, self.response_words)
+            variations = [_variation("", [*instruction, *text], base, flag=False)]
             for name, opinion in opinions.items():
-                other = self._draw(random, self.response_words)
+                response = self._draw(random, self.response_words)
                 same = random.choice(OFFSETS) - 1
-                other[:same] = answer[:same]
-                while other[same] == answer[same]:
-                    other[same] = self._draw(random, 1)[0]
+                response[:same] = base[:same]
+                while response[same] == base[same]:
+                    response[same] = self._draw(random, 1)[0]
                 prompt = [*instruction, *opinion, *text]
-                variations.append(_variation(name, prompt, other, flag=name in flagged))
+                variations.append(_variation(name, prompt, response, flag=name in flagged))
             yield {"dataset": "random", "base_text": " ".join(text), "variations": variations}
 
     def _draw(self, random: Random, count: int) -> list[str]:
         return [f"w{number}" for number in random.choices(range(self.words), k=count)]
 
 
-def _variation(name: str, prompt: list[str], answer: list[str], *, flag: bool) -> dict[str, Any]:
+def _variation(name: str, prompt: list[str], response: list[str], *, flag: bool) -> dict[str, Any]:
     return {
         "template_type": name,
         "prompt": " ".join(prompt),
-        "response": " " + " ".join(answer),
+        "response": " " + " ".join(response),
         "sycophancy_flag": int(flag),
     }

@@ -1,4 +1,4 @@
-"""What saving takes of a run's time, on 1, 10 and 100 times the demo's pairs.
+"""Measures the share of saving in the time of a run, on 1, 10 and 100 times the demo's pairs.
 
 Usage:
   saving.py [--copies=LIST]
@@ -7,9 +7,9 @@ Usage:
 Options:
   --copies=LIST  [default: 1,10,100]
 
-Each is a process of its own, with the default save interval. The share is what the run's last log
-line tells: journal, fsyncs and result files, of the time from the first batch to the end. The
-whole takes about half an hour on two cores.
+Each run is a process of its own, with the default save interval. Its last log line gives the time
+for journal, fsyncs and result files, and the time from the first batch to the end. The whole takes
+about half an hour on two cores.
 """
 
 from __future__ import annotations

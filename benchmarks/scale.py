@@ -1,4 +1,4 @@
-"""Throughput and memory of a run on 1, 10 and 100 times the demo's pairs.
+"""Measures throughput and memory of a run on 1, 10 and 100 times the demo's pairs.
 
 Usage:
   scale.py [--copies=LIST]
@@ -7,8 +7,8 @@ Usage:
 Options:
   --copies=LIST  [default: 1,10,100]
 
-Each is a process of its own; the pairs are counted from the end of loading to the end of the run.
-The whole takes about ten minutes on two cores.
+Each run is a process of its own, timed from the end of loading to the end of the run. The whole
+takes about ten minutes on two cores.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What passes of a model take, counted: atp's, the notebook's procedure, a bare one.
+"""Counts the memory and FLOPs of passes: of atp, of the notebook's procedure, and of a bare pass.
 
-In a FakeTensorMode, in which all of it is then made and used, the model may have any size: fake
-tensors have shapes and no memory, and nothing is computed.
+If everything is made and used in a FakeTensorMode, the model may have any size: fake tensors have
+shapes and no memory, and nothing is computed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from atp.model.language_model import Model
 
 OFFSET = 20
-"""Of the first differing token: the most tokens that can carry gradients."""
+"""Position of the first differing token: the most tokens that can carry gradients."""
 RESPONSE = 250
 
 
@@ -42,7 +42,7 @@ def hook_names(layers: Sequence[int]) -> list[str]:
 
 
 def contrasts(pairs: Sequence[tuple[int, int]]) -> list[Contrast]:
-    """Return contrasts of so many prompt tokens and such an offset; they share only <bos>."""
+    """Return a contrast for each (prompt tokens, offset); they share only <bos>."""
     return [
         Contrast((2, 100 + row, *[5] * (prompt + offset - 3)), prompt, 3, 4)
         for row, (prompt, offset) in enumerate(pairs)
@@ -51,24 +51,24 @@ def contrasts(pairs: Sequence[tuple[int, int]]) -> list[Contrast]:
 
 @dataclass(frozen=True)
 class Pass:
-    """Bytes of one capture beyond the weights, where it takes most."""
+    """Bytes of one capture beyond the weights, at its peak."""
 
     peak: int
     cache: int
-    """Keys and values that outlive the pass that reads ahead."""
+    """Keys and values that outlive the pass over the prefix."""
     saved: int
-    """What outlives the tail's forward pass: it is saved for the backward pass."""
+    """Tensors that outlive the tail's forward pass, saved for the backward pass."""
     tokens: int
-    """Of the batch, padding included."""
+    """Tokens of the batch, padding included."""
 
     @property
     def at_work(self) -> int:
-        """All else."""
+        """All other bytes."""
         return self.peak - self.cache - self.saved
 
 
 class _Watched:
-    """A model for `capture` that notes when its passes ended."""
+    """A model for `capture` that records when its passes ended."""
 
     def __init__(self, model: Model, live: LiveBytes) -> None:
         self.model, self.live = model, live
@@ -83,9 +83,9 @@ class _Watched:
         self.fill_prefix = self.live.now
 
     def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:  # noqa: ANN401
-        found = self.model.hidden(ids, mask, positions, cache)
+        hidden = self.model.hidden(ids, mask, positions, cache)
         self.forward = self.live.now
-        return found
+        return hidden
 
 
 def counted(model: Model, rows: Sequence[Contrast], layers: Sequence[int]) -> Pass:
@@ -94,9 +94,9 @@ def counted(model: Model, rows: Sequence[Contrast], layers: Sequence[int]) -> Pa
     with LiveBytes() as live:
         watched = _Watched(model, live)
         capture(watched, batch, hook_names(layers))
-    there = live.at_peak()
+    at_peak = live.at_peak()
     cache, saved = (
-        sum(each.size for each in there if start < each.made <= end < each.freed)
+        sum(item.size for item in at_peak if start < item.made <= end < item.freed)
         for start, end in ((0, watched.fill_prefix), (watched.fill_prefix, watched.forward))
     )
     return Pass(live.peak, cache, saved, batch.mask.numel())
@@ -106,7 +106,9 @@ class Simulation:
     """The model behind its bridge, the plain one, and SAEs."""
 
     def __init__(self, size: Size) -> None:
-        with patch.object(TokenHead, "check_logits"):  # compares numbers; fake tensors have none
+        with patch.object(
+            TokenHead, "check_logits"
+        ):  # it compares numbers, which fake tensors lack
             self.model = bridged(causal_lm(size, torch.device("cpu"), torch.bfloat16))
         self.plain: PreTrainedModel = causal_lm(size, torch.device("cpu"), torch.bfloat16)
         self.weights = sum(parameter.nbytes for parameter in self.plain.parameters())
@@ -114,12 +116,12 @@ class Simulation:
         self.saes = dict(zip(size.layers, saes, strict=True))
 
     def notebook(self, layer: int, prompt: int) -> LiveBytes:
-        """Count the notebook's procedure on a prompt of so many tokens and a response."""
+        """Count the notebook's procedure on a prompt of `prompt` tokens and a response."""
         procedure = Notebook(
             self.plain, self.model.tokenizer, self.saes[layer].sae, layers_of(self.plain)[layer]
         )
         texts = " w1" * (prompt - 1), " w1" * RESPONSE, " w1" * (OFFSET - 1) + " w2"
-        # When all is computed, it reads the metric: a fake tensor has no number.
+        # It ends by reading the metric, and a fake tensor has no number.
         with LiveBytes() as live, suppress(DataDependentOutputException):
             procedure(*texts)
         return live

@@ -1,4 +1,4 @@
-"""What every section of gemma2_9b.py works with: a model, an input, SAEs, and timed runs of atp."""
+"""The model, input, SAEs and timed runs of atp that all sections of gemma2_9b.py use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import torch
-from random_gemma import NAME, Size, bridged, bring_home, causal_lm, random_saes, twin
+from random_gemma import NAME, Size, bridged, causal_lm, move_to_host, plain_copy, random_saes
 from random_questions import Questions
 
 from atp.config.settings import Settings
@@ -49,17 +49,17 @@ class Run:
 
     seconds: float
     device_peak: Any
-    """Bytes; "unmeasured" where there is no device but the host."""
+    """Bytes; "unmeasured" on a CPU."""
     host_peak: Any
     complete: bool
     """Every pair has a result."""
     analyses: list[list[Analysis]]
-    """Of each SAE, in input order; empty unless they were asked for."""
+    """Of each SAE, in input order; empty unless requested."""
 
 
 @dataclass
 class Bench:
-    """The model on the device, and what can be done with it."""
+    """The model on the device, its input, and the narrow SAEs."""
 
     size: Size
     device: torch.device
@@ -67,13 +67,12 @@ class Bench:
     pairs: int
     notebook_pairs: int
     factors: tuple[int, ...]
-    """Of the section `scale`."""
+    """Lengths of the inputs of the section `scale`, as multiples of the input."""
     folder: Path
 
     def __post_init__(self) -> None:
-        """Make the model, the input and the narrow SAEs."""
         hf_model = causal_lm(self.size, self.device, torch.bfloat16)
-        self.plain = twin(hf_model)
+        self.plain = plain_copy(hf_model)
         self.model = bridged(hf_model)
         path = self.write_input("input", self.pairs)
         self.settings = Settings(input=path, out=self.folder, model=NAME, rounds=self.rounds)
@@ -84,14 +83,14 @@ class Bench:
 
     @cached_property
     def rate(self) -> float:
-        """The device's rate in FLOP/s: of the median product of two bfloat16 matrices."""
+        """The device's rate in FLOP/s, from the median time of a product of bfloat16 matrices."""
         n = self.size.matrix
-        one = torch.randn(n, n, device=self.device, dtype=torch.bfloat16)
+        matrix = torch.randn(n, n, device=self.device, dtype=torch.bfloat16)
         seconds = []
         for _ in range(2 * PRODUCTS):
             self._wait()
             began = time.perf_counter()
-            torch.mm(one, one)
+            torch.mm(matrix, matrix)
             self._wait()
             seconds.append(time.perf_counter() - began)
         return 2 * n**3 / median(seconds[PRODUCTS:])  # the first half warms up
@@ -112,7 +111,7 @@ class Bench:
     def write_input(
         self, name: str, pairs: int, prompt_tokens: tuple[int, int] | None = None
     ) -> Path:
-        """Write an input file of so many pairs."""
+        """Write an input file of `pairs` pairs."""
         questions = Questions(
             pairs,
             prompt_tokens or self.size.prompt_tokens,
@@ -121,8 +120,8 @@ class Bench:
         )
         return questions.write(self.folder / f"{name}.json")
 
-    def contrasted(self, limit: int) -> list[TokenizedPair]:
-        """Return the contrasts of the first pairs of the input."""
+    def tokenized_pairs(self, limit: int) -> list[TokenizedPair]:
+        """Return the first pairs of the input as token ids."""
         return [
             self.pair_tokenizer(pair.prompt, pair.target_response, pair.base_response)
             for pair in reader.pairs(self.settings.input, limit)
@@ -130,31 +129,25 @@ class Bench:
 
     def make_saes(self, width: int) -> list[Dictionary]:
         """Return an SAE for each layer, in the host's memory."""
-        sample = [found.contrast for found in self.contrasted(SAMPLE)]
+        sample = [pair.contrast for pair in self.tokenized_pairs(SAMPLE)]
         return random_saes(self.model, self.size, width, sample)
 
     def free(self) -> None:
-        """Release what earlier sections left, the notebook's gradients included."""
+        """Release the memory of earlier sections, the notebook's gradients included."""
         self.plain.zero_grad()
         self.model.free_memory()
 
     def load(self, saes: Sequence[Dictionary], *, offload: bool | None = None) -> Loaded:
-        """Place SAEs beside the model, and try them, as `atp run` does."""
+        """Place SAEs beside the model, and check them, as `atp run` does."""
         for dictionary in saes:
-            bring_home(dictionary.sae)
+            move_to_host(dictionary.sae)
         self.free()
         dictionaries = Dictionaries(saes, self.device, offload=offload)
         check_dictionaries(self.model, dictionaries)
         return Loaded(self.model, dictionaries, self.pair_tokenizer)
 
     def run(self, loaded: Loaded, *, analyses: bool = False, **changes: Any) -> Run:  # noqa: ANN401
-        """Run atp once, from the input file to the result files.
-
-        Args:
-            loaded: from `load`.
-            analyses: whether to return them, too.
-            changes: to the settings.
-        """
+        """Run atp once with changed settings, from the input file to the result files."""
         gc.collect()
         with TemporaryDirectory(dir=self.folder) as out:
             settings = replace(self.settings, out=self.folder / out, **changes)
@@ -183,13 +176,13 @@ def _analyses(path: Path) -> list[Analysis]:
 
 @contextmanager
 def small_card(device: torch.device, size: int) -> Iterator[int | None]:
-    """Leave as much of a GPU's memory as a smaller one has, for as long as the context lasts.
+    """Leave a GPU no more memory than a smaller card has, while the context lasts.
 
-    The rest is taken, not forbidden (`set_per_process_memory_fraction`): atp asks the driver what
-    is free when it chooses its budget and whether to lend SAEs.
+    The rest is allocated, not forbidden by `set_per_process_memory_fraction`: atp asks the driver
+    for the free memory when it chooses its budget and whether to offload SAEs.
 
     Yields:
-        The bytes taken, which torch counts as in use; None where there is no GPU.
+        The allocated bytes, which torch counts as in use; None without a GPU.
     """
     if device.type != "cuda":
         yield None

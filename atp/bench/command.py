@@ -1,4 +1,4 @@
-"""`atp bench`: load, compare, write the table and a JSON file."""
+"""`atp bench`: times atp beside the notebook's procedure; gives a table and a JSON file."""
 
 from __future__ import annotations
 
@@ -32,10 +32,7 @@ LIBRARIES = ("atp", "torch", "transformers", "transformer-lens", "sae-lens")
 
 
 def bench(settings: Settings) -> tuple[str, Path]:
-    """Measure atp on the user's own model, SAEs and input.
-
-    Returns:
-        A table in Markdown, and the JSON file with all figures.
+    """Measure atp on a model, SAEs and an input; return a Markdown table and the JSON file.
 
     Raises:
         AtpError: as `atp run` raises it.
@@ -43,30 +40,25 @@ def bench(settings: Settings) -> tuple[str, Path]:
     _check_scoring(settings)
     specs = setup.check(settings)
     with output.held(settings.out):
-        scan_input(settings.input)  # a broken one is told before the model is loaded
+        scan_input(settings.input)  # reports a broken input before the model is loaded
         loaded = setup.load(settings, specs)
         from atp.bench.plain_model import load_plain_model  # noqa: PLC0415  (imports torch)
 
         plain = load_plain_model(loaded.model, settings.model, settings.revision)
         figures = compare(settings, loaded, plain)
-        name = output.run_name(settings.out, loaded.model.name)
-        path = settings.out / f"atp_bench_{name}.json"
+        path = settings.out / f"atp_bench_{output.run_name(settings.out, loaded.model.name)}.json"
         with atomic_write(path) as file:
             file.write(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
     return table(figures), path
 
 
 def _check_scoring(settings: Settings) -> None:
-    """Refuse what the procedure that atp is compared with does not do.
-
-    Raises:
-        SettingsError: features are to be scored in another way than by default.
-    """
-    asked, default = settings.scoring.describe(), Method().describe()
-    changed = [name.replace("_", "-") for name in default if asked[name] != default[name]]
+    """Refuse ways of scoring that the notebook's procedure lacks."""
+    chosen, default = settings.scoring.describe(), Method().describe()
+    changed = [name.replace("_", "-") for name in default if chosen[name] != default[name]]
     if changed:
         names = ", ".join(f"--{'method' if name == 'name' else name}" for name in changed)
-        msg = f"atp bench times scores by the defaults, as the notebook has them: not {names}."
+        msg = f"atp bench times the default scores, as the notebook computes them: not {names}."
         raise SettingsError(msg, "Leave that out; atp check estimates the time of such a run.")
 
 
@@ -81,14 +73,12 @@ def compare(settings: Settings, loaded: Loaded, plain: Any) -> dict[str, Any]:  
     compared = contenders(settings, loaded, plain, work)
     interleave(compared, settings.rounds, loaded.model.device)
     notebook, atp, passes, bare = compared
-    outside = ratio(passes, atp)
+    passes_share = ratio(passes, atp)
     return {
         "machine": machine(loaded.model.device),
         "versions": {name: version(name) for name in LIBRARIES},
         "model": {"name": loaded.model.name, "dtype": str(loaded.model.dtype)},
-        "saes": [
-            {"hook_name": each.hook_name, "d_sae": each.d_sae} for each in loaded.dictionaries
-        ],
+        "saes": [{"hook_name": sae.hook_name, "d_sae": sae.d_sae} for sae in loaded.dictionaries],
         "input": {
             "path": str(settings.input),
             "pairs": len(work.pairs),
@@ -99,17 +89,17 @@ def compare(settings: Settings, loaded: Loaded, plain: Any) -> dict[str, Any]:  
             "batch_tokens": work.batch_tokens,
         },
         "rounds": settings.rounds,
-        "procedures": {each.name: _figures(each, work) for each in compared},
+        "procedures": {contender.name: _figures(contender, work) for contender in compared},
         "ratios": {
             "notebook / atp": ratio(notebook, atp),
             "atp / bare": ratio(atp, bare),
-            "outside the passes": None if outside is None else 1 - outside,
+            "outside the passes": None if passes_share is None else 1 - passes_share,
         },
     }
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Return what names the machine."""
+    """Describe the machine: device, processor, cores and threads."""
     import torch  # noqa: PLC0415  (start-up stays light)
 
     cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
@@ -122,13 +112,13 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def _figures(contender: Contender, work: Workload) -> dict[str, Any]:
-    median = contender.median
+    median, pairs = contender.median, len(work.pairs)
     return {
         "seconds": contender.seconds,
         "median_seconds": median,
-        "seconds_per_pair": None if median is None else median / len(work.pairs),
-        "pairs_per_second": None if median is None else len(work.pairs) / median,
-        "tokens_per_second": None if median is None else work.tokens / median,
+        "seconds_per_pair": median and median / pairs,
+        "pairs_per_second": median and pairs / median,
+        "tokens_per_second": median and work.tokens / median,
         "peak_bytes": contender.peak_bytes,
         "out_of_memory": contender.out_of_memory,
     }

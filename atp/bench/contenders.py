@@ -1,10 +1,10 @@
-"""The procedures that are compared, on the same pairs of the same input.
+"""The procedures that `atp bench` compares, on the same pairs of the same input.
 
 notebook   the procedure that atp replaces, pair by pair, for every SAE in turn
 atp        `atp run` after loading: reading, tokenising, passes, SAEs, journal, result files
 passes     of that, the forward and backward passes alone
-bare       one forward pass over the same tokens in the same batches: no gradient, no hooks, no
-logits, nothing shared; the floor
+bare       one forward pass over the same tokens in the same batches, without gradients, hooks,
+           logits and shared prefixes: the lower bound
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from atp.run.setup import Loaded
 
 WARM_UP_PAIRS = 3
-"""Of the notebook's procedure, which takes long."""
+"""For the notebook's procedure, which is slow."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The pairs that have a contrast, as texts and as token ids in batches."""
+    """The pairs that have a contrast: their texts, and their contrasts in batches."""
 
     pairs: tuple[Pair, ...]
     batches: tuple[tuple[Contrast, ...], ...]
@@ -52,17 +52,17 @@ class Workload:
 
     @property
     def tokens(self) -> int:
-        """The tokens of all contrasts: what a pass needs to see, once a pair."""
+        """The tokens of all contrasts."""
         return sum(len(item.tokens) for batch in self.batches for item in batch)
 
     @property
     def padded_tokens(self) -> int:
-        """The same with padding: what the bare pass computes."""
+        """The tokens that the bare pass computes: those of all contrasts, and padding."""
         return sum(len(batch) * max(len(item.tokens) for item in batch) for batch in self.batches)
 
     @property
     def computed_tokens(self) -> int:
-        """What atp computes: what rows share once a batch, and padding."""
+        """The tokens that atp computes: shared prefixes once a batch, and padding."""
         return sum(map(computed_tokens, self.batches))
 
 
@@ -76,26 +76,19 @@ def workload(settings: Settings, loaded: Loaded, batch_tokens: int) -> Workload:
     for pair in reader.pairs(settings.input, settings.limit):
         if not isinstance(pair, Pair):
             continue
-        found = loaded.pair_tokenizer(pair.prompt, pair.target_response, pair.base_response)
-        if isinstance(found, TokenizedPair):
+        tokenized = loaded.pair_tokenizer(pair.prompt, pair.target_response, pair.base_response)
+        if isinstance(tokenized, TokenizedPair):
             pairs.append(pair)
-            contrasts.append(found.contrast)
+            contrasts.append(tokenized.contrast)
     if not pairs:
         msg = f"{settings.input} holds no pair that can be scored."
-        raise InputError(msg, "Name a file with flagged answers that differ from the base ones.")
+        raise InputError(msg, "Name a file whose flagged responses differ from the base ones.")
     batches = tuple(tuple(contrasts[i] for i in batch) for batch in plan(contrasts, batch_tokens))
     return Workload(tuple(pairs), batches, batch_tokens)
 
 
 def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -> list[Contender]:  # noqa: ANN401
-    """Return the four procedures, ready to run.
-
-    Args:
-        settings: of the run that is timed.
-        loaded: model, SAEs and tokenizer.
-        plain: the Hugging Face model, from `load_plain_model`.
-        work: from `workload`.
-    """
+    """Return the four procedures; `plain` is the model of `load_plain_model`."""
     notebooks = [_notebook(loaded, plain, dictionary) for dictionary in loaded.dictionaries]
 
     def notebook(pairs: Sequence[Pair] = work.pairs) -> None:
@@ -141,7 +134,7 @@ def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -
 
 
 def _check_none_lost(folder: Path) -> None:
-    """Raise OutOfMemoryError when the run gave pairs up, which is faster than scoring them."""
+    """Raise OutOfMemoryError if the run gave up pairs, which is faster than scoring them."""
     for path in folder.glob(f"*{SUFFIX}"):
         with Journal.reopen(path) as journal:
             for analyses in journal.all_analyses():
@@ -160,7 +153,7 @@ def _notebook(loaded: Loaded, plain: Any, dictionary: Dictionary) -> Notebook:  
 
 
 def _bare_inputs(batch: Sequence[Contrast], device: torch.device) -> dict[str, torch.Tensor]:
-    """Return the whole rows of a batch, left-padded."""
+    """Return the rows of a batch without shared prefixes, left-padded."""
     width = max(len(item.tokens) for item in batch)
     gaps = [width - len(item.tokens) for item in batch]
     rows = {

@@ -1,7 +1,7 @@
 """Times several procedures side by side: warmed up, interleaved, medians of ratios.
 
-What else the machine does, its caches and its clock drift over minutes; a ratio of two runs of one
-round sees the same of them.
+Other work, caches and the clock of the machine drift over minutes; both runs of one round see the
+same drift, and their ratio does not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 @dataclass
 class Contender:
-    """A procedure, and what was measured of it."""
+    """A procedure and its measurements."""
 
     name: str
     run: Callable[[], object]
@@ -33,22 +33,19 @@ class Contender:
     seconds: list[float] = field(default_factory=list)
     """Of each round."""
     peak_bytes: int | None = None
-    """Most memory in use at any time in any round; None where the system does not tell."""
+    """Most memory in use in any round; None where the system does not report it."""
     out_of_memory: bool = False
 
     @property
     def median(self) -> float | None:
-        """The median of its rounds; None when it did not fit into memory."""
+        """The median of the rounds; None if the procedure did not fit into memory."""
         return median(self.seconds) if self.seconds and not self.out_of_memory else None
 
 
 def interleave(contenders: Sequence[Contender], rounds: int, device: torch.device) -> None:
-    """Run the contenders in turn, every round starting with another one.
+    """Run the contenders in turn and record their figures; each round starts with another one.
 
-    Args:
-        contenders: get their figures. One that runs out of memory is left out from then on.
-        rounds: how many.
-        device: whose memory to watch, and whose work to wait for.
+    A contender that runs out of memory is left out of the rounds that follow.
     """
     for contender in contenders:
         _attempt(contender, contender.warm_up, device)
@@ -58,12 +55,12 @@ def interleave(contenders: Sequence[Contender], rounds: int, device: torch.devic
             if contender.out_of_memory:
                 continue
             gc.collect()
-            known = reset_peak(device)
+            peak_is_known = reset_peak(device)
             seconds = _attempt(contender, contender.run, device)
             if seconds is None:
                 continue
             contender.seconds.append(seconds)
-            if known:
+            if peak_is_known:
                 peak = figures(device)["peak_bytes"]
                 contender.peak_bytes = max(peak, contender.peak_bytes or 0)
             log.info(
@@ -75,17 +72,17 @@ def interleave(contenders: Sequence[Contender], rounds: int, device: torch.devic
             )
 
 
-def ratio(one: Contender, other: Contender) -> float | None:
-    """Return the median over the rounds of one's time in shares of the other's."""
-    if one.median is None or other.median is None:
+def ratio(numerator: Contender, denominator: Contender) -> float | None:
+    """Return the median over the rounds of the ratio of their times."""
+    if numerator.median is None or denominator.median is None:
         return None
-    return median(a / b for a, b in zip(one.seconds, other.seconds, strict=True))
+    return median(a / b for a, b in zip(numerator.seconds, denominator.seconds, strict=True))
 
 
 def _attempt(
     contender: Contender, work: Callable[[], object], device: torch.device
 ) -> float | None:
-    """Return the seconds that the work takes, or None and a note when memory does not suffice."""
+    """Return the seconds that the work takes; None, and a warning, if it runs out of memory."""
     try:
         _wait(device)
         began = time.perf_counter()

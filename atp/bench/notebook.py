@@ -1,8 +1,8 @@
-"""The procedure of the notebook that atp replaces, literally: slow, plain, one pair at a time.
+"""The procedure of the notebook that atp replaces: slow, plain, one pair at a time.
 
-The whole text in one pass of the plain Hugging Face model, the SAE inside a forward hook on every
-position, full logits, gradients for every activation and every weight. It is what the tests hold
-every faster path against, and what `atp bench` times; so it shares nothing with the rest of atp.
+One pass of the plain Hugging Face model reads the whole text, with the SAE in a forward hook on
+every position, full logits, and gradients for every activation and every weight. The tests compare
+every faster path with it, and `atp bench` times it, so it shares nothing with the rest of atp.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 @dataclass
 class Answer:
-    """What the notebook gives for one pair."""
+    """The notebook's result for one pair."""
 
     token_position: int
     target_token: str
@@ -30,7 +30,7 @@ class Answer:
 
 
 def layers_of(model: Any) -> Any:  # noqa: ANN401  (any Hugging Face causal model)
-    """Return the list of a model's layers, whatever its name."""
+    """Return the list of a model's layers, whatever its attribute is called."""
     count = model.config.get_text_config().num_hidden_layers
     lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList))
     return next(m for m in lists if len(m) == count)
@@ -40,11 +40,11 @@ class Notebook:
     """A plain model, its tokenizer, and an SAE on the output of one layer.
 
     Args:
-        model: a Hugging Face causal language model; its weights get gradients for a moment.
-        tokenizer: its own.
+        model: a Hugging Face causal language model; each call gives its weights gradients.
+        tokenizer: of the model.
         sae: of SAELens.
-        module: whose output the SAE reads, a layer; or, with `reads_input`, whose input.
-        reads_input: see above.
+        module: the layer whose output the SAE reads.
+        reads_input: the SAE reads the input of the module instead.
     """
 
     def __init__(
@@ -63,7 +63,8 @@ class Notebook:
     def ids(self, prompt: str, response: str, other: str, *, chat: bool) -> tuple[list[int], int]:
         """Return the token ids of prompt + response, and the number of prompt tokens.
 
-        `other` is the other answer to the prompt: both follow one rule, or their positions differ.
+        `other` is the other response to the prompt: both are tokenised by one rule, or their
+        positions would differ.
         """
         if chat:
             messages = [{"role": "user", "content": prompt}]
@@ -72,8 +73,8 @@ class Notebook:
             )
 
         def encode(text: str) -> list[int]:
-            found: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-            return found
+            ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+            return ids
 
         prompt_ids = encode(prompt)
         n = len(prompt_ids)
@@ -82,7 +83,7 @@ class Notebook:
         )
         ids = encode(prompt + response) if both_joint else prompt_ids + encode(response)
         bos = self.tokenizer.bos_token_id
-        if bos is None:  # Qwen: transformer_lens puts nothing there, either
+        if bos is None:  # Qwen: transformer_lens adds none either
             return ids, n
         while ids[0] == bos and n > 0:
             ids, n = ids[1:], n - 1
@@ -91,7 +92,7 @@ class Notebook:
     def first_difference(
         self, prompt: str, target: str, base: str, *, chat: bool = False, max_tokens: int = 20
     ) -> tuple[list[int], int, int, int, int] | None:
-        """Return (target ids, p, o, t, b), or None where the answers do not differ."""
+        """Return (target ids, p, o, t, b), or None if the responses do not differ."""
         target_ids, n = self.ids(prompt, target, base, chat=chat)
         base_ids, _ = self.ids(prompt, base, target, chat=chat)
         p = n - 1
@@ -105,18 +106,18 @@ class Notebook:
     def __call__(
         self, prompt: str, target: str, base: str, *, chat: bool = False, max_tokens: int = 20
     ) -> Answer | None:
-        """Score one pair; None where there is nothing to compare."""
+        """Score one pair; None if its responses do not differ."""
         if not target or not base:
             return None
-        found = self.first_difference(prompt, target, base, chat=chat, max_tokens=max_tokens)
-        if found is None:
+        difference = self.first_difference(prompt, target, base, chat=chat, max_tokens=max_tokens)
+        if difference is None:
             return None
-        ids, p, o, t, b = found
+        ids, p, o, t, b = difference
         kept: list[torch.Tensor] = []
 
         def splice_sae(x: torch.Tensor) -> torch.Tensor:
             features = self.sae.encode(x.float())
-            features.retain_grad()  # the graph goes on below: to every layer and every weight
+            features.retain_grad()  # the graph continues below: to every layer and every weight
             kept.append(features)
             decoded = self.sae.decode(features)
             x_out: torch.Tensor = decoded + (x - decoded).detach()
@@ -142,7 +143,7 @@ class Notebook:
             metric.backward()
         finally:
             handle.remove()
-            self.model.zero_grad()  # as much memory again as the weights take
+            self.model.zero_grad()  # gradients take as much memory as the weights
         (features,) = kept
         assert features.grad is not None  # noqa: S101  (for the type checker)
         f, g = features[0, p].detach(), features.grad[0, p]

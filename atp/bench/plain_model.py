@@ -1,7 +1,6 @@
-"""The plain Hugging Face model that a bridge was made of, with the same weights in the same memory.
+"""The plain Hugging Face model of a bridge, with the same weights in the same memory.
 
-The bridge builds its hook points into the modules of the model it is given; what a bare pass costs
-can only be measured without them.
+The bridge builds its hook points into the modules of its model; a bare pass is timed without them.
 """
 
 from __future__ import annotations
@@ -17,25 +16,23 @@ if TYPE_CHECKING:
 
     from atp.model.language_model import Model
 
-WRAPPED = "._original_component"
-"""What the bridge adds to the names of parameters."""
+BRIDGE_PART = "._original_component"
+"""The bridge adds it to the names of parameters."""
 
 
 def load_plain_model(model: Model, name: str, revision: str | None) -> PreTrainedModel:
-    """Load the plain model once more, and let it use the weights that are there.
-
-    Args:
-        model: whose weights to use.
-        name: as given to `load_model`.
-        revision: as given to `load_model`.
-    """
+    """Load the plain model of a name and revision, and let it share the weights of `model`."""
     plain = load_plain(name, revision, torch.device("cpu"), model.dtype)
-    there = {
-        key.replace(WRAPPED, ""): parameter
+    bridge_weights = {
+        key.replace(BRIDGE_PART, ""): parameter
         for key, parameter in model.bridge.original_model.named_parameters(remove_duplicate=False)
     }
     for key, parameter in plain.named_parameters():
-        same = there.get(key)
-        if same is not None and (same.shape, same.dtype) == (parameter.shape, parameter.dtype):
-            parameter.data = same.data
+        shared = bridge_weights.get(key)
+        # The bridge splits some weights into parts: those keep a copy of their own.
+        if shared is not None and (shared.shape, shared.dtype) == (
+            parameter.shape,
+            parameter.dtype,
+        ):
+            parameter.data = shared.data
     return plain.to(model.device)

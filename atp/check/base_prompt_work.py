@@ -1,6 +1,6 @@
-"""Base prompts, as a run would read them: for a mean, before its first batch; then in each window.
+"""The work of a run on base prompts: for a mean before its first batch, then in each window.
 
-Windows and batches are those of atp/scoring/base_prompts.py, so that the counts are exact.
+Windows and batches are those of atp/scoring/base_prompts.py, so the counts are exact.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from atp.config.method import no_mean
+from atp.attribution.batches import computed_tokens, plan
+from atp.attribution.prompts import as_contrast
+from atp.config.settings import WINDOW_PAIRS
 from atp.dataset.pairs import BrokenPair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from atp.config.method import Method
     from atp.dataset.pairs import Pair
@@ -25,74 +26,50 @@ if TYPE_CHECKING:
 
 @dataclass
 class BasePromptWork:
-    """What a run would do with base prompts; nothing, where its method does not ask for them."""
+    """Counts what a run does with base prompts; nothing if its method reads none."""
 
     pair_tokenizer: PairTokenizer
     method: Method
     batch_tokens: int
-    computed_tokens: int = 0
-    """Tokens that run through the model for them, padding included."""
-    prompts: int = 0
-    """How many are run; one that is read for the mean and for a pair, too, counts twice."""
-    of_mean: int = 0
-    """How many a mean would be taken over."""
+    computed_tokens: int = 0  # padding included
+    prompts: int = 0  # that are run; one for both the mean and a pair counts twice
+    mean_prompts: int = 0  # over which the mean is taken
     _question: int | None = None
-    _window: list[Prompt] = field(default_factory=list)
+    _mean_window: list[Prompt] = field(default_factory=list)
 
-    def use(self, pair: Pair | BrokenPair) -> None:
-        """Take the next pair; the first whole one of a question gives a prompt of the mean."""
+    def add(self, pair: Pair | BrokenPair) -> None:
+        """Count the next pair for the mean: the first intact pair of each question."""
         if self.method.baseline != "mean" or isinstance(pair, BrokenPair):
             return
         if pair.key.question == self._question:
             return
-        from atp.config.settings import WINDOW_PAIRS  # noqa: PLC0415
-
         self._question = pair.key.question
-        found = self.pair_tokenizer.prompt(pair.base_prompt)
-        if not isinstance(found, tuple):
+        prompt = self.pair_tokenizer.prompt(pair.base_prompt)
+        if not isinstance(prompt, tuple):
             return
-        self.of_mean += 1
-        self._window.append(found)
-        if len(self._window) == WINDOW_PAIRS:
-            self._plan_mean()
+        self.mean_prompts += 1
+        self._mean_window.append(prompt)
+        if len(self._mean_window) == WINDOW_PAIRS:
+            self.finish_mean()
 
-    def plan_window(self, window: Sequence[TokenizedPair], mine: Sequence[TokenizedPair]) -> None:
-        """Plan the base prompts of a window of pairs.
-
-        Args:
-            window: all of its pairs that have a contrast.
-            mine: those among them that are this shard's.
-        """
-        if self.method.reads_base_prompts:
-            wanted = {item.base_prompt for item in mine}
-            self._plan([item.base_prompt for item in window if item.base_prompt], wanted)
-
-    def finish(self, path: Path, pairs: int) -> None:
-        """Plan what is left of the mean.
-
-        Args:
-            path: the input.
-            pairs: of the run.
-
-        Raises:
-            InputError: there is nothing to take a mean of, and the run would refuse the input.
-        """
-        self._plan_mean()
-        if self.method.baseline == "mean" and pairs and not self.of_mean:
-            raise no_mean(path)
-
-    def _plan_mean(self) -> None:
-        window, self._window = self._window, []
+    def finish_mean(self) -> None:
+        """Plan the batches of the prompts that the mean still needs."""
+        window, self._mean_window = self._mean_window, []
         self._plan(window, set(window))
 
-    def _plan(self, prompts: Iterable[Prompt], wanted: set[Prompt | None]) -> None:
-        from atp.attribution.batches import computed_tokens, plan  # noqa: PLC0415  (imports torch)
-        from atp.attribution.prompts import as_contrast  # noqa: PLC0415  (as above)
+    def plan_window(
+        self, window: Sequence[TokenizedPair], of_shard: Sequence[TokenizedPair]
+    ) -> None:
+        """Plan the base prompts of a window of pairs, and count those that the shard needs."""
+        if self.method.reads_base_prompts:
+            needed = {pair.base_prompt for pair in of_shard}
+            self._plan([pair.base_prompt for pair in window if pair.base_prompt], needed)
 
+    def _plan(self, prompts: Iterable[Prompt], needed: set[Prompt | None]) -> None:
         distinct = list(dict.fromkeys(prompts))
         contrasts = [as_contrast(prompt) for prompt in distinct]
         for indices in plan(contrasts, self.batch_tokens):
-            if wanted.isdisjoint(distinct[i] for i in indices):
-                continue  # of other shards alone
+            if needed.isdisjoint(distinct[i] for i in indices):
+                continue  # a batch that only other shards need
             self.prompts += len(indices)
             self.computed_tokens += computed_tokens([contrasts[i] for i in indices])

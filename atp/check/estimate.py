@@ -1,4 +1,4 @@
-"""What a run would take: memory, disk and time, as far as it can be known; each says how.
+"""Estimates of the memory, disk and time of a run, as JSON values that state their basis.
 
 The constants were measured on the demo (SmolLM2-135M-Instruct on a CPU); tests/check/test_demo.py
 compares the estimates with a run there.
@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from atp.check.operations import floating_point_operations
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from atp.check.answers import Work
+    from atp.check.run_work import RunWork
     from atp.model.dictionaries.outline import SaeOutline
     from atp.model.outline import Outline
 
-HOST_BYTES = 600 << 20
-"""Memory of Python and its libraries, once all of them are imported."""
+    Rate = tuple[float | None, str, tuple[float, float]]
+    """Operations per second, their basis, and the shares that a run reaches: best and worst."""
 
+HOST_BYTES = 600 << 20
+"""Memory of Python and its libraries."""
+
+# Bytes in the files that a run writes. Indented JSON is longer than JSON on one line.
 FEATURE_BYTES = {True: 180, False: 78}
-"""Of the result file, for each feature of a scored pair: laid out over lines, and on one line."""
 PAIR_BYTES = {True: 550, False: 320}
-"""The same, for each pair."""
 JOURNAL_FEATURE_BYTES, JOURNAL_PAIR_BYTES = 78, 380
 METADATA_BYTES = 2500
 
@@ -36,11 +36,11 @@ LIBRARY_SECONDS = (8.0, 20.0)
 READ_BYTES_PER_SECOND = (2e9, 2e8)
 """Loading weights: from memory, and from a slow disk."""
 CPU_SHARES = (1.0, 0.3)
-"""Of the rate of one large product of matrices, what a run reaches on a CPU: at best, at worst."""
+"""Of the rate of one large matrix product, the share that a run reaches: best and worst."""
 GPU_SHARES = (0.5, 0.1)
 """The same for a GPU, of the data sheet's rate. Assumed, not measured."""
 MEASURE_SECONDS = 0.25
-MATRIX = 512
+MATRIX_SIZE = 512
 
 TERAFLOPS = {
     "B200": 2250,
@@ -56,50 +56,43 @@ TERAFLOPS = {
     "L40": 181,
     "L4": 121,
 }
-"""Dense bfloat16 with tensor cores, of NVIDIA's data sheets. A longer name stands before a shorter
-one that it starts with."""
+"""Dense bfloat16 with tensor cores, from NVIDIA's data sheets. The first name that fits counts, so
+a longer one comes before the shorter one that it starts with."""
 
 
 def memory(
-    outline: Outline, saes: Sequence[SaeOutline], work: Work, kind: str, free: int
+    outline: Outline, saes: Sequence[SaeOutline], work: RunWork, kind: str, free_bytes: int
 ) -> dict[str, Any]:
-    """Return the peak of a run on a device, as JSON values.
-
-    Args:
-        outline: of the model.
-        saes: all that are scored.
-        work: counted.
-        kind: of device.
-        free: its free bytes.
-    """
+    """Return the peak memory of a run on a device of a kind."""
     sizes = [sae.bytes for sae in saes]
     known = [size for size in sizes if size is not None]
-    hooks = [sae.hook_name or "" for sae in saes]
-    each = outline.shape.bytes_per_token(hooks, work.tail)
+    per_token = outline.shape.bytes_per_token([sae.hook_name or "" for sae in saes], work.tail)
     base = outline.bytes + (HOST_BYTES if kind == "cpu" else 0)
-    on_device = sum(known)
-    if kind == "cuda" and on_device > (free - base) / 4:  # they are lent, one at a time
-        on_device = max(known, default=0)
+    sae_bytes = sum(known)
+    if kind == "cuda" and sae_bytes > (free_bytes - base) / 4:  # offloaded: one at a time
+        sae_bytes = max(known, default=0)
+    basis = "weights and SAEs exactly, batches at most"
+    if kind == "cpu":
+        basis += f", {HOST_BYTES >> 20} MiB for Python and its libraries"
     return {
-        "peak_bytes": round(base + on_device + each * work.widest_tokens),
-        "least_bytes": round(base + on_device + each * work.longest_tokens),
-        "free_bytes": free,
+        "peak_bytes": round(base + sae_bytes + per_token * work.largest_batch_tokens),
+        "least_bytes": round(base + sae_bytes + per_token * work.longest_pair_tokens),
+        "free_bytes": free_bytes,
         "weights_bytes": outline.bytes,
         "sae_bytes": None if None in sizes else sum(known),
-        "batch_bytes": round(each * work.widest_tokens),
-        "bytes_per_token": round(each),
-        "basis": "weights and SAEs exactly, batches at the most"
-        + (f", {HOST_BYTES >> 20} MiB for Python and its libraries" if kind == "cpu" else ""),
+        "batch_bytes": round(per_token * work.largest_batch_tokens),
+        "bytes_per_token": round(per_token),
+        "basis": basis,
     }
 
 
 def disk(
-    input_bytes: int, work: Work, top_k: int, saes: Sequence[SaeOutline], *, indented: bool
+    input_bytes: int, work: RunWork, saes: Sequence[SaeOutline], *, indented: bool
 ) -> dict[str, Any]:
-    """Return what a run writes, as JSON values."""
+    """Return the bytes that a run writes, in the layout of the input."""
     result = journal = 0
     for sae in saes:
-        features = work.scored * min(top_k, sae.d_sae or top_k)
+        features = work.scored * min(work.top_k, sae.d_sae or work.top_k)
         result += input_bytes + METADATA_BYTES
         result += features * FEATURE_BYTES[indented] + work.pairs * PAIR_BYTES[indented]
         journal += features * JOURNAL_FEATURE_BYTES + work.pairs * JOURNAL_PAIR_BYTES
@@ -107,54 +100,90 @@ def disk(
         "result_bytes": result,
         "journal_bytes": journal,
         "peak_bytes": 2 * result + journal,
-        "basis": "the input's size, and the bytes a feature took in the demo; "
-        "a result file stands there twice while it is written anew",
+        "basis": "the input's size, and the bytes of a feature in the demo; "
+        "a result file takes its space twice while it is rewritten",
     }
 
 
 def time_needed(
-    outline: Outline, saes: Sequence[SaeOutline], work: Work, kind: str, gpu: str | None
+    outline: Outline, saes: Sequence[SaeOutline], work: RunWork, kind: str, gpu: str
 ) -> dict[str, Any]:
-    """Return how long a run may take, as JSON values.
-
-    Args:
-        outline: of the model.
-        saes: all that are scored.
-        work: counted.
-        kind: of device.
-        gpu: its name.
-    """
+    """Return the time that a run takes on a CPU or on a GPU of a name, from best to worst case."""
     flops = floating_point_operations(outline, saes, work)
-    rate, basis, shares = _cpu_rate(outline) if kind == "cpu" else _gpu_rate(outline, gpu or "")
-    sae_bytes = sum(sae.bytes or 0 for sae in saes)
+    rate, basis, shares = _cpu_rate(outline) if kind == "cpu" else _gpu_rate(outline, gpu)
+    weights = outline.bytes + sum(sae.bytes or 0 for sae in saes)
     loading = [
-        round(libraries + (outline.bytes + sae_bytes) / speed, 1)
+        round(libraries + weights / speed, 1)
         for libraries, speed in zip(LIBRARY_SECONDS, READ_BYTES_PER_SECOND, strict=True)
     ]
-    computing = None if rate is None else [round(flops / (rate * share), 1) for share in shares]
+    computing = total = None
+    if rate is not None:
+        computing = [round(flops / (rate * share), 1) for share in shares]
+        total = [round(sum(parts), 1) for parts in zip(loading, computing, strict=True)]
     return {
         "loading_seconds": loading,
         "computing_seconds": computing,
-        "seconds": computing
-        and [round(sum(pair), 1) for pair in zip(loading, computing, strict=True)],
+        "seconds": total,
         "flops": flops,
         "rate_flops": rate,
         "basis": basis,
     }
 
 
-def _cpu_rate(outline: Outline) -> tuple[float, str, tuple[float, float]]:
-    """Measure how fast this CPU multiplies matrices, for a moment."""
-    a = torch.ones(MATRIX, MATRIX, dtype=getattr(torch, outline.dtype))
+def floating_point_operations(outline: Outline, saes: Sequence[SaeOutline], work: RunWork) -> int:
+    """Return the operations of all passes and SAEs: two for each weight that a token meets.
+
+    The weights are frozen, so a backward pass costs as much as its forward pass. Only products with
+    weights are counted: not attention over earlier tokens, norms and copies.
+    """
+    hooks = [sae.hook_name or "" for sae in saes]
+    tokens = work.computed_tokens + _share_of_layers(outline, hooks) * work.gradient_tokens
+    # An upper bound: a pass over base prompts ends at the highest hook point.
+    tokens += work.base_prompts.computed_tokens
+    weights = outline.body_parameters * tokens
+    # Log-probabilities need all logits, and all of them once more and back for the gradient.
+    weights += 3 * outline.unembedding_parameters * work.logprob_tokens
+    for sae in saes:
+        half = (sae.weights or 0) // 2  # encoder or decoder
+        # Encoder, decoder, and the decoder's backward pass; for a base prompt only the encoder.
+        weights += 3 * half * work.read_positions + half * work.base_prompts.prompts
+        weights += _variants(outline, sae, work, half)
+    return round(2 * weights)
+
+
+def _variants(outline: Outline, sae: SaeOutline, work: RunWork, half: int) -> float:
+    """Return the weights that the variants of all pairs meet: steps of a path, removed features."""
+    method = work.method
+    steps = method.ig_steps if method.name == "ig" else 0
+    # An upper bound: a listed feature that is not active is not removed.
+    removals = min(work.top_k, sae.d_sae or work.top_k) + 1 if method.exact else 0
+    forward, backward = steps + bool(steps) + removals, steps
+    layers = _share_of_layers(outline, [sae.hook_name or ""])
+    passes = (forward + backward) * layers * work.variant_tokens
+    logits = (forward + 2 * backward) * work.logprob_tokens
+    decoded = (removals + bool(steps)) * work.read_positions
+    return (
+        outline.body_parameters * passes + outline.unembedding_parameters * logits + half * decoded
+    )
+
+
+def _share_of_layers(outline: Outline, hook_names: Sequence[str]) -> float:
+    """Return the share of the layers above the lowest hook point."""
+    return outline.shape.layers_above(hook_names) / outline.shape.layers
+
+
+def _cpu_rate(outline: Outline) -> Rate:
+    """Measure for a moment how fast this CPU multiplies matrices."""
+    matrix = torch.ones(MATRIX_SIZE, MATRIX_SIZE, dtype=getattr(torch, outline.dtype))
     products = 0
-    a @ a  # the first one starts threads
+    matrix @ matrix  # the first product starts the threads
     began = time.perf_counter()
     while (passed := time.perf_counter() - began) < MEASURE_SECONDS:
-        a @ a
+        matrix @ matrix
         products += 1
-    rate = products * 2 * MATRIX**3 / passed
+    rate = products * 2 * MATRIX_SIZE**3 / passed
     basis = (
-        f"a product of matrices reaches {rate / 1e9:.0f} GFLOP/s here just now, "
+        f"a matrix product reaches {rate / 1e9:.0f} GFLOP/s here just now, "
         f"a run {CPU_SHARES[1]:.0%} to {CPU_SHARES[0]:.0%} of that"
     )
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
@@ -163,7 +192,7 @@ def _cpu_rate(outline: Outline) -> tuple[float, str, tuple[float, float]]:
     return rate, basis, CPU_SHARES
 
 
-def _gpu_rate(outline: Outline, gpu: str) -> tuple[float | None, str, tuple[float, float]]:
+def _gpu_rate(outline: Outline, gpu: str) -> Rate:
     words = f" {gpu.replace('-', ' ')} "
     known = next((name for name in TERAFLOPS if f" {name} " in words), None)
     if outline.dtype != "bfloat16":

@@ -1,4 +1,4 @@
-"""What a check finds wrong outside the input: each part is looked at whatever another says."""
+"""What a check finds wrong: problems of the input, and errors of everything else."""
 
 from __future__ import annotations
 
@@ -11,29 +11,62 @@ from atp.errors import AtpError, ExitCode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from atp.dataset.pairs import Problem
+
+MAX_KEPT_PROBLEMS = 10_000
+"""Memory must not grow with the number of problems in a file."""
+
+
+@dataclass
+class InputProblems:
+    """All problems of the input are counted; the first 10,000 are kept."""
+
+    kept: list[Problem] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, problem: Problem) -> None:
+        """Count a problem, and keep it if there is room."""
+        self.count += 1
+        if len(self.kept) < MAX_KEPT_PROBLEMS:
+            self.kept.append(problem)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the problems as JSON values."""
+        return {
+            "problem_count": self.count,
+            "truncated": self.count > len(self.kept),
+            "problems": [
+                {
+                    "place": problem.place,
+                    "question": problem.question,
+                    "variation": problem.variation,
+                    "field": problem.field,
+                    "line": problem.line,
+                    "message": problem.message,
+                    "hint": problem.hint,
+                    "run": "refuses the file" if problem.refused else "gives an error",
+                }
+                for problem in self.kept
+            ],
+        }
+
 
 @dataclass
 class Findings:
-    """What is wrong, in the order in which it was found."""
+    """Errors outside the input, as JSON values, in the order in which they were found."""
 
-    found: list[dict[str, Any]] = field(default_factory=list)
-    """As JSON values."""
+    entries: list[dict[str, Any]] = field(default_factory=list)
 
     @contextmanager
-    def of(self, part: str) -> Iterator[None]:
-        """Take note of an error that ends the context; the check goes on behind it."""
+    def collect(self, part: str) -> Iterator[None]:
+        """Record the error that ends the context instead of raising it."""
         try:
             yield
         except AtpError as error:
             self.add(part, error)
 
     def add(self, part: str, error: AtpError) -> None:
-        """Take note of an error.
-
-        Args:
-            part: what it is about.
-            error: USAGE stays what it is; whatever else keeps a run from starting is UNAVAILABLE.
-        """
+        """Record an error: USAGE keeps its exit code, every other one counts as UNAVAILABLE."""
         usage = error.exit_code == ExitCode.USAGE
         entry = {
             "part": part,
@@ -41,12 +74,12 @@ class Findings:
             "message": " ".join(error.message.split()),
             "hint": " ".join(error.hint.split()),
         }
-        if entry not in self.found:
-            self.found.append(entry)
+        if entry not in self.entries:
+            self.entries.append(entry)
 
     def exit_code(self, *, input_at_fault: bool) -> ExitCode:
-        """Return what the check ends with: a fault of the user goes before what cannot be had."""
-        codes = {entry["exit_code"] for entry in self.found}
+        """Return the exit code of the check: the user's errors come before missing resources."""
+        codes = {entry["exit_code"] for entry in self.entries}
         if input_at_fault or ExitCode.USAGE in codes:
             return ExitCode.USAGE
         return ExitCode.UNAVAILABLE if codes else ExitCode.OK

@@ -1,4 +1,4 @@
-"""A check's findings as text for a person; the JSON object they come from is for machines."""
+"""The report of a check as text for a person, made from the JSON object."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     Part = Mapping[str, Any]
 
-SHOWN = 20
-"""Problems of the input that are printed."""
+SHOWN_PROBLEMS = 20
 WIDTH, INDENT = 100, 11
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 MINUTE, HOUR = 60, 3600
@@ -25,7 +24,7 @@ def as_json(report: Part) -> str:
 
 
 def as_text(report: Part) -> str:
-    """Return the report, a few lines for each part."""
+    """Return the report as a few lines for each part."""
     lines = []
     for title, text in _parts(report):
         lines += textwrap.wrap(
@@ -40,7 +39,7 @@ def as_text(report: Part) -> str:
 
 
 def size(count: float | None) -> str:
-    """Return a number of bytes in the unit that suits it."""
+    """Return a number of bytes in a fitting unit."""
     if count is None:
         return "an unknown size"
     unit = 0
@@ -50,25 +49,24 @@ def size(count: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it."""
+    """Return a time in a fitting unit."""
     if seconds < 2 * MINUTE:
         return f"{seconds:.0f} s"
     return f"{seconds / MINUTE:.0f} min" if seconds < 2 * HOUR else f"{seconds / HOUR:.1f} h"
 
 
 def _parts(report: Part) -> Iterator[tuple[str, str]]:
-    """Yield a title and a text for each line of the report."""
-    yield from _input(report["input"])
-    yield "pairs", _pairs(report["pairs"])
-    yield "tokens", _tokens(report["tokens"])
-    yield "model", _model(report["model"])
-    for sae in report["saes"]:
-        yield "SAE", _sae(sae)
-    yield from _machine(report["machine"])
+    """Yield title and text of each part of the report."""
     estimate = report["estimate"]
-    yield "memory", _memory(estimate["memory"])
-    yield "disk", _disk(estimate["disk"], report["output"])
-    yield "time", _time(estimate["time"])
+    yield from _input(report["input"])
+    yield "pairs", _known(_pairs, report["pairs"])
+    yield "tokens", _known(_tokens, report["tokens"])
+    yield "model", _model(report["model"])
+    yield from (("SAE", _sae(sae)) for sae in report["saes"])
+    yield from _machine(report["machine"])
+    yield "memory", _known(_memory, estimate["memory"])
+    yield "disk", _known(_disk, estimate["disk"], report["output"])
+    yield "time", _known(_time, estimate["time"])
     yield from _output(report["output"])
     yield from (("earlier", _earlier(run)) for run in report["earlier_runs"])
     for finding in report["findings"]:
@@ -76,41 +74,39 @@ def _parts(report: Part) -> Iterator[tuple[str, str]]:
     yield "result", _result(report)
 
 
-def _input(found: Part) -> Iterator[tuple[str, str]]:
-    yield (
-        "input",
-        f"{found['path']}: {found['format']}"
-        + (
-            f", {size(found['bytes'])}, {found['questions']:,} questions, {found['pairs']:,} pairs"
-            if found["sha256"]
-            else ""
-        ),
-    )
-    for problem in found["problems"][:SHOWN]:
+def _known(describe: Callable[..., str], part: Part, *context: Part) -> str:
+    return f"unknown: {part['unknown']}" if "unknown" in part else describe(part, *context)
+
+
+def _input(source: Part) -> Iterator[tuple[str, str]]:
+    text = f"{source['path']}: {source['format']}"
+    if source["sha256"]:
+        text += f", {size(source['bytes'])}, {source['questions']:,} questions, "
+        text += f"{source['pairs']:,} pairs"
+    yield "input", text
+    for problem in source["problems"][:SHOWN_PROBLEMS]:
         line = "" if problem["line"] is None else f"(line {problem['line']}) "
         yield "", f"- {line}{problem['message']} {problem['hint']} A run {problem['run']}."
-    if (left := found["problem_count"] - SHOWN) > 0:
-        yield "", f"... and {left:,} more; --json lists them."
+    if (more := source["problem_count"] - SHOWN_PROBLEMS) > 0:
+        yield "", f"... and {more:,} more; --json lists them."
 
 
 def _pairs(pairs: Part) -> str:
-    if "unknown" in pairs:
-        return _unknown(pairs)
-    why = [
+    reasons = [
         f"{count:,} {reason}"
         for kind in ("skips", "errors")
         for reason, count in pairs[kind].items()
     ]
     text = f"{pairs['scored']:,} to be scored, {pairs['skipped']:,} skipped, "
     text += f"{pairs['error']:,} with an error"
-    if why:
-        text += f" ({'; '.join(why)})"
-    return f"{text}; {pairs['elsewhere']:,} are of other shards" if "elsewhere" in pairs else text
+    if reasons:
+        text += f" ({'; '.join(reasons)})"
+    if "elsewhere" in pairs:
+        text += f"; {pairs['elsewhere']:,} in other shards"
+    return text
 
 
 def _tokens(tokens: Part) -> str:
-    if "unknown" in tokens:
-        return _unknown(tokens)
     prompt = tokens["prompt"]
     if prompt["min"] is None:
         return "none: no pair is to be scored"
@@ -121,33 +117,32 @@ def _tokens(tokens: Part) -> str:
     )
 
 
-def _where(part: Part) -> str:
-    if part["where"] != "hub":
-        cache = "in the hub cache" + (", as fetched" if part["fetched"] else "")
-        return {"here": "here", "folder": "here", "cache": cache}[part["where"]]
-    return f"not in the cache; a run would download {_about(part['download_bytes'])}"
-
-
-def _about(count: int | None) -> str:
-    return size(count) if count is None else f"about {size(count)}"
-
-
 def _model(model: Part) -> str:
     if model["where"] is None:
         return f"{model['name']}: its name is wrong"
     text = f"{model['name']}, {_where(model)}"
     if model["parameters"] is None:
-        return f"{text}; its configuration cannot be had"
+        return f"{text}; its configuration is not available"
     return f"{text}; {model['parameters']:,} parameters, {size(model['bytes'])} in {model['dtype']}"
 
 
 def _sae(sae: Part) -> str:
     text = f"{sae['spec']}, {_where(sae)}"
     if sae["hook_name"] is None:
-        return f"{text}; its size is known once it is there"
+        return f"{text}; its size is unknown until it is downloaded"
     features = "" if sae["d_sae"] is None else f", {sae['d_sae']:,} features"
-    taken = "" if sae["bytes"] is None else f", {size(sae['bytes'])}"
-    return f"{text}; {sae['hook_name']}{features}{taken}"
+    memory = "" if sae["bytes"] is None else f", {size(sae['bytes'])}"
+    return f"{text}; {sae['hook_name']}{features}{memory}"
+
+
+def _where(part: Part) -> str:
+    if part["where"] == "hub":
+        count = part["download_bytes"]
+        about = "" if count is None else "about "
+        return f"not in the cache; a run would download {about}{size(count)}"
+    if part["where"] == "cache":
+        return "in the hub cache" + (", as fetched" if part["fetched"] else "")
+    return "here"
 
 
 def _machine(machine: Part) -> Iterator[tuple[str, str]]:
@@ -158,62 +153,57 @@ def _machine(machine: Part) -> Iterator[tuple[str, str]]:
         free = f"{size(gpu['free_bytes'])} of {size(gpu['total_bytes'])} free"
         yield "GPU", f"{gpu['name']}, {free}; driver {machine['driver']}"
     hub = machine["hub"]
-    token = "a token is there" if hub["token"] else "no token"
+    token = "a token is set" if hub["token"] else "no token"
     offline = "; HF_HUB_OFFLINE is set" if hub["offline"] else ""
     yield "hub", f"cache {hub['cache']}, {size(hub['free_bytes'])} free; {token}{offline}"
 
 
 def _memory(memory: Part) -> str:
-    if "unknown" in memory:
-        return _unknown(memory)
     sae = "" if memory["sae_bytes"] is not None else ", SAEs of unknown size not counted"
     text = f"about {size(memory['peak_bytes'])} of {size(memory['free_bytes'])} that are free"
     return f"{text} ({memory['basis']}{sae})"
 
 
 def _disk(disk: Part, output: Part) -> str:
-    if "unknown" in disk:
-        return _unknown(disk)
     free = f" of {size(output['free_bytes'])} that are free" if output.get("free_bytes") else ""
     return (
         f"about {size(disk['peak_bytes'])}{free}: results {size(disk['result_bytes'])}, twice "
-        f"while they are renewed, journal {size(disk['journal_bytes'])}"
+        f"that while they are rewritten, journal {size(disk['journal_bytes'])}"
     )
 
 
 def _time(time: Part) -> str:
-    if "unknown" in time:
-        return _unknown(time)
     loading = " to ".join(map(duration, time["loading_seconds"]))
     if time["seconds"] is None:
         return f"{loading} to load; {time['basis']}"
-    whole = " to ".join(map(duration, time["seconds"]))
-    return f"{whole}, of which {loading} to load ({time['basis']})"
+    total = " to ".join(map(duration, time["seconds"]))
+    return f"{total}, of which {loading} to load ({time['basis']})"
 
 
 def _output(output: Part) -> Iterator[tuple[str, str]]:
     state = "can be written to" if output["writable"] else "cannot be written to"
     yield "output", f"{output['path']} {state}"
     if output.get("held_by"):
-        yield "", f"A run that is started now is refused: {output['held_by']} holds it."
+        yield "", f"A run that starts now is refused: {output['held_by']} holds the folder."
 
 
 def _earlier(run: Part) -> str:
     if "unreadable" in run:
         return f"{run['journal']} cannot be read: {run['unreadable']}"
     if run["header_damaged"]:
-        return f"{run['journal']}: its first line is damaged, nobody knows whose it is"
-    state = f"complete since {run['ended']}" if run["ended"] else "not complete"
-    faults = [
-        f"{run['failed']:,} of them with an error" if run["failed"] else "",
-        f"damaged lines {', '.join(map(str, run['damaged_lines'][:SHOWN]))}"
-        if run["damaged_lines"]
-        else "",
-        "its last line is cut off" if run["torn_bytes"] else "",
-    ]
-    shard = f", shard {run['shard']}" if run["shard"] else ""
-    text = f"{run['journal']}: {run['model']}{shard}, {run['pairs']:,} pairs saved, {state}"
-    return "; ".join([text, *filter(None, faults)])
+        return f"{run['journal']}: its first line is damaged, so its run is unknown"
+    text = f"{run['journal']}: {run['model']}"
+    if run["shard"]:
+        text += f", shard {run['shard']}"
+    text += f", {run['pairs']:,} pairs saved, "
+    text += f"complete since {run['ended']}" if run["ended"] else "not complete"
+    if run["failed"]:
+        text += f"; {run['failed']:,} of them with an error"
+    if run["damaged_lines"]:
+        text += f"; damaged lines {', '.join(map(str, run['damaged_lines'][:SHOWN_PROBLEMS]))}"
+    if run["torn_bytes"]:
+        text += "; its last line is cut off"
+    return text
 
 
 def _result(report: Part) -> str:
@@ -221,7 +211,3 @@ def _result(report: Part) -> str:
     if not count:
         return "nothing is wrong; a run can start"
     return f"{count:,} problem{'s' if count > 1 else ''}; exit code {report['exit_code']}"
-
-
-def _unknown(part: Part) -> str:
-    return f"unknown: {part['unknown']}"

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 WINDOW_PAIRS = 256
 """Pairs among which batches are planned: they are read, sorted by length and batched together."""
 
-WINDOW_PAIRS = 256
-"""Pairs among which batches of similar length are made; bounds the pairs in memory."""
-
 NO_INPUT = Path()
 """The input of a command that reads none."""
 

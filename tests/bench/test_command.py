@@ -144,7 +144,7 @@ def test_a_bench_writes_figures_that_agree_and_prints_them(
     assert "Please comment" not in err  # no prompt in the log
 
 
-def test_a_procedure_without_memory_is_told_as_such_and_the_others_are_measured(
+def test_a_procedure_without_memory_is_reported_and_the_others_are_measured(
     input_file: Path,
     options: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -231,7 +231,7 @@ def test_an_input_that_is_broken_is_refused(
     assert str(path) in last_line(capfd)["message"]
 
 
-def test_a_broken_input_is_told_before_the_model_is_loaded(
+def test_a_broken_input_is_reported_before_the_model_is_loaded(
     tmp_path: Path, options: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """As `atp run` does: loading takes minutes."""

@@ -16,7 +16,6 @@ import torch
 from sae_lens import SAE
 from transformers import AutoModelForCausalLM, OPTConfig
 
-from atp import scoring
 from atp.bench.contenders import Workload, contenders, workload
 from atp.bench.measure import Contender, interleave
 from atp.bench.notebook import layers_of
@@ -26,6 +25,7 @@ from atp.errors import AtpError, InputError, SettingsError
 from atp.model.loading import load_plain
 from atp.run import setup
 from atp.run.setup import Loaded
+from atp.scoring import scorer
 
 ModelFolder = Callable[[str], Path]
 CPU = torch.device("cpu")
@@ -41,11 +41,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Bench:
-    """A tiny model with its SAEs, its twin and an input, as `atp bench` has them.
-
-    Args:
-        settings: what is to be timed.
-    """
+    """A tiny model with its SAEs, its plain model and an input, as `atp bench` has them."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -185,13 +181,13 @@ def test_the_notebook_goes_through_every_pair_for_every_sae(settings: Settings) 
 def test_the_notebook_splices_each_sae_into_its_own_layer(settings: Settings) -> None:
     bench = Bench(settings)
     work = bench.work()
-    heard: list[torch.Tensor] = []
+    seen: list[torch.Tensor] = []
 
     def listen(sae: SAE[Any]) -> None:
         proper = sae.encode
 
         def encode(x: torch.Tensor) -> torch.Tensor:
-            heard.append(x.clone())
+            seen.append(x.clone())
             return proper(x)
 
         sae.encode = encode
@@ -206,7 +202,7 @@ def test_the_notebook_splices_each_sae_into_its_own_layer(settings: Settings) ->
         states = fresh(
             torch.tensor([text.contrast.tokens]), output_hidden_states=True
         ).hidden_states
-    for x, layer in ((heard[0], 1), (heard[3], 2)):
+    for x, layer in ((seen[0], 1), (seen[3], 2)):
         expected = states[layer + 1][0]
         torch.testing.assert_close(x[0, : len(expected)], expected, atol=1e-5, rtol=1e-4)
 
@@ -217,7 +213,7 @@ def test_atp_writes_and_removes_a_folder_of_its_own(settings: Settings, temporar
     proper = bench.loaded.pair_tokenizer
 
     class Watching:
-        """The pair_tokenizer, telling which folders there are."""
+        """A pair tokenizer that records the files in the temporary folders."""
 
         def __call__(self, *texts: str) -> Any:
             written.append(sorted(path.name for path in temporary.glob("*/*")))
@@ -226,12 +222,12 @@ def test_atp_writes_and_removes_a_folder_of_its_own(settings: Settings, temporar
     work = bench.work()
     bench.loaded = replace(bench.loaded, pair_tokenizer=Watching())
     atp = bench.contenders(work)["atp"]
-    atp.run.command()
+    atp.run()
     assert len(written) == len(work.pairs)
     assert all(any(".journal.jsonl" in name for name in names) for names in written)
     assert list(temporary.iterdir()) == []
     assert not settings.out.exists()
-    atp.run.command()  # and does it all again: nothing of the first time is found
+    atp.run()  # and does it all again: nothing of the first time is found
     assert len(written) == 2 * len(work.pairs)
 
 
@@ -274,7 +270,7 @@ def test_an_sae_on_another_hook_point_has_no_notebook(tmp_path: Path, settings: 
     assert "residual stream" in caught.value.hint
 
 
-def test_a_run_that_loses_pairs_for_lack_of_memory_is_told_as_such(
+def test_a_run_that_gives_pairs_up_for_lack_of_memory_is_out_of_memory(
     settings: Settings, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run of pairs that are given up is faster than one that scores them."""
@@ -284,7 +280,7 @@ def test_a_run_that_loses_pairs_for_lack_of_memory_is_told_as_such(
     def no_memory(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(scoring, "capture", no_memory)
+    monkeypatch.setattr(scorer, "capture", no_memory)
     interleave([atp], 1, CPU)
     assert atp.out_of_memory
 

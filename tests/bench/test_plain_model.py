@@ -1,4 +1,4 @@
-"""The twin of a bridge's model is the plain model, bit for bit, in the bridge's own memory."""
+"""The plain model computes bit for bit what it computes alone, in the bridge's own memory."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ CONTRAST = Contrast((1, 20, 30, 40, 50, 60), prompt_length=4, target_token=70, b
 
 
 @dataclass
-class Twins:
-    """A model behind a bridge, its twin, and the same model from disk."""
+class Models:
+    """A model behind a bridge, its plain model, and the same model from disk."""
 
     architecture: str
     model: Model
-    twin: Any
+    plain: Any
     fresh: Any
 
 
@@ -42,8 +42,8 @@ _loaded: dict[str, tuple[Model, Any]] = {}
 
 
 @pytest.fixture(params=tiny.CONFIGS)
-def twins(request: pytest.FixtureRequest, model_folder: ModelFolder) -> Twins:
-    """A tiny model of each architecture, loaded once, and a new twin."""
+def models(request: pytest.FixtureRequest, model_folder: ModelFolder) -> Models:
+    """A tiny model of each architecture, loaded once, and a new plain model."""
     folder = str(model_folder(request.param))
     if request.param not in _loaded:
         fresh = AutoModelForCausalLM.from_pretrained(
@@ -51,7 +51,7 @@ def twins(request: pytest.FixtureRequest, model_folder: ModelFolder) -> Twins:
         )
         _loaded[request.param] = load_model(folder, device="cpu"), fresh.eval()
     model, fresh = _loaded[request.param]
-    return Twins(request.param, model, load_plain_model(model, folder, None), fresh)
+    return Models(request.param, model, load_plain_model(model, folder, None), fresh)
 
 
 def bridge_storages(model: Model) -> set[int]:
@@ -59,18 +59,18 @@ def bridge_storages(model: Model) -> set[int]:
     return {p.data_ptr() for p in model.bridge.original_model.parameters()}
 
 
-def test_its_logits_are_those_of_the_plain_model(twins: Twins) -> None:
+def test_its_logits_are_those_of_the_plain_model(models: Models) -> None:
     """Bit for bit, also after the bridge has been used."""
     ids = torch.randint(6, tiny.VOCABULARY, (2, 40), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = twins.fresh(ids).logits
-        assert torch.equal(twins.twin(ids).logits, expected)
-        capture(twins.model, Batch.of([CONTRAST], torch.device("cpu")), [HOOK])
-        assert torch.equal(twins.twin(ids).logits, expected)
-    assert not twins.twin.training
+        expected = models.fresh(ids).logits
+        assert torch.equal(models.plain(ids).logits, expected)
+        capture(models.model, Batch.of([CONTRAST], torch.device("cpu")), [HOOK])
+        assert torch.equal(models.plain(ids).logits, expected)
+    assert not models.plain.training
 
 
-def test_it_has_no_hook_points(twins: Twins) -> None:
+def test_it_has_no_hook_points(models: Models) -> None:
     def bridged(model: Any) -> list[str]:
         return [
             name
@@ -79,36 +79,36 @@ def test_it_has_no_hook_points(twins: Twins) -> None:
             or type(module).__module__.startswith("transformer_lens")
         ]
 
-    assert bridged(twins.model.bridge.original_model)
-    assert bridged(twins.twin) == []
-    assert [type(module) for module in twins.twin.modules()] == [
-        type(module) for module in twins.fresh.modules()
+    assert bridged(models.model.bridge.original_model)
+    assert bridged(models.plain) == []
+    assert [type(module) for module in models.plain.modules()] == [
+        type(module) for module in models.fresh.modules()
     ]
 
 
-def own_weights(twins: Twins) -> set[str]:
-    """Return the names of the twin's weights that are not in the bridge's memory."""
-    there = bridge_storages(twins.model)
-    return {name for name, p in twins.twin.named_parameters() if p.data_ptr() not in there}
+def own_weights(models: Models) -> set[str]:
+    """Return the names of the plain model's weights that are not in the bridge's memory."""
+    there = bridge_storages(models.model)
+    return {name for name, p in models.plain.named_parameters() if p.data_ptr() not in there}
 
 
-def test_it_uses_the_bridges_memory_but_for_attention_that_the_bridge_split(twins: Twins) -> None:
-    part = SPLIT.get(twins.architecture)
+def test_it_uses_the_bridges_memory_but_for_attention_that_the_bridge_split(models: Models) -> None:
+    part = SPLIT.get(models.architecture)
     if part is None:
-        assert own_weights(twins) == set()
-    assert all(part and part in name for name in own_weights(twins))
+        assert own_weights(models) == set()
+    assert all(part and part in name for name in own_weights(models))
 
 
-@pytest.mark.parametrize("twins", SPLIT, indirect=True)
-def test_it_uses_the_bridges_memory_for_every_weight(twins: Twins) -> None:
-    assert own_weights(twins) == set()
+@pytest.mark.parametrize("models", SPLIT, indirect=True)
+def test_it_uses_the_bridges_memory_for_every_weight(models: Models) -> None:
+    assert own_weights(models) == set()
 
 
-def test_its_gradients_leave_the_bridge_frozen(twins: Twins) -> None:
-    twins.twin.requires_grad_(requires_grad=True)
-    twins.twin(torch.tensor([CONTRAST.tokens])).logits.sum().backward()
-    assert all(p.grad is not None for p in twins.twin.parameters())
-    behind = list(twins.model.bridge.original_model.parameters())
+def test_its_gradients_leave_the_bridge_frozen(models: Models) -> None:
+    models.plain.requires_grad_(requires_grad=True)
+    models.plain(torch.tensor([CONTRAST.tokens])).logits.sum().backward()
+    assert all(p.grad is not None for p in models.plain.parameters())
+    behind = list(models.model.bridge.original_model.parameters())
     assert not any(p.requires_grad for p in behind)
     assert all(p.grad is None for p in behind)
 
@@ -116,6 +116,6 @@ def test_its_gradients_leave_the_bridge_frozen(twins: Twins) -> None:
 def test_it_has_the_bridges_dtype(model_folder: ModelFolder) -> None:
     folder = str(model_folder("llama"))
     model = load_model(folder, device="cpu", dtype="bfloat16")
-    twin = load_plain_model(model, folder, None)
-    assert {p.dtype for p in twin.parameters()} == {torch.bfloat16}
-    assert {p.data_ptr() for p in twin.parameters()} <= bridge_storages(model)
+    plain = load_plain_model(model, folder, None)
+    assert {p.dtype for p in plain.parameters()} == {torch.bfloat16}
+    assert {p.data_ptr() for p in plain.parameters()} <= bridge_storages(model)

@@ -1,6 +1,6 @@
-"""What is counted under fake tensors is what is counted with real ones, to the byte.
+"""Fake tensors and real ones give the same count, to the byte.
 
-On the tiny shape; what the count of a big one is worth rests on it.
+This is tested on the tiny shape; the count of a big shape relies on it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from simulated_gemma import Pass, Simulation, contrasts, counted
 PROMPT = (1, *range(11, 51))
 BATCHES = {
     "nothing shared": contrasts([(60, 20)] * 5),
-    "stems": [
+    "shared prefixes": [
         Contrast((*PROMPT, *[100 + row] * (5 + row)), len(PROMPT) + 3, 3, 4) for row in range(6)
     ],
 }
@@ -51,21 +51,21 @@ def test_a_capture_takes_the_same(name: str, layers: tuple[int, ...]) -> None:
         with mode(fake=fake):
             return counted(model, BATCHES[name], layers)
 
-    found = count(fake=True)
-    assert found == count(fake=False)
-    assert found.peak > 0
-    stems = Batch.of(BATCHES[name], torch.device("cpu")).prefix_ids
-    assert bool(stems.numel()) == (name == "stems")
+    counted_fake = count(fake=True)
+    assert counted_fake == count(fake=False)
+    assert counted_fake.peak > 0
+    prefixes = Batch.of(BATCHES[name], torch.device("cpu")).prefix_ids
+    assert bool(prefixes.numel()) == (name == "shared prefixes")
 
 
 def test_the_other_procedures_take_the_same() -> None:
-    """And are counted to their end, where the notebook's reads a number."""
+    """They are counted to their end, where the notebook's procedure reads a number."""
 
     def count(*, fake: bool) -> list[tuple[int, int]]:
         whole = simulation(fake=fake)
         with mode(fake=fake):
-            found = [whole.notebook(2, 30), whole.bare(30)]
-        return [(live.peak, live.flops) for live in found]
+            counts = [whole.notebook(2, 30), whole.bare(30)]
+        return [(live.peak, live.flops) for live in counts]
 
     assert count(fake=True) == count(fake=False)
 
@@ -84,7 +84,7 @@ def test_storages_count_from_the_operation_that_makes_them_to_their_last_referen
         three = two[:1] * 2  # rounded up to 1 block
     assert live.live == 9 * BLOCK
     assert live.peak == 12 * BLOCK
-    assert [each.size for each in live.at_peak()] == [4 * BLOCK, 8 * BLOCK]
+    assert [item.size for item in live.at_peak()] == [4 * BLOCK, 8 * BLOCK]
     del two, three
     assert live.live == 0
 

@@ -1,4 +1,4 @@
-"""A check of a tiny model that has no weights: it must not need them."""
+"""A check of a tiny model without weights: it must not need them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ FLAGGED = {
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """An input of pairs with every fate: scored, skipped, broken, too long."""
-    outcome_counts = [
+    """An input of pairs with every outcome: scored, skipped, broken, too long."""
+    flagged = [
         FLAGGED,
         {**FLAGGED, "response": BASE["response"]},
         {**FLAGGED, "response": ""},
@@ -33,7 +33,7 @@ def mixed(tmp_path: Path) -> Path:
     content = {
         "metadata": {},
         "results": [
-            {"variations": [BASE, *outcome_counts]},
+            {"variations": [BASE, *flagged]},
             {"variations": [FLAGGED]},
             {"variations": [BASE, FLAGGED]},
         ],
@@ -76,8 +76,8 @@ def report(
 
     def get(path: Path, *more: str) -> dict[str, Any]:
         code = main(["check", *options(path, "--json", *more)])
-        found: dict[str, Any] = json.loads(capsys.readouterr().out)
-        assert found["exit_code"] == code
-        return found
+        content: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert content["exit_code"] == code
+        return content
 
     return get

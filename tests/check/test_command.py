@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from atp.check import command, machine
+from atp.check import command, output_folder
 from atp.check.machine import Gpu, Nvidia
 from atp.cli.main import main
 from atp.dataset import output
@@ -86,7 +86,7 @@ def alone(arguments: list[str]) -> tuple[int, str, list[str]]:
 
 
 @pytest.mark.parametrize("limit", [(), ("--limit=4",)], ids=["all", "limited"])
-def test_the_fates_are_those_a_run_then_finds(
+def test_the_outcomes_are_those_of_a_run(
     mixed: Path,
     options: Options,
     report: Report,
@@ -170,7 +170,7 @@ def test_neither_cuda_is_started_nor_weights_are_read(input_file: Path, options:
     ],
     ids=["input", "model"],
 )
-def test_what_needs_no_torch_is_told_without_it(
+def test_a_missing_input_or_model_is_reported_without_torch(
     input_file: Path, options: Options, changes: list[str | None]
 ) -> None:
     arguments = options(input_file)
@@ -186,7 +186,7 @@ def test_what_needs_no_torch_is_told_without_it(
 
 
 def test_the_report_is_whole_whatever_is_wrong(tmp_path: Path, options: Options) -> None:
-    """Input, model, SAE and output folder are all at fault, and all are told."""
+    """Input, model, SAE and output folder are all wrong, and all are reported."""
     broken = tmp_path / "broken.json"
     broken.write_text('{"results": [3, ')
     arguments = ["check", str(broken), "--model=./nowhere", "--sae=./none", f"--out={broken}/x"]
@@ -200,7 +200,7 @@ def test_the_report_is_whole_whatever_is_wrong(tmp_path: Path, options: Options)
     assert all(finding["message"] and finding["hint"] for finding in found["findings"])
 
 
-def test_an_output_folder_that_cannot_be_is_told(input_file: Path, report: Report) -> None:
+def test_an_output_folder_that_cannot_be_made_is_reported(input_file: Path, report: Report) -> None:
     found = report(input_file, f"--out={input_file}/below")
 
     (finding,) = found["findings"]
@@ -209,34 +209,36 @@ def test_an_output_folder_that_cannot_be_is_told(input_file: Path, report: Repor
     assert not found["output"]["writable"]
 
 
-def test_a_model_that_is_not_cached_offline_cannot_be_had(input_file: Path, report: Report) -> None:
+def test_a_model_that_is_not_cached_is_not_available_offline(
+    input_file: Path, report: Report
+) -> None:
     found = report(input_file, "--model=owner/none", "--allow-other-model")
 
     assert found["exit_code"] == ExitCode.UNAVAILABLE
     assert {finding["part"] for finding in found["findings"]} == {"model"}
     assert found["input"]["pairs"] == 15
-    assert found["pairs"] == {"unknown": "the model cannot be had"}
+    assert found["pairs"] == {"unknown": "the model is not available"}
 
 
-def test_a_fault_of_the_user_goes_before_what_cannot_be_had(mixed: Path, report: Report) -> None:
+def test_an_error_of_the_user_comes_before_a_missing_resource(mixed: Path, report: Report) -> None:
     assert report(mixed, "--device=cuda")["exit_code"] == ExitCode.USAGE
 
 
-def test_a_gpu_that_is_not_there_cannot_be_had(input_file: Path, report: Report) -> None:
+def test_a_missing_gpu_is_not_available(input_file: Path, report: Report) -> None:
     found = report(input_file, "--device=cuda")
 
     assert found["exit_code"] == ExitCode.UNAVAILABLE
     (finding,) = found["findings"]
     assert "--device=cuda" in finding["message"]
     assert found["pairs"]["scored"] > 0
-    assert found["estimate"]["memory"] == {"unknown": "the device cannot be had"}
+    assert found["estimate"]["memory"] == {"unknown": "the device is not available"}
 
 
 def test_a_gpu_is_named_with_its_memory_and_speed(
     input_file: Path, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = Gpu("NVIDIA H100 80GB HBM3", 80 << 30, 79 << 30)
-    monkeypatch.setattr(command, "nvidia", lambda: Nvidia("580.95.05", (card,)))
+    monkeypatch.setattr(command, "find_nvidia", lambda: Nvidia("580.95.05", (card,)))
     monkeypatch.setattr("torch.version.cuda", "13.0")
 
     found = report(input_file)
@@ -254,7 +256,7 @@ def test_a_gpu_is_named_with_its_memory_and_speed(
     [({"memory": 1000}, "memory"), ({"disk": 1000}, "disk")],
     ids=["memory", "disk"],
 )
-def test_too_little_room_cannot_be_had(
+def test_too_little_room_is_reported(
     input_file: Path,
     report: Report,
     monkeypatch: pytest.MonkeyPatch,
@@ -262,9 +264,10 @@ def test_too_little_room_cannot_be_had(
     part: str,
 ) -> None:
     if "memory" in room:
-        monkeypatch.setattr("atp.check.readiness.free_bytes", lambda device: room["memory"])
+        figures = {"free_bytes": room["memory"], "total_bytes": room["memory"]}
+        monkeypatch.setattr("atp.check.run_outline.figures", lambda device: figures)
     else:
-        monkeypatch.setattr(machine, "free_bytes", lambda folder: room["disk"])
+        monkeypatch.setattr(output_folder, "free_disk_bytes", lambda folder: room["disk"])
 
     found = report(input_file)
 
@@ -274,7 +277,7 @@ def test_too_little_room_cannot_be_had(
     assert "free" in finding["message"]
 
 
-def test_a_setting_that_does_not_fit_is_told(
+def test_an_sae_that_does_not_fit_is_reported(
     input_file: Path,
     report: Report,
     monkeypatch: pytest.MonkeyPatch,
@@ -366,16 +369,17 @@ import re, sys
 from pathlib import Path
 from types import SimpleNamespace
 from atp.attribution.contrasts import Contrast
-from atp.check.answers import Problems, Work
+from atp.check.findings import InputProblems
+from atp.check.run_work import RunWork
 from atp.dataset.input_scan import scan_input
 
 def pair_tokenizer(prompt, target, base):
     return SimpleNamespace(contrast=Contrast((1, 2, 3), 2, 4, 5))
 
-problems = Problems()
-work = Work(pair_tokenizer, 2048, None, problems, 256)
-found = scan_input(Path(sys.argv[1]), problems.tell, work.use)
-assert found.pairs == work.scored == problems.count == int(sys.argv[2])
+problems = InputProblems()
+work = RunWork(pair_tokenizer, 2048, None, problems, 256)
+scan = scan_input(Path(sys.argv[1]), problems.add, work.add)
+assert scan.pairs == work.scored == problems.count == int(sys.argv[2])
 assert len(problems.kept) == min(10_000, problems.count)
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """

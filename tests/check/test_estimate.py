@@ -15,7 +15,8 @@ import tiny
 import torch
 
 from atp.check import estimate
-from atp.check.answers import Problems, Work
+from atp.check.findings import InputProblems
+from atp.check.run_work import RunWork
 from atp.cli.main import main
 from atp.config.method import Method
 from atp.errors import ExitCode
@@ -32,14 +33,14 @@ def sae(layer: int, weights: int | None = 1_000) -> SaeOutline:
     return SaeOutline("s", "folder", f"blocks.{layer}.hook_resid_post", 32, 16, "topk", weights)
 
 
-def work(**counts: Any) -> Work:
+def work(**counts: Any) -> RunWork:
     """Return work that has been counted."""
     pair_tokenizer: Any = SimpleNamespace(n_ctx=256)
-    return Work(pair_tokenizer, 2048, None, Problems(), 256, **counts)
+    return RunWork(pair_tokenizer, 2048, None, InputProblems(), 256, **counts)
 
 
 def test_the_operations_are_those_of_forward_tail_and_saes() -> None:
-    counted = work(scored=5, places=5, computed_tokens=100, gradient_tokens=20)
+    counted = work(scored=5, read_positions=5, computed_tokens=100, gradient_tokens=20)
 
     found = estimate.floating_point_operations(MODEL, [sae(1), sae(3)], counted)
 
@@ -47,17 +48,17 @@ def test_the_operations_are_those_of_forward_tail_and_saes() -> None:
     assert found == forward + tail + 2 * (2 * 1_500 * 5)
 
 
-def test_what_is_gone_through_again_counts_for_each_variant_and_sae() -> None:
+def test_passes_that_are_run_again_count_for_each_variant_and_sae() -> None:
     model = replace(MODEL, unembedding_parameters=500)
     method = Method(name="ig", ig_steps=4, exact=True)
-    counts = {"places": 2, "variant_tokens": 30, "answer_tokens": 6}
+    counts = {"read_positions": 2, "variant_tokens": 30, "logprob_tokens": 6}
     counted = work(method=method, top_k=7, **counts)
 
     found = estimate.floating_point_operations(model, [sae(1), sae(3)], counted)
 
     logits = 2 * 500 * 6 * 3  # of the passes themselves
     saes = 2 * 2 * 1_500 * 2
-    # Four steps there and back, the end of the way, seven features and all of them together.
+    # Four steps forward and backward, the path's end, seven features and all of them together.
     forward, back = 4 + 1 + 8, 4
     again = sum(
         2 * 6_000 * (forward + back) * 30 * layers // 4
@@ -82,23 +83,25 @@ def test_gradients_at_all_tokens_take_more_memory() -> None:
     sizes = [SHAPE.bytes_per_token(hooks, tail) for tail in (20, 100, None)]
 
     assert sizes[0] == SHAPE.bytes_per_token(hooks) <= sizes[1] < sizes[2]
-    found = estimate.memory(MODEL, [sae(1)], work(widest_tokens=10, tail=None), "cuda", 1 << 40)
+    found = estimate.memory(
+        MODEL, [sae(1)], work(largest_batch_tokens=10, tail=None), "cuda", 1 << 40
+    )
     assert found["bytes_per_token"] == round(sizes[2])
 
 
 def test_memory_is_weights_saes_and_the_widest_batch() -> None:
-    counted = work(widest_tokens=1_000, longest_tokens=100)
-    each = SHAPE.bytes_per_token(["blocks.1.hook_resid_post"])
+    counted = work(largest_batch_tokens=1_000, longest_pair_tokens=100)
+    per_token = SHAPE.bytes_per_token(["blocks.1.hook_resid_post"])
 
     found = estimate.memory(MODEL, [sae(1)], counted, "cuda", 1 << 40)
 
-    assert found["peak_bytes"] == round(20_000 + 4_000 + 1_000 * each)
-    assert found["least_bytes"] == round(20_000 + 4_000 + 100 * each)
+    assert found["peak_bytes"] == round(20_000 + 4_000 + 1_000 * per_token)
+    assert found["least_bytes"] == round(20_000 + 4_000 + 100 * per_token)
     on_cpu = estimate.memory(MODEL, [sae(1)], counted, "cpu", 1 << 40)
     assert on_cpu["peak_bytes"] == found["peak_bytes"] + estimate.HOST_BYTES
 
 
-def test_saes_that_are_lent_count_one_at_a_time() -> None:
+def test_offloaded_saes_count_one_at_a_time() -> None:
     counted = work()
 
     found = estimate.memory(MODEL, [sae(1), sae(2), sae(3, 3_000)], counted, "cuda", 60_000)
@@ -107,7 +110,7 @@ def test_saes_that_are_lent_count_one_at_a_time() -> None:
     assert found["sae_bytes"] == 20_000
 
 
-def test_an_sae_of_unknown_size_is_not_counted_and_told() -> None:
+def test_an_sae_of_unknown_size_is_not_counted_and_reported() -> None:
     assert estimate.memory(MODEL, [sae(1, None)], work(), "cuda", 1)["sae_bytes"] is None
 
 
@@ -151,7 +154,7 @@ def test_a_gpu_has_no_estimate_in_float32() -> None:
 def test_a_cpu_is_measured() -> None:
     model = Outline("m", None, 256, Shape(4, 4, 2, 8, 32, 64, 4), 1, 1, 1)
 
-    found = estimate.time_needed(model, [sae(1)], work(), "cpu", None)
+    found = estimate.time_needed(model, [sae(1)], work(), "cpu", "")
 
     assert 1e7 < found["rate_flops"] < 1e14
     assert "just now" in found["basis"]

@@ -1,17 +1,15 @@
-"""The device that a run would take is found without CUDA, a folder is looked at without a trace."""
+"""The device that a run would take is found without CUDA."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pynvml
 import pytest
 
-from atp.check.machine import Gpu, Nvidia, choose_device, free_bytes, look_at, nvidia
-from atp.dataset import output
-from atp.errors import SettingsError, UnavailableError
+from atp.check.machine import Gpu, Nvidia, choose_device, find_nvidia
+from atp.errors import UnavailableError
 
 CARDS = (Gpu("NVIDIA H100 80GB HBM3", 80, 79), Gpu("NVIDIA L4", 24, 23))
 NEW, OLD = "580.65.06", "570.124.06"
@@ -58,7 +56,7 @@ def test_gpus_are_those_that_cuda_would_show(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
-    assert nvidia() == Nvidia(NEW, tuple(CARDS[index] for index in left))
+    assert find_nvidia() == Nvidia(NEW, tuple(CARDS[index] for index in left))
     assert two_gpus == ["init", "shutdown"]
 
 
@@ -68,11 +66,11 @@ def test_no_driver_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(pynvml, "nvmlInit", fail)
 
-    assert nvidia() is None
+    assert find_nvidia() is None
 
 
 @pytest.mark.parametrize(
-    ("asked", "there", "cuda", "kind", "gpu"),
+    ("requested", "nvidia", "cuda", "kind", "gpu"),
     [
         ("cpu", Nvidia(NEW, CARDS), "13.0", "cpu", None),
         (None, Nvidia(NEW, CARDS), "13.0", "cuda", 0),
@@ -85,17 +83,17 @@ def test_no_driver_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_device_is_that_of_a_run(
-    asked: str | None, there: Nvidia | None, cuda: str | None, kind: str, gpu: int | None
+    requested: str | None, nvidia: Nvidia | None, cuda: str | None, kind: str, gpu: int | None
 ) -> None:
-    found = choose_device(asked, there, cuda)
+    device = choose_device(requested, nvidia, cuda)
 
-    assert found.kind == kind
-    assert found.gpu == (None if gpu is None else CARDS[gpu])
-    assert bool(found.note) == (asked is None and kind == "cpu")
+    assert device.kind == kind
+    assert device.gpu == (None if gpu is None else CARDS[gpu])
+    assert bool(device.note) == (requested is None and kind == "cpu")
 
 
 @pytest.mark.parametrize(
-    ("asked", "there", "cuda", "message"),
+    ("requested", "nvidia", "cuda", "message"),
     [
         ("cuda", None, "13.0", "no NVIDIA driver"),
         ("cuda", Nvidia(NEW, ()), "13.0", "no GPU is visible"),
@@ -105,41 +103,9 @@ def test_the_device_is_that_of_a_run(
         ("cuda", Nvidia("525.59", CARDS), "12.1", "needs 525.60 or newer"),
     ],
 )
-def test_a_device_that_cannot_be_had_is_told_with_what_to_do(
-    asked: str | None, there: Nvidia | None, cuda: str | None, message: str
+def test_a_device_that_is_not_available_is_refused_with_a_hint(
+    requested: str | None, nvidia: Nvidia | None, cuda: str | None, message: str
 ) -> None:
     with pytest.raises(UnavailableError, match=message) as caught:
-        choose_device(asked, there, cuda)
+        choose_device(requested, nvidia, cuda)
     assert caught.value.hint
-
-
-@pytest.mark.parametrize("name", ["", "new", "new/deeper"])
-def test_looking_at_a_folder_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
-    (tmp_path / "there").write_text("")
-
-    found = look_at(tmp_path / name)
-
-    assert found.writable
-    assert found.held_by is None
-    assert found.free_bytes
-    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
-
-
-def test_a_folder_below_a_file_cannot_be_written_to(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-
-    with pytest.raises(SettingsError, match="cannot be written to"):
-        look_at(tmp_path / "file" / "below")
-
-
-def test_a_held_folder_names_its_holder_and_stays_held(tmp_path: Path) -> None:
-    with output.held(tmp_path):
-        assert look_at(tmp_path).held_by
-        assert look_at(tmp_path).held_by
-    assert look_at(tmp_path).held_by is None
-    with output.held(tmp_path):
-        pass
-
-
-def test_the_free_space_is_known_for_a_folder_that_is_not_made_yet(tmp_path: Path) -> None:
-    assert free_bytes(tmp_path / "a" / "b")

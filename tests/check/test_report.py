@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from atp.check.report import SHOWN, WIDTH, as_json, as_text, duration, size
+from atp.check.report import SHOWN_PROBLEMS, WIDTH, as_json, as_text, duration, size
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ def test_the_text_shows_the_first_problems_and_counts_the_others(
     tmp_path: Path, report: Callable[..., dict[str, Any]]
 ) -> None:
     path = tmp_path / "many.json"
-    path.write_text(json.dumps({"results": list(range(SHOWN + 1234))}))
+    path.write_text(json.dumps({"results": list(range(SHOWN_PROBLEMS + 1234))}))
 
     found = report(path)
     text = as_text(found)
 
-    assert len(found["input"]["problems"]) == SHOWN + 1234
-    assert f"results[{SHOWN - 1}] is not an object." in text
-    assert f"results[{SHOWN}]" not in text
+    assert len(found["input"]["problems"]) == SHOWN_PROBLEMS + 1234
+    assert f"results[{SHOWN_PROBLEMS - 1}] is not an object." in text
+    assert f"results[{SHOWN_PROBLEMS}]" not in text
     assert "... and 1,234 more" in text
     assert "A run refuses the file." in " ".join(text.split())
     assert "1,254 problems; exit code 2" in text
@@ -78,7 +78,7 @@ def test_every_part_is_there_and_lines_fit(
     assert json.loads(as_json(found)) == found
 
 
-def test_an_earlier_run_is_told_with_its_damage() -> None:
+def test_an_earlier_run_is_described_with_its_damage() -> None:
     from atp.check.report import _earlier  # noqa: PLC0415  (one line of the whole)
 
     run = {
@@ -105,5 +105,5 @@ def test_an_earlier_run_is_told_with_its_damage() -> None:
     ):
         assert words in text
     assert "complete since then" in _earlier({**run, "ended": "then"})
-    assert "nobody knows whose" in _earlier({**run, "header_damaged": True})
+    assert "its run is unknown" in _earlier({**run, "header_damaged": True})
     assert "denied" in _earlier({"journal": "a", "unreadable": "denied"})

@@ -65,7 +65,7 @@ def test_bytecode_is_there_for_whatever_a_start_loads(image: Image) -> None:
         "cd / && /opt/atp/bin/python - <<'X'\n"
         "import os, sys\n"
         "import atp.cli.main, atp.run.command, atp.run.pipeline, atp.model.loading\n"
-        "import atp.check.readiness, sae_lens\n"
+        "import atp.check.run_outline, sae_lens\n"
         "places = [vars(module).get('__cached__') for module in list(sys.modules.values())]\n"
         "print([p for p in places if isinstance(p, str) and not os.path.exists(p)])\n"
         "X"

@@ -25,7 +25,7 @@ from runs import analyses, events, of, read, without_times, write
 from ways import WAYS
 
 from atp.attribution import prompts
-from atp.check import readiness
+from atp.check import run_outline
 from atp.cli.main import main
 from atp.errors import ExitCode
 from atp.model.dictionaries import placement
@@ -39,7 +39,7 @@ SEQUENCE = ["--metric=sequence"]
 
 @pytest.fixture(autouse=True)
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (pipeline, readiness, base_prompts):
+    for module in (pipeline, run_outline, base_prompts):
         monkeypatch.setattr(module, "WINDOW_PAIRS", SMALL)
 
 

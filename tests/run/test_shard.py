@@ -17,7 +17,7 @@ from runs import analyses, events, of, read, without_times, write
 from shards import without_places
 from ways import WAYS
 
-from atp.check import readiness
+from atp.check import run_outline
 from atp.cli.main import main
 from atp.config.shard import MOST, Shard, parse
 from atp.errors import ExitCode, SettingsError
@@ -188,7 +188,7 @@ def test_a_check_counts_what_the_shard_then_finds(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness, "WINDOW_PAIRS", SMALL)
+    monkeypatch.setattr(run_outline, "WINDOW_PAIRS", SMALL)
     path = write(tmp_path / "mixed.json", mixed())
     kinds = ("scored", "skipped", "error", "elsewhere")
     for index in range(3):

@@ -1,4 +1,4 @@
-"""The work is counted window by window as a run does it, and problems are kept up to a bound."""
+"""The work is counted window by window, as a run does it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 
 from atp.attribution.batches import computed_tokens, plan
 from atp.attribution.contrasts import Contrast
-from atp.check.answers import MOST_KEPT, Problems, Work
+from atp.check.findings import InputProblems
+from atp.check.run_work import RunWork
 from atp.config.shard import WHOLE, Shard
-from atp.dataset.pairs import BrokenPair, Pair, PairKey, Problem
+from atp.dataset.pairs import BrokenPair, Pair, PairKey
 from atp.model.pair_tokenizer import PairIssue, TokenizedPair
 
 
@@ -27,7 +28,7 @@ def contrast(number: int) -> Contrast:
 
 
 def pair_tokenizer(prompt: str, target: str, base: str) -> TokenizedPair | PairIssue:
-    """Stand in for a model's; every seventh pair has no difference, every eleventh is too long."""
+    """Stand in for a PairTokenizer: every 7th pair has no difference, every 11th is too long."""
     number = int(prompt)
     if number % 7 == 0:
         return PairIssue("No difference", failed=False)
@@ -42,12 +43,12 @@ def counted(
     limit: int | None = None,
     window: int = 16,
     shard: Shard = WHOLE,
-) -> Work:
-    """Return the work that pairs are."""
+) -> RunWork:
+    """Return the work of pairs."""
     stand_in: Any = pair_tokenizer
-    work = Work(stand_in, 200, limit, Problems(), window, shard)
-    for each in pairs:
-        work.use(each)
+    work = RunWork(stand_in, 200, limit, InputProblems(), window, shard)
+    for item in pairs:
+        work.add(item)
     work.finish()
     return work
 
@@ -61,7 +62,7 @@ def test_batches_are_those_of_each_window() -> None:
         batches += [[window[i] for i in indices] for indices in plan(window, 200)]
     assert work.batches == len(batches)
     assert work.computed_tokens == sum(map(computed_tokens, batches))
-    assert work.longest_tokens == 45
+    assert work.longest_pair_tokens == 45
     assert work.gradient_tokens == sum(
         len(batch) * max(item.offset for item in batch) for batch in batches
     )
@@ -84,7 +85,7 @@ def test_shards_together_do_the_work_of_a_whole_run() -> None:
         assert found == outcome_counts["total"] == 41
 
 
-def test_every_pair_has_its_fate_and_a_limit_ends_them() -> None:
+def test_every_pair_has_an_outcome_and_a_limit_ends_them() -> None:
     broken = BrokenPair(PairKey(0, 1), "Prompt missing", {})
     pairs = [broken, *(pair(number) for number in range(1, 13))]
 
@@ -111,19 +112,6 @@ def test_a_pair_that_is_too_long_is_a_problem_with_its_place() -> None:
 @pytest.mark.parametrize(("numbers", "median"), [([], None), ([1], 4), ([1, 2], 4), ([1, 2, 9], 5)])
 def test_prompts_have_a_median_length(numbers: list[int], median: int | None) -> None:
     work = counted([pair(number) for number in numbers])
-    work.pair_tokenizer = SimpleNamespace(n_ctx=256)  # type: ignore[assignment]  (tells its context)
+    work.pair_tokenizer = SimpleNamespace(n_ctx=256)  # type: ignore[assignment]  (has a context)
 
     assert work.tokens()["prompt"]["median"] == median
-
-
-@pytest.mark.parametrize("count", [0, MOST_KEPT, MOST_KEPT + 1])
-def test_problems_beyond_the_bound_are_counted_and_not_kept(count: int) -> None:
-    problems = Problems()
-    for number in range(count):
-        problems.tell(Problem("wrong", "mend it", refused=True, question=number))
-
-    found = problems.as_json()
-
-    assert found["problem_count"] == count
-    assert len(found["problems"]) == min(count, MOST_KEPT)
-    assert found["truncated"] == (count > MOST_KEPT)

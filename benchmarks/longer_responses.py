@@ -1,15 +1,15 @@
-"""`atp bench` on the demo with answers of ordinary length: every one said again up to N words.
+"""Runs `atp bench` on the demo with responses of usual length: each is repeated up to N words.
 
 Usage:
-  longer_answers.py [--words=N] [--rounds=N]
-  longer_answers.py --help
+  longer_responses.py [--words=N] [--rounds=N]
+  longer_responses.py --help
 
 Options:
   --words=N   [default: 170]
   --rounds=N  [default: 3]
 
-The demo's answers were cut off at 60 tokens. What follows the first differing token decides
-nothing: atp never runs it, the notebook's procedure does.
+The demo's responses were cut off at 60 tokens. Tokens after the first differing one change no
+score: atp never computes them, the notebook's procedure does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     configure(run_id="longer")
     with TemporaryDirectory() as folder:
         source = Path(folder) / "longer.json"
-        demo.write_longer_answers(source, int(arguments["--words"]))
+        demo.write_longer_responses(source, int(arguments["--words"]))
         table, path = bench(demo.settings(input=source, rounds=int(arguments["--rounds"])))
     print(table, path, sep="\n\n")
 

@@ -1,0 +1,125 @@
+"""The outline of a run: device, model, SAEs, token budget and work, without loading any weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from atp.check.estimate import disk, memory, time_needed
+from atp.check.machine import Device, choose_device
+from atp.check.run_work import RunWork
+from atp.config.settings import WINDOW_PAIRS
+from atp.config.shard import WHOLE
+from atp.model.device_memory import figures
+from atp.model.devices import choose_dtype
+from atp.model.dictionaries.outline import sae_outline
+from atp.model.loading import quiet_libraries
+from atp.model.memory_model import MAX_BATCH_TOKENS, tokens_that_fit
+from atp.model.outline import outline
+from atp.model.pair_tokenizer import PairTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from atp.check.findings import Findings, InputProblems
+    from atp.check.machine import Nvidia
+    from atp.config.settings import Settings
+    from atp.dataset.input_scan import InputScan
+    from atp.model.dictionaries.outline import SaeOutline
+    from atp.model.outline import Outline
+
+
+@dataclass
+class RunOutline:
+    """The parts of a run; None stands for a part that is not available, which is a finding."""
+
+    cuda: str | None  # the version that torch was built for; None for its CPU build
+    host_memory: dict[str, int]  # bytes
+    device: Device | None = None
+    free_bytes: int | None = None  # of the device
+    model: Outline | None = None
+    saes: list[SaeOutline] = field(default_factory=list)
+    work: RunWork | None = None
+
+    def estimates(self, scan: InputScan) -> dict[str, Any]:
+        """Return what the run would take, as JSON values; model and work are there."""
+        model, saes, work = self.model, self.saes, self.work
+        assert model is not None  # noqa: S101  (for the type checker)
+        assert work is not None  # noqa: S101  (as above)
+        unknown = {"unknown": "the device is not available"}
+        estimates: dict[str, Any] = {"memory": unknown, "disk": unknown, "time": unknown}
+        estimates["disk"] = disk(scan.size, work, saes, indented=scan.indented)
+        if self.device is not None and self.free_bytes is not None:
+            kind, gpu = self.device.kind, self.device.gpu
+            estimates["memory"] = memory(model, saes, work, kind, self.free_bytes)
+            estimates["time"] = time_needed(model, saes, work, kind, gpu.name if gpu else "")
+        return estimates
+
+
+def outline_run(
+    settings: Settings,
+    specs: Sequence[str],
+    nvidia: Nvidia | None,
+    findings: Findings,
+    problems: InputProblems,
+) -> RunOutline:
+    """Look at device, model and SAEs, and get ready to count the work.
+
+    Args:
+        settings: of the run.
+        specs: the SAEs whose names are right.
+        nvidia: the driver and its GPUs.
+        findings: receives what is not available, and settings that do not fit.
+        problems: receives pairs that would end in an error.
+    """
+    quiet_libraries()
+    host = figures(torch.device("cpu"))
+    host_memory = {name: host[name] for name in ("free_bytes", "total_bytes")}
+    run = RunOutline(torch.version.cuda, host_memory)
+    with findings.collect("device"):
+        run.device = choose_device(settings.device, nvidia, run.cuda)
+        gpu = run.device.gpu
+        run.free_bytes = gpu.free_bytes if gpu else host["free_bytes"]
+    kind = run.device.kind if run.device else "cuda"  # only a GPU can be missing
+    with findings.collect("model"):
+        dtype = choose_dtype(settings.model_dtype, torch.device(kind))
+        run.model = outline(settings.model, settings.revision, dtype)
+    shape = run.model.shape if run.model else None
+    run.saes = [sae_outline(spec, shape) for spec in specs]
+    if run.model is None:
+        return run
+    for sae in run.saes:
+        with findings.collect("saes"):
+            sae.check_fit(run.model.name, run.model.shape)
+    with findings.collect("settings"):
+        pair_tokenizer = PairTokenizer(
+            run.model,
+            max_tokens_to_check=settings.max_tokens_to_check,
+            chat_template=settings.chat_template,
+            sequence_tokens=settings.scoring.sequence,
+        )
+        run.work = RunWork(
+            pair_tokenizer,
+            settings.batch_tokens or _default_budget(run, kind, settings.tail),
+            settings.limit,
+            problems,
+            WINDOW_PAIRS,
+            settings.shard or WHOLE,
+            settings.scoring,
+            settings.top_k,
+            settings.tail,
+        )
+    return run
+
+
+def _default_budget(run: RunOutline, kind: str, tail: int | None) -> int:
+    """Return the default token budget of the run once all is loaded."""
+    if run.free_bytes is None or run.model is None:
+        return MAX_BATCH_TOKENS[kind]
+    loaded = run.model.bytes + sum(sae.bytes or 0 for sae in run.saes)
+    bytes_per_token = run.model.shape.bytes_per_token(
+        [sae.hook_name or "" for sae in run.saes], tail
+    )
+    return tokens_that_fit(run.free_bytes - loaded, bytes_per_token, kind)
