@@ -1,6 +1,6 @@
 """The log on stderr: JSON lines for machines, readable lines and a progress bar for a terminal.
 
-events.py lists the events. Prompts and responses are never logged, and secrets are blotted out.
+docs/logs.md lists the events. Prompts and responses are never logged, and secrets are blotted out.
 """
 
 from __future__ import annotations

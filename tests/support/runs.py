@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from atp.runtime.events import EVENTS, ON_EVERY_LINE
+from events import EVENTS, ON_EVERY_LINE
 
 TIMES = ("started", "finished")
 """The fields of `metadata.atp` in which a resumed run differs from an uninterrupted one."""
@@ -43,14 +43,14 @@ def without_times(path: str | Path) -> bytes:
 
 
 def events(stderr: str) -> list[dict[str, Any]]:
-    """Return the log lines: each is a JSON object as atp/runtime/events.py has it."""
+    """Return the log lines: each is a JSON object as docs/logs.md has it."""
     lines = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
     assert len({line["run_id"] for line in lines}) == 1
     for line in lines:
         known = EVENTS[line["event"]]
         assert line["level"] == known.level, line
-        found = line.keys() - ON_EVERY_LINE.keys()
-        assert known.fields.keys() - known.optional <= found <= known.fields.keys(), line
+        found = line.keys() - ON_EVERY_LINE
+        assert known.fields - known.optional <= found <= known.fields, line
     return lines
 
 
