@@ -42,9 +42,7 @@ def features(
         SettingsError, BusyError, SaveError: the folder cannot be had, or not be written to.
     """
     began = time.monotonic()
-    with output.held(out) as killed:
-        if killed is not None:
-            log.warning("lock.taken", holder=str(killed))
+    with output.held(out):
         taken, left_out = found_in(results)
         log.info(
             "features.found",

@@ -42,9 +42,7 @@ def merge(results: Sequence[Path], out: Path) -> tuple[ExitCode, list[Path]]:
         with opened(path):
             pass  # whether it is there
     found = [file for path in results if path.is_dir() for file in files_in(path)]
-    with output.held(out) as killed:
-        if killed is not None:
-            log.warning("lock.taken", holder=str(killed))
+    with output.held(out):
         candidates = [Part.of(path) for path in dict.fromkeys(found)]
         chosen = newest(candidates)
         parts = [*chosen, *(Part.of(path) for path in dict.fromkeys(named))]

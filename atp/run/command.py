@@ -40,7 +40,7 @@ def run(settings: Settings, stop: StopRequest) -> tuple[ExitCode, list[Path]]:
         AtpError: anything the user can mend; what was computed before is in the journal.
     """
     specs = setup.check(settings)
-    with output.held(settings.out) as killed:
+    with output.held(settings.out):
         found = scan_input(settings.input)
         log.info(
             "run.start",
@@ -52,8 +52,6 @@ def run(settings: Settings, stop: StopRequest) -> tuple[ExitCode, list[Path]]:
             pid=os.getpid(),
             **({} if settings.shard is None else {"shard": str(settings.shard)}),
         )
-        if killed is not None:
-            log.warning("lock.taken", holder=str(killed))
         catch_up(settings.out, found)
         return score(settings, found, setup.load(settings, specs), stop)
 
