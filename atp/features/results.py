@@ -44,7 +44,7 @@ class Result:
         """
         found = scan_input(path)
         try:
-            result = cls(found, as_written(dict(found.envelope)["metadata"]["atp"]))
+            result = cls(found, as_written(found.top_level["metadata"]["atp"]))
             result.check()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             msg = f"{path} is no result of atp run."

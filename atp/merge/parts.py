@@ -54,7 +54,7 @@ class Part:
             InputError: it cannot be read, or is no result of a shard.
         """
         found = scan_input(path)
-        metadata = dict(found.envelope).get("metadata") or {}
+        metadata = found.top_level.get("metadata") or {}
         hint = "Name the results of atp run --shard=I/N."
         try:
             told = as_written(metadata["atp"])

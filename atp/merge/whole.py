@@ -12,8 +12,8 @@ from atp.dataset.atomic import atomic_write
 from atp.dataset.input_scan import check_unchanged, scan_input
 from atp.dataset.journal import SUFFIX, outcome
 from atp.dataset.output import stamp
-from atp.dataset.pairs import PairKey
-from atp.dataset.reader import named_pairs_of, questions
+from atp.dataset.pairs import PairKey, pairs_of
+from atp.dataset.reader import questions
 from atp.dataset.results import write_all
 from atp.dataset.source import CHUNK, opened
 from atp.dataset.written import as_written
@@ -53,7 +53,7 @@ def write(parts: Sequence[Part], path: Path, out: Path) -> dict[str, Any]:
     told = _metadata(parts, tally, out)
     first = parts[0].scan
     with atomic_write(path, _expected_bytes(parts)) as file:
-        write_all([file], first.envelope, _side_by_side(parts), [told], indented=_indented(parts))
+        write_all([file], first.top_level, _side_by_side(parts), [told], indented=_indented(parts))
         for part in parts:  # else what was counted might not be what is written
             check_unchanged(part.scan)
     return told
@@ -81,7 +81,7 @@ def place(parts: Sequence[Part], out: Path) -> tuple[Path, dict[str, Any] | None
 def _told(path: Path) -> dict[str, Any] | None:
     """Return `metadata.atp` of what stands in the place of a result; None if it is none."""
     try:
-        told = as_written(dict(scan_input(path).envelope)["metadata"]["atp"])
+        told = as_written(scan_input(path).top_level["metadata"]["atp"])
     except (InputError, KeyError, TypeError, ValueError):
         return None
     return told if isinstance(told, dict) else None
@@ -159,7 +159,7 @@ def _side_by_side(parts: Sequence[Part]) -> Iterator[tuple[Any, dict[int, list[A
             if question != row[0]:
                 msg = f"results[{index}] is not the same in {parts[0].path} and {part.path}."
                 raise InputError(msg, AGAIN)
-        pairs = [pair.key for pair in named_pairs_of(parts[0].path, row[0], index)][:left]
+        pairs = [pair.key for pair in pairs_of(parts[0].path, row[0], index)][:left]
         left -= len(pairs)
         found = {key.variation: [_only(key, parts, analyses)] for key in pairs}
         for number in {number for of_part in analyses for number in of_part} - found.keys():
