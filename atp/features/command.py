@@ -48,11 +48,11 @@ def features(
             "features.found",
             results=[str(result.path) for result in taken],
             left_out=[str(path) for path in left_out],
-            errors=sum(result.told["counts"]["error"] for result in taken),
+            errors=sum(result.metadata["counts"]["error"] for result in taken),
         )
         found = features_of(taken, choice)
         now = datetime.now(UTC)
-        run = output.run_name(out, taken[0].told["model"]["name"], now)
+        run = output.run_name(out, taken[0].metadata["model"]["name"], now)
         created = now.isoformat(timespec="seconds")
         paths = files.write(found, out, f"atp_features_{run}", created)
     _tell(found)
