@@ -1,9 +1,9 @@
-"""No file gives a traceback, a hang or a wrong result without a word: thousands of hostile ones.
+"""No hostile file causes a traceback, a hang or a silently wrong result; thousands are tried.
 
 Each goes through the whole command, with a tiny model that is loaded once. `rules.py` says which
-of them must be refused, and holds the results of the others against their input.
+of them must be refused, and compares the results of the others with their input.
 
-FUZZ_SEED=N makes the one file of that seed.
+FUZZ_SEED=N tries the one file of that seed.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "smollm2" / "feedback.json"
 PLACE = re.compile(
     r"line \d|byte \d|results\[\d+\]|top level|\"results\" list|metadata is not|: \S+ holds "
 )
-"""A place in the file: one of these is in every refusal."""
+"""A place in the file; every refusal names one."""
 
 
 class Hang(BaseException):
-    """A file takes too long; no part of atp catches it."""
+    """A file takes too long; no part of atp catches this exception."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Fuzzer:
     options: tuple[str, ...]
 
     def share(self, seeds: range) -> tuple[Counter[str], list[str], float]:
-        """Run some files; return what became of them, the faults, and the longest time."""
+        """Run some files; return the counts of their outcomes, the faults, and the longest time."""
         outcome_counts: Counter[str] = Counter()
         faults, longest = [], 0.0
         for seed in seeds:
@@ -69,11 +69,11 @@ class Fuzzer:
             ending, data = mutant(seed, self.bases)
             path = self.folder / f"seed-{seed}{ending}"
             path.write_bytes(data)
-            # The first alarm is for what waits for ever, and for C code that does not come back.
+            # The first alarm is for a process that waits forever, and for C code that hangs.
             faulthandler.dump_traceback_later(6 * SECONDS, exit=True)
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
             try:
-                outcome_counts += self.fate(path, data)
+                outcome_counts += self.outcomes(path, data)
             except (AssertionError, Hang) as fault:
                 faults.append(f"{path}\n  FUZZ_SEED={seed} {str(fault)[:2000] or repr(fault)}")
             else:
@@ -85,33 +85,33 @@ class Fuzzer:
             longest = max(longest, time.monotonic() - began)
         return outcome_counts, faults, longest
 
-    def fate(self, path: Path, data: bytes) -> Counter[str]:
-        """Run the command on a file and check all that it leaves; return what became of it."""
+    def outcomes(self, path: Path, data: bytes) -> Counter[str]:
+        """Run the command on a file and check its output; count the outcomes of the pairs."""
         lines = path.suffix == ".jsonl"
         out = path.with_suffix(".out")
         stdout, stderr = StringIO(), StringIO()
         with redirect_stdout(stdout), redirect_stderr(stderr):
             code = main(["run", str(path), f"--out={out}", *self.options])
         log = [json.loads(line) for line in stderr.getvalue().splitlines()]  # no traceback
-        told = log[-1]
+        last = log[-1]
         why = ""
         try:
             _, questions = questions_of(data, lines=lines)
         except RefusedError as error:
             why = str(error) or "refused"
         if code == ExitCode.USAGE:
-            assert why, f"refused without reason: {told['message'][:300]}"
+            assert why, f"refused without reason: {last['message'][:300]}"
             assert stdout.getvalue() == ""
-            assert told["event"] == "atp.failed"
-            line = told["message"]
+            assert last["event"] == "atp.failed"
+            line = last["message"]
             assert str(path) in line
             assert PLACE.search(line), line[:300]
             assert "\n" not in line
             assert len(line) < 500 + len(str(path)), "a long message"
             return Counter({"refused": 1})
-        assert code in {ExitCode.OK, ExitCode.PAIRS_FAILED}, told
+        assert code in {ExitCode.OK, ExitCode.PAIRS_FAILED}, last
         assert not why, f"not refused: {why[:300]}"
-        assert told["event"] == "run.done"
+        assert last["event"] == "run.done"
         (result,) = stdout.getvalue().splitlines()
         counts = check_result(
             data,
@@ -125,7 +125,7 @@ class Fuzzer:
 
 
 def _prompts(questions: list[Any]) -> Iterator[str]:
-    """Yield the prompts and answers, as a log line would write them, that are long enough."""
+    """Yield the long prompts and responses, as a log line would write them."""
     for question in questions:
         for variation in question.get("variations"):
             for name in ("prompt", "response"):
@@ -144,7 +144,7 @@ def fuzzer(
     sae_folder: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fuzzer]:
-    """A fuzzer with a model that is loaded once for all files."""
+    """A fuzzer whose model is loaded once for all files."""
     folder = tmp_path_factory.mktemp("fuzz")
     model, sae = str(model_folder("gpt2")), str(sae_folder("standard"))
     options = (f"--model={model}", f"--sae={sae}", "--device=cpu", "--top-k=3")
@@ -160,7 +160,7 @@ def fuzzer(
 
 
 def _bases(folder: Path, options: tuple[str, ...]) -> tuple[Base, ...]:
-    """Return the files to change: two inputs, one of them also as lines, and a result."""
+    """Return the files to mutate: two inputs, one of them also as lines, and a result."""
     content = json.loads(EXAMPLE.read_bytes())
     del content["results"][3:]
     example = json.dumps(content, indent=2, ensure_ascii=False).encode()
@@ -193,21 +193,21 @@ def test_every_hostile_file_is_refused_with_its_place_or_processed(
     outcome_counts: Counter[str] = Counter()
     faults: list[str] = []
     longest = 0.0
-    # In processes of their own: a crash of C code costs one file, and both cores are used.
+    # In separate processes: a crash of C code costs one file, and both cores are used.
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(min(2, os.cpu_count() or 1), context) as pool:
         try:
-            for found in pool.map(fuzzer.share, shares):
-                outcome_counts += found[0]
-                faults += found[1]
-                longest = max(longest, found[2])
+            for counts, of_share, seconds in pool.map(fuzzer.share, shares):
+                outcome_counts += counts
+                faults += of_share
+                longest = max(longest, seconds)
         except BrokenProcessPool:
             left = sorted(str(path) for path in fuzzer.folder.glob("seed-*.json*"))
             faults.append(f"a process died or hung with one of {left}")
     print(dict(outcome_counts), f"longest {longest:.1f} s")  # noqa: T201  (figures, with -s)
     record_property("outcome_counts", dict(outcome_counts))
     assert not faults, "\n".join([f"{len(faults)} faults:", *faults[:50]])
-    if not one:  # both halves of what holds were tried
+    if not one:  # refused files and processed ones were tried
         assert outcome_counts["refused"] > count / 4
         assert (
             min(outcome_counts["scored"], outcome_counts["skipped"], outcome_counts["error"])

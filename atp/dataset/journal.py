@@ -1,24 +1,13 @@
-"""What survives a crash: one line a pair, written when its batch is done, fsynced at save points.
-
-The first line is the run's header: its fingerprint (everything that decides its numbers), its
-start time and its name. Every further line is {"pair": [question, variation], "analyses": [...]}
-with one analysis for each SAE, in the order of the header; the last one of a finished run is
-{"ended": time}. Each line carries a checksum (lines.py).
-
-A line that a crash has torn off, the last one, is dropped when the journal is opened again; a line
-that is damaged is told and left where it is; a later line for the same pair wins.
-"""
+"""The journal: one line for each pair, appended when its batch is done, fsynced at save points."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from atp.dataset.atomic import atomic_write, not_written
-from atp.dataset.lines import sealed, unsealed
-from atp.dataset.pairs import PairKey
+from atp.dataset.journal_contents import JournalContents, read_contents, sealed, unsealed
 from atp.errors import SaveError
 
 if TYPE_CHECKING:
@@ -26,250 +15,142 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from atp.dataset.pairs import PairKey
+
 Analysis = dict[str, Any]
 """The content of `atp_analysis`: scored, skipped, error, or elsewhere: another shard has it."""
 
 SUFFIX = ".journal.jsonl"
-
-HINT = "What was saved before stands; mend the disk and start the same command."
+HINT = "Saved pairs are safe; repair the disk and start the same command."
 
 
 def outcome(analysis: Analysis) -> str:
     """Return "error", "skipped", "elsewhere" or "scored"."""
-    kinds = ("error", "skipped", "elsewhere")
-    return next((kind for kind in kinds if kind in analysis), "scored")
+    return next((kind for kind in ("error", "skipped", "elsewhere") if kind in analysis), "scored")
 
 
-@dataclass(frozen=True)
-class Damage:
-    """A whole line that is not what was written."""
+class Journal(JournalContents):
+    """An open journal: analyses are appended to it and read back.
 
-    line: int
-    """Counted from 1, the header."""
-    offset: int
-    """Where it starts, in bytes."""
-
-
-@dataclass
-class Contents:
-    """What a journal file holds, and where."""
-
-    header: dict[str, Any] | None = None
-    """None: the first line is torn or damaged, so that nobody knows whose pairs follow."""
-    offsets: dict[PairKey, int] = field(default_factory=dict)
-    """Where the latest line of each pair starts."""
-    failed: set[PairKey] = field(default_factory=set)
-    """The pairs that ended in an error; they are tried again."""
-    ended: str | None = None
-    """When the run came to its end; None while pairs are left."""
-    damaged: list[Damage] = field(default_factory=list)
-    end: int = 0
-    """Where the last whole line ends, in bytes."""
-    torn: int = 0
-    """Bytes behind that: the line a crash has cut off."""
-
-    @classmethod
-    def of(cls, file: IO[bytes]) -> Self:
-        """Read a journal from its start."""
-        found = cls()
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                found.torn = len(line)
-                break
-            entry = unsealed(line)
-            if entry is None:
-                found.damaged.append(Damage(number, found.end))
-            elif number == 1:
-                found.header = entry
-            else:
-                found.index(entry, found.end)
-            found.end += len(line)
-        return found
-
-    def index(self, entry: dict[str, Any], offset: int) -> None:
-        """Take note of a line behind the header."""
-        self.ended = entry.get("ended")
-        if "pair" not in entry:
-            return
-        key = PairKey(*entry["pair"])
-        self.offsets[key] = offset
-        if any(outcome(analysis) == "error" for analysis in entry["analyses"]):
-            self.failed.add(key)
-        else:
-            self.failed.discard(key)
-
-
-class Journal:
-    """An append-only file of analyses, and where in it each pair's stand.
-
-    Make one with `create` or `reopen`; it is a context manager that saves and closes.
+    Make one with `create` or `reopen`; it is a context manager that saves and closes. A SaveError
+    says that the file cannot be opened, written or read.
     """
 
-    def __init__(self, path: Path, header: dict[str, Any], contents: Contents) -> None:
-        self.path, self.header = path, header
-        self._contents = contents
-        # Unbuffered: what `add` has written, a killed process leaves behind.
+    header: dict[str, Any]
+
+    def __init__(self, path: Path, contents: JournalContents) -> None:
+        super().__init__(**vars(contents))
+        self.path = path
+        # Unbuffered: a killed process leaves in the file all that `add` has written.
         self._file: io.FileIO = path.open("r+b", buffering=0)
         self._reader = path.open("rb")
         self._unsaved = 0
-        self._intact = not contents.torn
-        """Whether the file ends with a whole line."""
+        self._intact = not self.torn  # the file ends with a whole line
 
     @classmethod
     def create(cls, path: Path, header: dict[str, Any]) -> Self:
-        """Start a new journal; the header is on disk when this returns.
-
-        Raises:
-            SaveError: it cannot be written, or there is one already.
-        """
+        """Start a new journal; the header is on disk when this returns."""
         if path.exists():
             msg = f"{path} exists already."
             raise SaveError(msg, "Move it away.")
         line = sealed(header)
-        with atomic_write(path, len(line)) as file:  # no journal is there without its header
+        with atomic_write(path, len(line)) as file:  # a journal never exists without its header
             file.write(line)
         return cls.reopen(path)
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
-        """Open a journal left by an earlier run.
-
-        Nothing in it is changed before something is added.
-
-        Raises:
-            SaveError: it cannot be opened, or its header is damaged.
-        """
+        """Open the journal of an earlier run; it stays as it is until something is added."""
         try:
             contents = cls.inspect(path)
             if contents.header is None:
-                msg = f"{path} is damaged in its first line: nobody knows whose pairs it holds."
+                msg = f"{path} is damaged in its first line, which says whose pairs it holds."
                 raise SaveError(msg, "Move it away; --fresh does not need it.")
-            return cls(path, contents.header, contents)
+            return cls(path, contents)
         except OSError as error:
             raise not_written(path, error, hint=HINT) from error
 
     @staticmethod
-    def inspect(path: Path) -> Contents:
-        """Return what a journal holds, and change nothing.
-
-        Raises:
-            OSError: it cannot be read.
-        """
+    def inspect(path: Path) -> JournalContents:
+        """Read a journal without opening it for a run; raises OSError."""
         with path.open("rb") as file:
-            return Contents.of(file)
+            return read_contents(file)
 
     @staticmethod
     def header_of(path: Path) -> dict[str, Any] | None:
         """Return the header of a journal; None when it cannot be read."""
-        try:
-            with path.open("rb") as file:
-                return unsealed(file.readline())
-        except OSError:
-            return None
+        with suppress(OSError), path.open("rb") as file:
+            return unsealed(file.readline())
+        return None
 
     def __enter__(self) -> Self:
-        """Return the journal itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Save and close, however the run ended."""
         try:
             self.save()
         finally:
             self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file without `save`."""
         self._reader.close()
         try:
             self._file.close()
         except OSError as error:
             raise not_written(self.path, error, hint=HINT) from error
 
-    def __len__(self) -> int:
-        """Return the number of pairs with an entry, errors included."""
-        return len(self._contents.offsets)
+    def __len__(self) -> int:  # pairs with an entry, errors included
+        return len(self.offsets)
 
     @property
     def done(self) -> int:
         """The number of pairs that need no further try."""
-        return len(self._contents.offsets) - len(self._contents.failed)
-
-    @property
-    def ended(self) -> str | None:
-        """When the run came to its end, as written by `end`; None while pairs are left."""
-        return self._contents.ended
-
-    @property
-    def damaged(self) -> Sequence[Damage]:
-        """The lines that were damaged when the journal was opened."""
-        return self._contents.damaged
-
-    @property
-    def torn(self) -> int:
-        """The bytes of a last line that a crash had cut off when the journal was opened."""
-        return self._contents.torn
-
-    @property
-    def size(self) -> int:
-        """Its bytes."""
-        return self._contents.end
+        return len(self.offsets) - len(self.failed)
 
     def is_done(self, key: PairKey) -> bool:
-        """Say whether a pair has a result that stands: errors are tried again."""
-        return key in self._contents.offsets and key not in self._contents.failed
+        """Say whether a pair has a final result: errors are tried again."""
+        return key in self.offsets and key not in self.failed
 
     def add(self, key: PairKey, analyses: list[Analysis]) -> None:
         """Append the analyses of one pair, one for each SAE; `save` makes them durable."""
         self.add_all([(key, analyses)])
 
     def add_all(self, analysed: Sequence[tuple[PairKey, list[Analysis]]]) -> None:
-        """Append the analyses of several pairs by one write: a kill leaves all of them or none.
-
-        Raises:
-            SaveError: they cannot be written; none of them is in the journal then.
-        """
+        """Append the analyses of several pairs by one write; after an error none is kept."""
         self._append([{"pair": list(key), "analyses": analyses} for key, analyses in analysed])
 
     def end(self, when: str) -> None:
-        """Note that every pair has its result and the result files are written."""
+        """Record that every pair has its result and the result files are written."""
         self._append([{"ended": when}])
         self.save()
 
     def save(self) -> int:
-        """Flush to the disk itself; return how many bytes were new there.
-
-        Raises:
-            SaveError: it cannot be written, or is no longer there.
-        """
+        """Flush to the disk itself; return how many bytes were new there."""
         try:
             os.fsync(self._file.fileno())
-            self.path.stat()  # an open file outlives its name: it could be written in vain
+            self.path.stat()  # a deleted file can still be written, in vain
         except OSError as error:
             raise not_written(self.path, error, needed=self._unsaved, hint=HINT) from error
         saved, self._unsaved = self._unsaved, 0
         return saved
 
     def analyses(self, key: PairKey) -> list[Analysis] | None:
-        """Return the analyses of one pair, or None when it has none yet.
-
-        Raises:
-            SaveError: the journal was altered since it was opened.
-        """
-        offset = self._contents.offsets.get(key)
+        """Return the analyses of one pair, or None when it has none yet."""
+        offset = self.offsets.get(key)
         if offset is None:
             return None
         self._reader.seek(offset)
         entry = unsealed(self._reader.readline())
         if entry is None:
             msg = f"{self.path} was altered during the run, at byte {offset}."
-            raise SaveError(msg, "Start the same command: what is damaged is computed again.")
+            raise SaveError(msg, "Start the same command: damaged pairs are computed again.")
         analyses: list[Analysis] = entry["analyses"]
         return analyses
 
     def all_analyses(self) -> Iterator[list[Analysis]]:
         """Yield the analyses of every pair, in input order."""
-        for key in sorted(self._contents.offsets):
+        for key in sorted(self.offsets):
             analyses = self.analyses(key)
             if analyses is not None:
                 yield analyses
@@ -280,20 +161,20 @@ class Journal:
         data = memoryview(b"".join(lines))
         try:
             if not self._intact:
-                self._file.truncate(self._contents.end)
+                self._file.truncate(self.size)
                 self._intact = True
-            self._file.seek(self._contents.end)
+            self._file.seek(self.size)
             written = 0
             while written < len(data):
                 written += self._file.write(data[written:]) or 0
         except OSError as error:
             self._intact = False
-            with suppress(OSError):  # else the next addition, or start, cuts it off
-                self._file.truncate(self._contents.end)
+            with suppress(OSError):  # else the next addition, or the next start, cuts it off
+                self._file.truncate(self.size)
             raise not_written(self.path, error, needed=len(data), hint=HINT) from error
         for entry, line in zip(entries, lines, strict=True):
-            self._contents.index(entry, self._contents.end)
-            self._contents.end += len(line)
+            self.index(entry, self.size)
+            self.size += len(line)
         self._unsaved += len(data)
 
 
@@ -302,5 +183,5 @@ def journals(folder: Path) -> list[tuple[Path, dict[str, Any] | None]]:
 
     Runs are numbered by their headers: the clock may have gone back between two of them.
     """
-    found = [(path, Journal.header_of(path)) for path in sorted(folder.glob(f"*{SUFFIX}"))]
-    return sorted(found, key=lambda item: (item[1] or {}).get("number", 0), reverse=True)
+    headers = [(path, Journal.header_of(path)) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    return sorted(headers, key=lambda item: (item[1] or {}).get("number", 0), reverse=True)

@@ -1,7 +1,7 @@
-"""The output folder: who may write there, and how its files are named.
+"""The output folder: which process may write there, and the names of its files.
 
-A lock that the system gives back when its process ends keeps other runs out. Beside it stands who
-holds it, for those who are kept out; what is left there of a process that was killed says so.
+A file lock keeps other runs out; the system releases it when the process ends. A note beside it
+names the holder. A run that was killed leaves its note behind.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import orjson
+import structlog
 from filelock import FileLock, Timeout
 
 from atp.dataset.atomic import atomic_write
@@ -27,36 +28,32 @@ if TYPE_CHECKING:
     from atp.config.shard import Shard
 
 LOCK_NAME, HOLDER_NAME = ".atp.lock", ".atp.holder.json"
+WAIT_SECONDS = 0.2  # a process that only tests whether a folder is held takes its lock briefly
 
-WAIT_SECONDS = 0.2
-"""Somebody who only looks whether a folder is held has its lock for a moment."""
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Holder:
     """The process that writes to a folder."""
 
-    pid: int
-    """As its own machine or container counts."""
+    pid: int  # as its own machine or container counts
     host: str
-    started: str
-    """When it took the folder: UTC, ISO format."""
+    started: str  # when it took the folder: UTC, ISO format
 
     def __str__(self) -> str:
-        """Return how messages name it."""
         return f"process {self.pid} on {self.host}, since {self.started}"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[Holder | None]:
+def held(folder: Path) -> Iterator[None]:
     """Make the output folder and hold it for this process alone.
 
-    Yields:
-        The process that held it before and was killed, if that is how it ended.
+    Logs `lock.taken` when the process that held it before was killed.
 
     Raises:
-        SettingsError: it cannot be made or written to.
-        BusyError: another run holds it; says which.
+        SettingsError: the folder cannot be made or written to.
+        BusyError: another run holds it.
         SaveError: the disk is full.
     """
     lock = FileLock(folder / LOCK_NAME)
@@ -71,26 +68,26 @@ def held(folder: Path) -> Iterator[Holder | None]:
         raise BusyError(msg, hint) from error
     except OSError as error:
         msg = f"the output folder {folder} cannot be written to: {error.strerror or error}."
-        raise SettingsError(
-            msg, "Choose another with --out=DIR, or mend its permissions."
-        ) from error
+        hint = "Choose another with --out=DIR, or repair its permissions."
+        raise SettingsError(msg, hint) from error
     try:
-        killed = holder(folder)
+        if (killed := holder(folder)) is not None:
+            log.warning("lock.taken", holder=str(killed))
         for left_over in (*folder.glob(".atp_*.tmp"), *folder.glob(f".{HOLDER_NAME}.*.tmp")):
-            left_over.unlink(missing_ok=True)  # of a run that was killed
+            left_over.unlink(missing_ok=True)  # a killed run was writing it
         started = datetime.now(UTC).isoformat(timespec="seconds")
         content = orjson.dumps(Holder(os.getpid(), platform.node(), started))
         with atomic_write(note, len(content)) as file:
             file.write(content)
-        yield killed
+        yield
     finally:
-        with suppress(OSError):  # the folder may be gone by now
+        with suppress(OSError):  # the folder may have been removed
             note.unlink(missing_ok=True)
         lock.release()
 
 
 def holder(folder: Path) -> Holder | None:
-    """Return who holds a folder, or held it and was killed; None when that is not known."""
+    """Return the process that holds a folder, or held it and was killed; None if unknown."""
     try:
         return Holder(**orjson.loads((folder / HOLDER_NAME).read_bytes()))
     except (OSError, orjson.JSONDecodeError, TypeError):
@@ -100,7 +97,7 @@ def holder(folder: Path) -> Holder | None:
 def run_name(
     folder: Path, model: str, now: datetime | None = None, shard: Shard | None = None
 ) -> str:
-    """Return "<model>[_shard0of4]_<YYYYMMDD_HHMMSS>" (UTC), not taken yet in `folder`."""
+    """Return "<model>[_shard0of4]_<YYYYMMDD_HHMMSS>" (UTC), a name not yet used in `folder`."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", model.rpartition("/")[2]) or "model"
     time = now or datetime.now(UTC)
     while list(folder.glob(f"atp_*_{plain}_*{stamp(time)}*")):
@@ -109,35 +106,30 @@ def run_name(
 
 
 def stamp(time: datetime) -> str:
-    """Return a time as file names have it."""
+    """Return a time as file names write it."""
     return f"{time:%Y%m%d_%H%M%S}"
 
 
 def result_names(run: str, labels: Sequence[str]) -> list[str]:
-    """Return the names of a run's result files: with several SAEs, each carries a label."""
-    model, rest = _split(run)
+    """Return the names of a run's result files; of several SAEs, each carries its label."""
     if len(labels) == 1:
         return [f"atp_results_{run}.json"]
-    return [f"atp_results_{model}_{label}{rest}.json" for label in _distinct(labels)]
+    model, shard_and_time = _split(run)
+    names = []
+    for i, label in enumerate(labels):
+        number = f"-{labels[:i].count(label) + 1}" if labels.count(label) > 1 else ""
+        names.append(f"atp_results_{model}_{label}{number}{shard_and_time}.json")
+    return names
 
 
 def unsharded(result: str) -> str:
-    """Return what the names of a shard's result file and of a whole run's have in common."""
+    """Return the name of a shard's result file without shard and time."""
     return _split(result.removesuffix(".json"))[0]
 
 
 def _split(run: str) -> tuple[str, str]:
-    """Return a run's name up to its shard and time, and these."""
-    found = re.fullmatch(r"(.*?)((?:_shard[0-9]+of[0-9]+)?_[0-9]{8}_[0-9]{6})", run)
-    if found is None:
+    match = re.fullmatch(r"(.*?)((?:_shard[0-9]+of[0-9]+)?_[0-9]{8}_[0-9]{6})", run)
+    if match is None:
         msg = f"{run} is not the name of a run"
         raise ValueError(msg)
-    return found[1], found[2]
-
-
-def _distinct(labels: Sequence[str]) -> list[str]:
-    """Return labels in which a repeated one carries its number."""
-    return [
-        f"{label}-{labels[:i].count(label) + 1}" if labels.count(label) > 1 else label
-        for i, label in enumerate(labels)
-    ]
+    return match[1], match[2]

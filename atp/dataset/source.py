@@ -1,8 +1,4 @@
-"""The bytes of the input: opened behind a byte order mark, hashed, refused if not as they must be.
-
-What is checked here is what the JSON library would alter without a word, or would not survive:
-halves of surrogate pairs, and numbers so long that reading them takes hours.
-"""
+"""The bytes of the input: opened behind a byte order mark, hashed and checked."""
 
 from __future__ import annotations
 
@@ -16,6 +12,7 @@ from atp.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import BufferedReader
     from pathlib import Path
 
 CHUNK = 1 << 16
@@ -26,12 +23,11 @@ SURROGATE = re.compile(
     rb"(?<!\\)(?:\\\\)*(?P<half>\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
     rb"|[c-fC-F][0-9a-fA-F]{2}))"
 )
-"""A UTF-16 pair, escaped, or half of one (six bytes): that is no Unicode text, and the JSON
-library would write "?" instead."""
+"""A UTF-16 pair, escaped (12 bytes), or half of one (6 bytes)."""
 UNDECIDED = re.compile(
     rb"(?<!\\)\\+(?:u(?:[0-9a-fA-F]{0,3}|[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?))?\Z"
 )
-"""An escape at the end of what was read, which the next bytes may go on."""
+"""An escape at the end of a piece, which the next piece may continue."""
 EVEN_RUN = re.compile(rb"\A(?:\\\\)+(?=\\\\)")
 """All but the last two or three of the backslashes that a text begins with."""
 
@@ -40,7 +36,8 @@ MAX_DIGITS = 10_000
 """Digits in a row that a number may have: Python's time to read one grows with their square."""
 END_OF_TEXT = re.compile(rb'(?<!\\)(?:\\\\)*"')
 OUTSIDE = b"0123456789+-.eE,:[]{} \t\r\nalfnrstu"
-"""What stands outside of texts: where there is no quote, anything else is the middle of one."""
+"""All bytes that JSON has outside of texts: a piece without quotes that holds another byte is the
+middle of a text."""
 QUOTE = re.compile(rb'\\.|"', re.DOTALL)
 
 
@@ -50,19 +47,19 @@ def is_lines(path: Path) -> bool:
 
 
 class UnreadableError(InputError):
-    """What follows in the file cannot be read."""
+    """The rest of the file cannot be read."""
 
 
 def refuse(error: InputError) -> None:
-    """Raise an error: what is done about one where nobody asks for all."""
+    """Raise an error: the default where no caller collects all of them."""
     raise error
 
 
-class Growing:
-    """A file for ijson that gives twice as much at a time while one and the same text goes on.
+class GrowingPieces:
+    """A file for ijson whose pieces double in size while one and the same text continues.
 
-    The parser looks at a text from its start whenever more of it comes: in pieces of one size, a
-    text of 100 MB would take minutes.
+    The parser reads an unfinished text again from its start with every further piece. In pieces
+    of one size, a text of 100 MB would take minutes.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -78,90 +75,76 @@ class Growing:
         return data
 
 
-class CheckedBytes:
-    """A file for ijson that hashes what it reads and finds what ijson would alter.
+class CheckedFile:
+    """A file for ijson that hashes its bytes and finds what ijson would alter or not survive.
 
-    Args:
-        file: open, behind a byte order mark.
-        path: of the file, for messages.
-        fault: told of each half of a surrogate pair, which reads as U+FFFD from then on; refuses
-            the file by default.
+    Half of a surrogate pair is no Unicode text, and ijson would write "?" for it. `on_fault` takes
+    its error; U+FFFD replaces it, so that the reading can continue and find other faults.
+    A number of more than MAX_DIGITS digits, which would take hours, raises an UnreadableError.
     """
 
     def __init__(
-        self, file: IO[bytes], path: Path, fault: Callable[[InputError], None] = refuse
+        self, file: IO[bytes], path: Path, on_fault: Callable[[InputError], None] = refuse
     ) -> None:
-        self.file, self.path, self.fault = Growing(file), path, fault
-        self.digest = hashlib.sha256()
-        self.undecided, self.offset = b"", file.tell()
-        self.numbers = LongNumbers(path, file.tell())
+        self.file, self.path, self.on_fault = GrowingPieces(file), path, on_fault
+        self.offset = file.tell()  # of the next byte
+        self.digest = hashlib.sha256(BYTE_ORDER_MARK if self.offset else b"")
+        self.undecided = b""  # an escape, or backslashes, at the end of the last piece
+        self.digits = 0  # in a row, at the end of the last piece
+        self.looked, self.in_text = self.offset, False  # up to where quotes were counted
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next `size` bytes."""
+        """Return the next `size` bytes, or more."""
         data = self.file.read(size)
         self.digest.update(data)
-        self.numbers.refuse(data)
+        self._refuse_long_numbers(data)
+        mended = self._mend_half_pairs(data)
+        self.offset += len(data)
+        return mended
+
+    def hash_rest(self) -> None:
+        """Hash the remaining bytes without a check: they follow a fault that ends the reading."""
+        while data := self.file.read(CHUNK):
+            self.digest.update(data)
+
+    def _mend_half_pairs(self, data: bytes) -> bytes:
+        # A piece may end within an escape: that end is undecided until the next piece comes.
         window = self.undecided + data
         start = len(window[: max(0, len(window) - 2 * ESCAPE)].rstrip(b"\\"))
         tail = UNDECIDED.search(window, start) if data else None
         known = window[: tail.start()] if tail else window
-        # The plain search is fifty times as fast, and nearly always enough.
+        before = len(window) - len(data)
         mended = None
+        # The plain search is fifty times as fast, and nearly always enough.
         suspect = b"\\ud" in known or b"\\uD" in known
         for match in SURROGATE.finditer(known) if suspect else ():
             if len(match["half"]) == ESCAPE:
-                at = self.offset + match.start("half")
-                msg = f"{self.path} holds half of a surrogate pair at byte {at}."
-                self.fault(InputError(msg, "That is no Unicode text; write \\ufffd instead of it."))
-                start = match.start("half") - (len(window) - len(data))
-                if start >= 0:  # else a part of it is with the parser already
+                place = match.start("half") - before
+                msg = f"{self.path} holds half of a surrogate pair at byte {self.offset + place}."
+                hint = "It is no Unicode text; write \\ufffd instead of it."
+                self.on_fault(InputError(msg, hint))
+                if place >= 0:  # else the parser has a part of it already
                     mended = mended or bytearray(data)  # in place: there may be a million
-                    mended[start : start + ESCAPE] = REPLACEMENT
+                    mended[place : place + ESCAPE] = REPLACEMENT
         # Of a run of backslashes only its being odd or even counts: what is kept stays short.
         self.undecided = EVEN_RUN.sub(b"", tail.group()) if tail else b""
-        self.offset += len(window) - len(self.undecided)
         return data if mended is None else bytes(mended)
 
-    def hash_rest(self) -> None:
-        """Hash what is left, and look at nothing of it: it follows what cannot be read."""
-        while data := self.file.read(CHUNK):
-            self.digest.update(data)
-
-
-class LongNumbers:
-    """Refuses a number of more than MAX_DIGITS digits in a row; in a text, they may stand.
-
-    Args:
-        path: the file that is read.
-        offset: where in it reading begins.
-    """
-
-    def __init__(self, path: Path, offset: int) -> None:
-        self.path, self.offset = path, offset
-        self.run = 0  # digits at the end of what was read
-        self.looked, self.in_text = offset, False  # up to where quotes were counted
-
-    def refuse(self, data: bytes) -> None:
-        """Look at the next bytes of the file.
-
-        Raises:
-            UnreadableError: they hold too long a number, or go on with one; says where it begins.
-        """
-        for start, end in self._runs(data):
+    def _refuse_long_numbers(self, data: bytes) -> None:
+        for start, end in self._runs_of_digits(data):
             if end - start > MAX_DIGITS and not self._is_in_text(start):
                 number = f"a number of more than {MAX_DIGITS:,} digits at byte {start}"
                 msg = f"{self.path} holds {number}."
                 raise UnreadableError(msg, "Write it as text, in quotes, or round it.")
-        self.run = len(data) - len(data.rstrip(DIGITS)) + (self.run if data.isdigit() else 0)
-        self.offset += len(data)
+        self.digits = len(data) - len(data.rstrip(DIGITS)) + (self.digits if data.isdigit() else 0)
 
-    def _runs(self, data: bytes) -> Iterator[tuple[int, int]]:
+    def _runs_of_digits(self, data: bytes) -> Iterator[tuple[int, int]]:
         """Yield where the first run of digits lies, then each other one that may be too long.
 
         Such a run covers one of the blocks of half its length: few bytes are looked at.
         """
         end = len(data) - len(data.lstrip(DIGITS))
-        yield self.offset - self.run, self.offset + end
+        yield self.offset - self.digits, self.offset + end
         half = MAX_DIGITS // 2
         for block in range(0, len(data), half):
             if block >= end and data[block : block + half].isdigit():
@@ -169,7 +152,7 @@ class LongNumbers:
                 yield self.offset + len(data[:block].rstrip(DIGITS)), self.offset + end
 
     def _is_in_text(self, place: int) -> bool:
-        """Say whether a byte of the file lies between quotes."""
+        """Say whether a byte of the file lies between quotes; counts on from the last call."""
         with self.path.open("rb") as file:
             file.seek(self.looked)
             rest = b""
@@ -186,8 +169,8 @@ class LongNumbers:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open the input behind a byte order mark, or say why not."""
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """Open the input behind a byte order mark; an InputError says why it cannot be opened."""
     try:
         # Asked before it is opened: opening a pipe waits for a writer.
         if not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
@@ -211,7 +194,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raise InputError(msg, "Check the name of the input file and its disk.") from error
 
 
-def split_lines(file: IO[bytes] | CheckedBytes) -> Iterator[bytes]:
+def split_lines(file: IO[bytes] | CheckedFile) -> Iterator[bytes]:
     """Yield the lines of a file, without their ends."""
     parts: list[bytes] = []  # joined once: a line may be many chunks long
     while data := file.read(CHUNK):

@@ -23,7 +23,7 @@ from atp.model.dictionaries.names import neuronpedia_page
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from atp.features.results import Result
+    from atp.dataset.result_files import ResultFile
     from atp.features.scored import ScoredPairs
     from atp.features.selection import Selection
     from atp.features.table import Group
@@ -63,7 +63,7 @@ class Features:
     """What `select_features` found, of every SAE."""
 
     saes: list[SaeFeatures]
-    results: list[Result]
+    results: list[ResultFile]
     choice: SelectionSettings
 
     @property
@@ -111,7 +111,7 @@ def _choice(options: dict[str, Any]) -> SelectionSettings:
     return SelectionSettings(**values)
 
 
-def features_of(results: Sequence[Result], choice: SelectionSettings) -> Features:
+def features_of(results: Sequence[ResultFile], choice: SelectionSettings) -> Features:
     """Do so for results that were found.
 
     Raises:
@@ -121,7 +121,7 @@ def features_of(results: Sequence[Result], choice: SelectionSettings) -> Feature
     scored = read_pairs(results)
     names = _distinct(scored)
     for pairs in scored:  # before anything is computed: that can take minutes
-        where = next(result.path for result in results if result.told["sae"] == pairs.sae)
+        where = next(result.path for result in results if result.metadata["sae"] == pairs.sae)
         check_ratio(pairs, choice, where)
     of_each = [_of_sae(pairs, name, choice) for pairs, name in zip(scored, names, strict=True)]
     return Features(of_each, list(results), choice)

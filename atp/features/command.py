@@ -42,19 +42,17 @@ def features(
         SettingsError, BusyError, SaveError: the folder cannot be had, or not be written to.
     """
     began = time.monotonic()
-    with output.held(out) as killed:
-        if killed is not None:
-            log.warning("lock.taken", holder=str(killed))
+    with output.held(out):
         taken, left_out = found_in(results)
         log.info(
             "features.found",
             results=[str(result.path) for result in taken],
             left_out=[str(path) for path in left_out],
-            errors=sum(result.told["counts"]["error"] for result in taken),
+            errors=sum(result.metadata["counts"]["error"] for result in taken),
         )
         found = features_of(taken, choice)
         now = datetime.now(UTC)
-        run = output.run_name(out, taken[0].told["model"]["name"], now)
+        run = output.run_name(out, taken[0].metadata["model"]["name"], now)
         created = now.isoformat(timespec="seconds")
         paths = files.write(found, out, f"atp_features_{run}", created)
     _tell(found)

@@ -77,13 +77,13 @@ def _schema() -> pa.Schema:
 
 def as_json(found: Features, created: str) -> dict[str, Any]:
     """Return the content of the features file, which `atp intervene` reads."""
-    first = found.results[0].told
+    first = found.results[0].metadata
     results = [
         {
             "path": str(result.path),
             "sha256": result.scan.sha256,
-            "pairs": result.told["counts"]["scored"],
-            "errors": result.told["counts"]["error"],
+            "pairs": result.metadata["counts"]["scored"],
+            "errors": result.metadata["counts"]["error"],
         }
         for result in found.results
     ]

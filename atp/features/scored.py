@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from atp.dataset.input_scan import check_unchanged
 from atp.dataset.journal import outcome
 from atp.dataset.pairs import PairKey
-from atp.dataset.reader import questions
-from atp.dataset.written import as_written
+from atp.dataset.result_files import as_written
 from atp.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from atp.dataset.journal import Analysis
-    from atp.features.results import Result
+    from atp.dataset.result_files import ResultFile
 
 GROUPINGS = ("template_type", "dataset")
 """Fields by which pairs are grouped: of the variation, and of the question."""
@@ -136,7 +134,7 @@ def _finite(value: Any) -> float:  # noqa: ANN401  (any JSON value)
     return number
 
 
-def read_pairs(results: Sequence[Result]) -> list[ScoredPairs]:
+def read_pairs(results: Sequence[ResultFile]) -> list[ScoredPairs]:
     """Read the scored pairs of all results, and put them together by SAE.
 
     A pair that is in two results of an SAE is taken once.
@@ -149,8 +147,8 @@ def read_pairs(results: Sequence[Result]) -> list[ScoredPairs]:
     seen: dict[tuple[object, ...], tuple[bytes, Path]] = {}
     numbers: dict[tuple[str, int], int] = {}
     for result in results:
-        pairs = by_sae.setdefault(result.sae, ScoredPairs(result.told["sae"]))
-        pairs.specs.append(str(result.told["sae"].get("spec")))
+        pairs = by_sae.setdefault(result.sae, ScoredPairs(result.metadata["sae"]))
+        pairs.specs.append(str(result.metadata["sae"].get("spec")))
         for key, analysis, groups in _scored_in(result):
             digest = _digest(analysis, result.path, key)
             place = (result.sae, result.input_sha256, key)
@@ -165,7 +163,6 @@ def read_pairs(results: Sequence[Result]) -> list[ScoredPairs]:
                     pairs.add(analysis, number, groups)
                 except (KeyError, TypeError, ValueError, AttributeError) as error:
                     raise _not_as_written(result.path, key) from error
-        check_unchanged(result.scan)
     for sae, pairs in by_sae.items():
         if not len(pairs):
             path = next(result.path for result in results if result.sae == sae)
@@ -174,10 +171,10 @@ def read_pairs(results: Sequence[Result]) -> list[ScoredPairs]:
     return list(by_sae.values())
 
 
-def _scored_in(result: Result) -> Iterator[tuple[PairKey, Analysis, dict[str, str | None]]]:
+def _scored_in(result: ResultFile) -> Iterator[tuple[PairKey, Analysis, dict[str, str | None]]]:
     """Yield the scored pairs of a result: place, analysis, groups."""
     count = 0
-    for index, question in enumerate(questions(result.path)):
+    for index, question in enumerate(result.questions()):
         for number, variation in enumerate(question["variations"]):
             if "atp_analysis" not in variation:
                 continue
@@ -191,7 +188,7 @@ def _scored_in(result: Result) -> Iterator[tuple[PairKey, Analysis, dict[str, st
                 count += 1
                 sources = zip(GROUPINGS, (variation, question), strict=True)
                 yield key, analysis, {name: _name(source.get(name)) for name, source in sources}
-    told = result.told["counts"]["scored"]
+    told = result.metadata["counts"]["scored"]
     if count != told:
         msg = f"{result.path} holds {count:,} scored pairs and says that it has {told:,}."
         raise InputError(msg, "It was changed: run it again with --fresh.")

@@ -151,7 +151,7 @@ def write_answers(
     for which, (path, entry) in enumerate(zip(paths, metadata, strict=True)):
         with atomic_write(path) as file:
             found = _answered(scan.path, journal, which)
-            write_all([file], scan.envelope, found, [entry], indented=scan.indented)
+            write_all([file], scan.top_level, found, [entry], indented=scan.indented)
 
 
 def _answered(path: Path, journal: Journal, which: int) -> Iterator[Analysed]:

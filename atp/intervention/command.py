@@ -168,7 +168,7 @@ def compare(settings: ComparisonSettings) -> list[Path]:
     from atp.intervention import comparison  # noqa: PLC0415  (scipy takes a second)
 
     found = comparison.compare(settings.before, settings.after)
-    metadata = dict(scans[1].envelope).get("metadata") or {}
+    metadata = scans[1].top_level.get("metadata") or {}
     model = metadata.get("atp", {}).get("model", {}).get("name") or metadata.get("model_name")
     files = {
         side: {"path": str(each.path), "sha256": each.sha256}

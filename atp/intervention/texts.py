@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from atp.dataset.pairs import BrokenPair, Pair, PairKey, is_base
-from atp.dataset.reader import named_pairs_of, questions
+from atp.dataset.pairs import BrokenPair, Pair, PairKey, is_base, pairs_of
+from atp.dataset.reader import questions
 from atp.model.pair_tokenizer import PairIssue, Text, TokenizedPair
 from atp.scoring.analysis_json import issue_analysis
 
@@ -45,7 +45,7 @@ def read_texts(path: Path, pair_tokenizer: PairTokenizer, limit: int | None) -> 
     count = 0
     for index, question in enumerate(questions(path)):
         first = True
-        for pair in named_pairs_of(path, question, index):
+        for pair in pairs_of(path, question, index):
             if count == limit:
                 return found
             count += 1

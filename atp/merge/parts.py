@@ -1,221 +1,114 @@
-"""The result files of shards: where they are, what each says of itself, which belong together.
-
-What stands in them of questions and pairs is left to whole.py.
-"""
+"""Which result files of shards are taken, which belong together, and whether one is missing."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+import hashlib
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
-from atp.config.shard import Shard, parse
-from atp.dataset.input_scan import scan_input
-from atp.dataset.written import as_written
-from atp.errors import InputError, SettingsError
+from atp.config.shard import Shard
+from atp.dataset.result_files import first_difference, read_result, results_in
+from atp.dataset.source import opened
+from atp.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from atp.dataset.input_scan import InputScan
+    from atp.dataset.result_files import ResultFile
 
-PATTERN = "atp_results_*_shard*of*_*.json"
-"""How a shard's result files are named."""
-
-FACTS = ("input", "model", "sae", "method", "settings", "versions", "source_sha256")
-"""The parts of `metadata.atp` in which all shards of a run agree, but for what names a place."""
-OF_ITS_OWN = {
+PATTERN = "atp_results_*_shard*of*_*.json"  # the names of shards' result files
+MAY_DIFFER = {
     "input": {"path"},
+    "model": (),
     "sae": {"spec"},
+    "method": (),
     "settings": {
         *("input", "out", "model", "revision", "sae", "hook_layer", "sae_width", "device"),
         *("allow_other_model", "model_dtype", "save_interval", "fresh", "shard"),
     },
+    "versions": (),
+    "source_sha256": (),
 }
-"""What shards of a run may differ in: the names of things, and what changes no number."""
+"""The parts of `metadata.atp` in which all shards of a run agree, except for the fields named here.
+These are names of things, and what changes no number."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """The result file of a shard."""
-
-    scan: InputScan
-    shard: Shard
-    told: dict[str, Any]
-    """Its `metadata.atp`."""
-
-    @classmethod
-    def of(cls, path: Path) -> Self:
-        """Read a file once and return what it is.
-
-        Raises:
-            InputError: it cannot be read, or is no result of a shard.
-        """
-        found = scan_input(path)
-        metadata = dict(found.envelope).get("metadata") or {}
-        hint = "Name the results of atp run --shard=I/N."
-        try:
-            told = as_written(metadata["atp"])
-            shard = told["settings"].get("shard")
-            part = None if shard is None else cls(found, parse("settings.shard", shard), told)
-            if part is not None:
-                part.check()
-        except (KeyError, TypeError, ValueError, AttributeError, SettingsError) as error:
-            msg = f"{path} is no result of atp run."
-            raise InputError(msg, hint) from error
-        if part is None:
-            msg = f"{path} is the result of a whole run, not of a shard."
-            raise InputError(msg, hint)
-        return part
-
-    def check(self) -> None:
-        """Look at what is needed of it.
-
-        Raises:
-            ValueError: or KeyError, TypeError, AttributeError: it is not there.
-        """
-        told = self.told
-        times = [datetime.fromisoformat(told[name]) for name in ("started", "finished")]
-        plain = re.fullmatch(r"atp_results_[^/\\]+", told["unsharded"]["result"])
-        counts = [told["counts"]["pairs"], told["counts"]["pending"], told["input"]["bytes"]]
-        if not all(time.tzinfo for time in times) or plain is None:
-            raise ValueError
-        if not all(isinstance(count, int) for count in counts):
-            raise ValueError
-        hash((self.run, self.sae, self.complete, told["input"]["sha256"]))
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.scan.path
-
-    @property
-    def complete(self) -> bool:
-        """Whether the shard has done all that is its own."""
-        return bool(self.told["complete"])
-
-    @property
-    def started(self) -> datetime:
-        """When the shard was first started."""
-        return datetime.fromisoformat(self.told["started"])
-
-    @property
-    def sae(self) -> str:
-        """What tells its SAE from others, whatever it was called."""
-        sae = self.told["sae"]
-        return repr(sorted((key, value) for key, value in sae.items() if key != "spec"))
-
-    @property
-    def run(self) -> tuple[str, int, int]:
-        """What is the same for all shards of a run: its fingerprint, token budget, their number."""
-        budget = self.told["settings"]["batch_tokens"]
-        return self.told["unsharded"]["fingerprint"], budget, self.shard.count
+def found_in(results: Sequence[Path]) -> tuple[list[ResultFile], list[ResultFile]]:
+    """Return the named files and the last run in the folders; and the files that are left out."""
+    paths = dict.fromkeys(results)
+    named = [read_result(path) for path in paths if not path.is_dir()]
+    folders = [path for path in paths if path.is_dir()]
+    candidates = [part for folder in folders for part in results_in(folder, PATTERN, "merge")]
+    for part in (*named, *candidates):
+        if part.shard is None:
+            msg = f"{part.path} is the result of a whole run, not of a shard."
+            raise InputError(msg, "Name the results of atp run --shard=I/N.")
+    newest = _newest(candidates)
+    taken = [part for part in candidates if part in newest]
+    return taken + named, [part for part in candidates if part not in newest]
 
 
-def files_in(folder: Path) -> list[Path]:
-    """Return the result files of shards in a folder and in the folders in it.
+def _newest(parts: Sequence[ResultFile]) -> set[ResultFile]:
+    """Choose the last run, and of each shard and SAE its last complete file, or else the last.
 
-    Raises:
-        InputError: there is none.
+    Earlier runs do not matter, complete or not.
     """
-    found = sorted(path for each in (PATTERN, f"*/{PATTERN}") for path in folder.glob(each))
-    if not found:
-        msg = f"neither {folder} nor a folder in it holds the result of a shard, {PATTERN}."
-        raise InputError(msg, "Name the files, or a folder above them: atp merge RESULT...")
-    return found
+    if not parts:
+        return set()
+    last = max(parts, key=attrgetter("started", "path")).run
+    of_run = [part for part in parts if part.run == last]
+    of_run.sort(key=attrgetter("complete", "started", "path"))
+    return set({(part.sae, part.shard): part for part in of_run}.values())
 
 
-def newest(parts: Sequence[Part]) -> list[Part]:
-    """Choose from what folders hold: the last run, and of each shard and SAE of it one file.
+def groups(parts: Sequence[ResultFile]) -> list[list[ResultFile]]:
+    """Return the shards of each run and SAE in their order.
 
-    A shard's last complete file is taken; where none is complete, the last. Earlier runs, whole or
-    not, are in nobody's way.
+    An InputError names the shard that is missing, not complete, or there twice.
     """
-    last = max(parts, key=_age).run if parts else None
-    chosen = {
-        (part.sae, part.run, part.shard): part
-        for part in sorted(parts, key=lambda part: (part.complete, *_age(part)))
-        if part.run == last
-    }
-    return [part for part in parts if chosen.get((part.sae, part.run, part.shard)) is part]
-
-
-def _age(part: Part) -> tuple[datetime, str]:
-    return part.started, str(part.path)
-
-
-def groups(parts: Sequence[Part]) -> list[list[Part]]:
-    """Return the shards of each run and SAE, in their order.
-
-    Raises:
-        InputError: a shard is missing, not complete, or there twice; says which.
-    """
-    together: dict[object, list[Part]] = {}
+    by_run: dict[object, list[ResultFile]] = {}
     for part in parts:
-        together.setdefault((part.run, part.sae), []).append(part)
-    return [_in_order(group, parts) for group in together.values()]
+        by_run.setdefault((part.run, part.sae), []).append(part)
+    return [_in_order(group, parts) for group in by_run.values()]
 
 
-def _in_order(group: Sequence[Part], parts: Sequence[Part]) -> list[Part]:
-    by_shard: dict[Shard, Part] = {}
+def _in_order(group: Sequence[ResultFile], parts: Sequence[ResultFile]) -> list[ResultFile]:
+    by_shard: dict[Shard | None, ResultFile] = {}
     for part in group:
         other = by_shard.setdefault(part.shard, part)
-        if other.scan.sha256 != part.scan.sha256:
+        if other is not part and _sha256(other.path) != _sha256(part.path):
             msg = f"shard {part.shard} is there twice, with different content: "
             msg += f"{other.path} and {part.path}."
             raise InputError(msg, "Name one of them.")
-    count = group[0].shard.count
-    for shard in (Shard(index, count) for index in range(count)):
+    count = group[0].shard_count
+    shards = [Shard(index, count) for index in range(count)]
+    for shard in shards:
         if shard not in by_shard:
-            raise _missing(shard, group, parts)
-        if not by_shard[shard].complete:
-            pending = by_shard[shard].told["counts"]["pending"]
-            msg = f"shard {shard} is not complete, {pending:,} pairs are left: "
-            msg += f"{by_shard[shard].path}."
+            raise _missing(shard, group[0], parts)
+        part = by_shard[shard]
+        if not part.complete:
+            pending = part.metadata["counts"]["pending"]
+            msg = f"shard {shard} is not complete, {pending:,} pairs are left: {part.path}."
             raise InputError(msg, f"Start shard {shard} again, and merge when it is done.")
-    return [by_shard[shard] for shard in sorted(by_shard, key=lambda shard: shard.index)]
+    return [by_shard[shard] for shard in shards]
 
 
-def _missing(shard: Shard, group: Sequence[Part], parts: Sequence[Part]) -> InputError:
-    """Say which shard is missing, and what keeps a file that might be it from being it."""
-    first = group[0]
-    others = [part for part in parts if part.sae == first.sae and part.run != first.run]
-    others.sort(key=lambda part: part.shard != shard)  # what comes nearest
-    others += [part for part in parts if part.sae != first.sae and part.run != first.run]
+def _sha256(path: Path) -> bytes:
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _missing(shard: Shard, first: ResultFile, parts: Sequence[ResultFile]) -> InputError:
+    """Return the error for a missing shard; it names a file of another run that may be meant."""
+    others = [part for part in parts if part.run != first.run]
     if not others:
         msg = f"shard {shard} of the run of {first.path} is missing."
         return InputError(msg, f"Run it with --shard={shard}, or name its result, too.")
-    differs = difference(first, others[0])
-    msg = f"{first.path} and {others[0].path} are not of the same run: {differs}."
+    nearest = min(others, key=lambda part: (part.sae != first.sae, part.shard != shard))
+    difference = first_difference(first, nearest, MAY_DIFFER)
+    if first.shard_count != nearest.shard_count:
+        difference = f"they are shards {first.shard} and {nearest.shard}"
+    msg = f"{first.path} and {nearest.path} are not of the same run: "
+    msg += f"{difference or 'one has other SAEs beside this one'}."
     return InputError(msg, "Run all shards with the same command, and merge only these.")
-
-
-def difference(one: Part, other: Part) -> str:
-    """Say in what the runs of two shards differ."""
-    if one.shard.count != other.shard.count:
-        return f"they are shards {one.shard} and {other.shard}"
-    for path in _paths(one.told, other.told):
-        a, b = (_at(part.told, path) for part in (one, other))
-        if a != b:
-            return f"{'.'.join(path)} is {str(a)[:80]} in one and {str(b)[:80]} in the other"
-    return "one has other SAEs beside this one"
-
-
-def _paths(*told: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield where two results are to agree: a fact, or a field of one."""
-    for name in FACTS:
-        parts = [each.get(name) for each in told]
-        if not all(isinstance(part, dict) for part in parts):
-            yield (name,)
-            continue
-        fields: Iterable[str] = dict.fromkeys(key for part in parts for key in part or ())
-        yield from ((name, key) for key in fields if key not in OF_ITS_OWN.get(name, ()))
-
-
-def _at(told: dict[str, Any], path: Sequence[str]) -> Any:  # noqa: ANN401  (any JSON value)
-    value: Any = told
-    for key in path:
-        value = value.get(key)
-    return value

@@ -39,7 +39,7 @@ def run(settings: Settings, stop: StopRequest) -> tuple[ExitCode, list[Path]]:
         AtpError: anything the user can mend; the journal holds what was computed before.
     """
     specs = setup.check(settings)
-    with output.held(settings.out) as killed:
+    with output.held(settings.out):
         scan = scan_input(settings.input)
         log.info(
             "run.start",
@@ -51,8 +51,6 @@ def run(settings: Settings, stop: StopRequest) -> tuple[ExitCode, list[Path]]:
             pid=os.getpid(),
             **({} if settings.shard is None else {"shard": str(settings.shard)}),
         )
-        if killed is not None:
-            log.warning("lock.taken", holder=str(killed))
         catch_up(settings.out, scan)
         return score(settings, scan, setup.load(settings, specs), stop)
 

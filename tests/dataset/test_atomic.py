@@ -111,11 +111,29 @@ def test_a_result_is_as_readable_as_the_umask_says(tmp_path: Path, umask: int, m
     try:
         with atomic_write(path) as file:
             file.write(b"new")
-        assert os.umask(umask) == umask, "the umask of the process is as it was"
     finally:
         os.umask(before)
 
     assert path.stat().st_mode & 0o777 == mode
+
+
+def test_the_umask_of_the_process_is_never_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other threads create files at the same time."""
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("os.umask was called"))
+
+    with atomic_write(tmp_path / "result.json") as file:
+        file.write(b"new")
+
+
+def test_the_temporary_file_has_the_name_that_the_next_run_clears_away(tmp_path: Path) -> None:
+    path = tmp_path / "atp_results_m.json"
+
+    with atomic_write(path), atomic_write(path):  # two at a time have two files
+        assert len(list(tmp_path.glob(".atp_results_m.json.*.tmp"))) == 2
+
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_name_in_any_script_can_be_written(tmp_path: Path) -> None:

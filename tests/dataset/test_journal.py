@@ -12,8 +12,8 @@ from disk import files_limited_to
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atp.dataset.journal import SUFFIX, Damage, Journal, journals, outcome
-from atp.dataset.lines import sealed, unsealed
+from atp.dataset.journal import SUFFIX, Journal, journals, outcome
+from atp.dataset.journal_contents import Damage, sealed, unsealed
 from atp.dataset.pairs import PairKey
 from atp.errors import ExitCode, SaveError
 
@@ -369,7 +369,7 @@ def test_a_save_tells_that_the_folder_has_vanished(path: Path, how: str) -> None
     else:
         folder.rename(path.parent / "elsewhere")
 
-    with pytest.raises(SaveError, match="no longer there") as caught:
+    with pytest.raises(SaveError, match="no longer exists") as caught:
         journal.save()
 
     assert str(folder / path.name) in str(caught.value)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from disk import files_limited_to
 from filelock import FileLock
+from structlog.testing import capture_logs
 
 from atp.config.shard import Shard
 from atp.dataset.output import (
@@ -229,13 +230,15 @@ def test_a_second_run_is_told_who_holds_the_folder(tmp_path: Path) -> None:
     assert datetime.fromisoformat(who.started).tzinfo == UTC
 
 
-def test_nobody_holds_a_folder_that_was_released(tmp_path: Path) -> None:
-    with held(tmp_path) as killed:
-        assert killed is None
+def test_a_folder_that_was_released_has_no_holder(tmp_path: Path) -> None:
+    with capture_logs() as log:
+        with held(tmp_path):
+            pass
+        assert holder(tmp_path) is None
+        with held(tmp_path):
+            pass
 
-    assert holder(tmp_path) is None
-    with held(tmp_path) as killed:
-        assert killed is None
+    assert log == []
 
 
 def test_a_folder_whose_holder_was_killed_is_taken_and_says_so(tmp_path: Path) -> None:
@@ -247,17 +250,20 @@ def test_a_folder_whose_holder_was_killed_is_taken_and_says_so(tmp_path: Path) -
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
     )
 
-    with held(tmp_path) as killed:
-        assert killed is not None
-        assert killed.pid == int(done.stdout)
+    with capture_logs() as log, held(tmp_path):
+        pass
+
+    (line,) = log
+    assert (line["event"], line["log_level"]) == ("lock.taken", "warning")
+    assert line["holder"].startswith(f"process {int(done.stdout)} on {platform.node()}, since ")
 
 
 @pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff", b"3"])
 def test_a_broken_note_of_the_holder_stands_in_nobodys_way(tmp_path: Path, note: bytes) -> None:
     (tmp_path / HOLDER_NAME).write_bytes(note)
 
-    with held(tmp_path) as killed:
-        assert killed is None
+    with capture_logs() as log, held(tmp_path):
+        assert log == []
 
 
 def test_a_full_disk_is_told_when_the_folder_is_taken(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,11 @@ from hypothesis import strategies as st
 from mutants import FLAGS, TEMPLATES
 from rules import Object, RefusedError, expected, questions_of, tree
 
-from atp.dataset.pairs import BrokenPair, Pair, PairKey, is_base, is_flagged, pairs_of
+from atp.dataset import pairs
+from atp.dataset.pairs import BrokenPair, Pair, PairKey, is_base, is_flagged
 from atp.errors import InputError
+
+pairs_of = partial(pairs.pairs_of, Path("input.json"))
 
 BASE = {"template_type": "base", "prompt": "Q", "response": "neutral", "sycophancy_flag": 0}
 FLAGGED = {

@@ -53,7 +53,7 @@ def test_json_lines_yields_its_lines_in_order(write: Callable[..., Path], name: 
     assert list(questions(path)) == [QUESTION, BROKEN]
 
 
-def test_the_survey_counts_questions_pairs_and_broken_pairs(write: Callable[..., Path]) -> None:
+def test_the_scan_counts_questions_pairs_and_broken_pairs(write: Callable[..., Path]) -> None:
     path = write({"results": [QUESTION, BROKEN, {"variations": []}]})
 
     found = scan_input(path)
@@ -109,7 +109,7 @@ def test_no_questions_is_an_input_without_pairs(
     assert list(pairs(path)) == []
 
 
-def test_the_envelope_keeps_the_fields_before_and_after_results(
+def test_the_top_level_keeps_the_fields_before_and_after_results(
     write: Callable[..., Path],
 ) -> None:
     content = (
@@ -118,20 +118,20 @@ def test_the_envelope_keeps_the_fields_before_and_after_results(
     )
     path = write(content)
 
-    assert scan_input(path).envelope == (
+    assert list(scan_input(path).top_level.items()) == [
         ("z", Decimal("1.10")),
         ("metadata", {"b": [1, {"c": None}], "a": 2}),
         ("results", None),
         ("after", {"results": [1]}),
         ("last", "你"),
-    )
+    ]
 
 
-def test_json_lines_has_no_envelope_but_results(write: Callable[..., Path]) -> None:
-    assert scan_input(write(json_lines(QUESTION), "input.jsonl")).envelope == (("results", None),)
+def test_json_lines_has_no_top_level_but_results(write: Callable[..., Path]) -> None:
+    assert scan_input(write(json_lines(QUESTION), "input.jsonl")).top_level == {"results": None}
 
 
-def test_the_survey_knows_the_file_it_read(write: Callable[..., Path]) -> None:
+def test_the_scan_knows_the_file_it_read(write: Callable[..., Path]) -> None:
     path = write({"results": []})
 
     found = scan_input(path)
@@ -336,7 +336,7 @@ def test_deep_nesting_is_named_by_its_place(write: Callable[..., Path], place: s
 def test_very_many_top_level_fields_are_read(write: Callable[..., Path]) -> None:
     content = {f"k{number}": number for number in range(50_000)}
 
-    assert len(scan_input(write({**content, "results": []})).envelope) == 50_001
+    assert len(scan_input(write({**content, "results": []})).top_level) == 50_001
 
 
 @pytest.mark.parametrize("metadata", [None, [], "text", 3])
@@ -411,7 +411,7 @@ def test_numbers_that_json_does_not_know_are_refused(
     assert "not valid JSON" in refused(write(content, name))
 
 
-@pytest.mark.parametrize("place", ["envelope", "question"])
+@pytest.mark.parametrize("place", ["top level", "question"])
 @pytest.mark.parametrize(
     "number",
     [b"1e1000000000000000000", b"-1e99999999999999999999999", b"1e-9999999999999999999999"],
@@ -420,7 +420,7 @@ def test_an_exponent_that_no_number_holds_is_refused(
     write: Callable[..., Path], number: bytes, place: str
 ) -> None:
     contents = {
-        "envelope": b'{"x": ' + number + b', "results": []}',
+        "top level": b'{"x": ' + number + b', "results": []}',
         "question": b'{"results": [{"variations": [], "x": ' + number + b"}]}",
     }
 
@@ -515,20 +515,20 @@ def test_lines_are_what_json_reads_with_every_digit(scratch: Path, elements: lis
 
 @quick
 @given(st.dictionaries(strings.filter(lambda key: key not in {"results", "metadata"}), json_texts))
-def test_the_envelope_is_what_json_reads_with_every_digit(
+def test_the_top_level_is_what_json_reads_with_every_digit(
     scratch: Path, fields: dict[str, str]
 ) -> None:
     members = [f"{json.dumps(key)}: {value}" for key, value in fields.items()]
     members.insert(len(members) // 2, '"results": []')
     text = "{" + ", ".join(members) + "}"
-    path = scratch / "envelope.json"
+    path = scratch / "top_level.json"
     path.write_text(text, encoding="utf-8")
 
     expected = [
         (key, None if key == "results" else value)
         for key, value in json.loads(text, parse_float=Decimal).items()
     ]
-    assert repr(list(scan_input(path).envelope)) == repr(expected)
+    assert repr(list(scan_input(path).top_level.items())) == repr(expected)
 
 
 @quick

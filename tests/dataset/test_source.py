@@ -15,7 +15,7 @@ from refusal import in_string, quick, refused
 
 from atp.dataset.input_scan import scan_input
 from atp.dataset.reader import questions
-from atp.dataset.source import BYTE_ORDER_MARK, CHUNK, MAX_DIGITS, Growing
+from atp.dataset.source import BYTE_ORDER_MARK, CHUNK, MAX_DIGITS, GrowingPieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,7 +208,7 @@ def test_a_number_behind_texts_of_digits_is_still_refused(
 
 def test_pieces_grow_while_one_text_goes_on_and_only_then() -> None:
     text = b'["' + b'abc \\" ' * 40 + b'", ' + b"1.5e3, [true], " * 40 + b'"", 1' + b" " * 100
-    file = Growing(BytesIO(text))
+    file = GrowingPieces(BytesIO(text))
 
     pieces = list(iter(lambda: file.read(20), b""))
 

@@ -19,6 +19,7 @@ from atp.cli.main import main
 from atp.config.shard import Shard
 from atp.dataset.output import held
 from atp.dataset.pairs import PairKey
+from atp.dataset.source import CHUNK
 from atp.errors import ExitCode
 from atp.merge import whole
 
@@ -195,6 +196,36 @@ def test_questions_on_one_line_stay_so(tmp_path: Path, merged: Callable[..., lis
     assert without_places(file) == without_places(whole)
 
 
+@pytest.mark.parametrize("indent", [2, None])
+@pytest.mark.parametrize("length", [0, CHUNK - 500, 3 * CHUNK])
+@pytest.mark.parametrize("order", [("metadata", "before", "results"), ("before", "results")])
+def test_fields_around_the_questions_stay_where_they_are(
+    tmp_path: Path,
+    merged: Callable[..., list[Path]],
+    order: tuple[str, ...],
+    length: int,
+    indent: int | None,
+) -> None:
+    """With the metadata of a run, the questions of a result begin later than those of the input."""
+    fields = {
+        "before": ["x" * length],
+        "results": read(source(tmp_path))["results"],
+        "after": {"results": [1]},
+        "metadata": {"by": "hand"},
+    }
+    content = {key: fields[key] for key in dict.fromkeys([*order, *fields])}
+    path = tmp_path / "around.json"
+    text = json.dumps(content, indent=indent).replace("Infinity", "1e400")
+    path.write_text(text, encoding="utf-8")
+    whole = result(tmp_path / "whole", path, of_all(path))
+
+    (file,) = merged(*shards(tmp_path / "in", path, 2))
+
+    assert list(read(file)) == list(content)
+    assert without_places(file) == without_places(whole)
+    assert merged(tmp_path / "in") == [file]
+
+
 def test_an_input_without_pairs_is_merged(
     tmp_path: Path, merged: Callable[..., list[Path]]
 ) -> None:
@@ -240,6 +271,20 @@ def test_an_earlier_run_that_was_never_finished_is_in_nobodys_way(
     tmp_path: Path, path: Path, merged: Callable[..., list[Path]]
 ) -> None:
     shards(tmp_path / "in", source(tmp_path, questions=2, name="older.json"), 2)[1].unlink()
+    new = shards(tmp_path / "in", path, 2, started=LATER)
+
+    (file,) = merged(tmp_path / "in")
+
+    sources = read(file)["metadata"]["atp"]["merged_from"]
+    assert [each["path"] for each in sources] == list(map(str, new))
+
+
+def test_of_an_earlier_run_nothing_but_the_metadata_is_read(
+    tmp_path: Path, path: Path, merged: Callable[..., list[Path]]
+) -> None:
+    old = shards(tmp_path / "in", path, 2)
+    for file in old:
+        file.write_bytes(file.read_bytes()[:-40])
     new = shards(tmp_path / "in", path, 2, started=LATER)
 
     (file,) = merged(tmp_path / "in")
@@ -358,7 +403,7 @@ def test_what_is_no_result_of_a_shard_is_told(
     whole = result(tmp_path / "whole", path, of_all(path))
     assert "is the result of a whole run" in refusal(whole)
     assert "does not exist" in refusal(tmp_path / "none.json")
-    assert "holds the result of a shard" in refusal(tmp_path / "whole")
+    assert "nor a folder in it holds a result" in refusal(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
@@ -472,6 +517,41 @@ def test_a_folder_that_a_run_holds_is_busy(
 
     with held(tmp_path / "out"):
         assert "another run is writing to" in refusal(*files, code=ExitCode.BUSY)
+
+
+def test_a_shard_that_changes_before_it_is_read_whole_is_refused(
+    tmp_path: Path, path: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = shards(tmp_path / "in", path, 2)
+    proper = whole.read
+
+    def disturbed(*arguments: Any) -> Any:
+        second.write_bytes(second.read_bytes() + b"\n")
+        return proper(*arguments)
+
+    monkeypatch.setattr(whole, "read", disturbed)
+
+    assert f"{second} was changed" in refusal(first, second)
+
+
+def test_each_shard_is_read_twice(tmp_path: Path, merged: Callable[..., list[Path]]) -> None:
+    """Once to check, hash and count it, once to write; and its metadata before."""
+    files = shards(tmp_path / "in", source(tmp_path, questions=3000, name="long.json"), 2)
+    read_before = bytes_read()
+    merged(*files)
+    size = sum(file.stat().st_size for file in files)
+
+    assert bytes_read() - read_before < 2.2 * size
+
+    read_before = bytes_read()
+    merged(*files)  # the result exists: the shards are hashed, and of the result, metadata is read
+
+    assert bytes_read() - read_before < 1.2 * size
+
+
+def bytes_read() -> int:
+    """Return how many bytes this process has read from files so far."""
+    return int(Path("/proc/self/io").read_text(encoding="ascii").split()[1])
 
 
 def test_a_shard_that_changes_while_it_is_merged_is_told(

@@ -61,7 +61,7 @@ class Steps:
         self._write = proper_write
         os.write, os.fsync = write, fsync
         os.replace = os.rename = replace
-        # Path.open and tempfile look it up in io.
+        # Path.open looks it up in io.
         io.open = builtins.open = _opener(self, io.open)
 
     def watches(self, path: Any) -> bool:
