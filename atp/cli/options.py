@@ -106,7 +106,8 @@ def features_sources(
         SettingsError: a value is malformed, or an ATP_ variable is unknown.
     """
     environment = os.environ if environment is None else environment
-    choice = SelectionSettings(**_given({*OF_FEATURES}, arguments, environment))
+    values = _given({*OF_FEATURES}, arguments, environment)
+    choice = SelectionSettings(**values, ratio_given="min_log_ratio" in values)
     return *_results_and_out(arguments, environment), choice
 
 

@@ -35,10 +35,14 @@ class SelectionSettings:
     resamples: int = 9999
     """Of the bootstrap, and of the test by sign flips."""
     seed: int = 0
+    ratio_given: bool = False
+    """Whether the user gave `min_log_ratio`; a default may be left out where it cannot apply."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return every value, for `metadata.atp.selection`."""
-        return asdict(self)
+        """Return every threshold as a JSON value, for `metadata.atp.selection`."""
+        values = asdict(self)
+        del values["ratio_given"]
+        return values
 
 
 def number(

@@ -349,7 +349,14 @@ def test_an_option_or_a_variable_sets_a_threshold(name: str) -> None:
     variable = features_choice({}, {f"ATP_{name.upper()}": text})
 
     assert getattr(option, name) == getattr(variable, name) == value
-    assert FEATURES_EXAMPLES.keys() == {field.name for field in fields(SelectionSettings)}
+    assert FEATURES_EXAMPLES.keys() == FEATURES_PARSERS.keys()
+
+
+def test_a_ratio_that_was_given_is_told_from_the_default() -> None:
+    assert not features_choice({}).ratio_given
+    assert features_choice({"--min-log-ratio": "0.5"}).ratio_given
+    assert features_choice({}, {"ATP_MIN_LOG_RATIO": "0.5"}).ratio_given
+    assert "ratio_given" not in features_choice({}).as_json()
 
 
 @pytest.mark.parametrize("name", ["min_log_ratio", "fdr"])
