@@ -1,4 +1,4 @@
-"""Batches that do not fit into memory are halved; a text that does not fit alone is left out."""
+"""Passes over batches of texts: how texts are grouped, and halved where they do not fit."""
 
 from __future__ import annotations
 
@@ -6,70 +6,64 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from atp.model.memory import figures, is_out_of_memory
+from atp.model.halving import in_halves
+from atp.model.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from atp.model.halving import Failure
     from atp.model.loading import Model
 
 Item = TypeVar("Item")
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 log = structlog.get_logger()
 
 
 def halving(
     model: Model,
-    work: Callable[[Sequence[Item]], Sequence[Found]],
+    work: Callable[[Sequence[Item]], Sequence[Result]],
     batch: Sequence[Item],
     tokens: Callable[[Item], int],
-) -> list[Found | None]:
-    """Do a batch, or its halves.
+) -> list[Result | None]:
+    """Return the result of each item; None where it does not fit into memory even alone.
 
     Args:
-        model: whose memory is freed in between.
-        work: what to do with a batch; gives one thing for each item.
+        model: its device's memory is released after a failure.
+        work: returns the results of a batch, in order.
         batch: the items.
-        tokens: how many an item has, for the log.
-
-    Returns:
-        What was found of each item, in order; None where it does not fit even alone.
+        tokens: returns how many an item has, for the log.
     """
-    try:
-        return list(work(batch))
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-    # Outside the except block: the traceback would keep the failed batch's tensors alive.
-    model.free_memory()
-    if len(batch) == 1:
-        return [None]
-    log.warning(
-        "oom.retry",
-        pairs=len(batch),
-        error="OOM",
-        tokens=sum(map(tokens, batch)),
-        **figures(model.device),
+
+    def log_retry(failure: Failure, batch: Sequence[Item]) -> None:
+        total = sum(map(tokens, batch))
+        log.warning("oom.retry", pairs=len(batch), error="OOM", tokens=total, **failure.memory)
+
+    return in_halves(
+        model,
+        work,
+        batch,
+        stand_in=lambda *_: None,
+        is_fault=is_out_of_memory,
+        before_retry=log_retry,
     )
-    half = len(batch) // 2
-    return halving(model, work, batch[:half], tokens) + halving(model, work, batch[half:], tokens)
 
 
-def batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+def batches_of(
+    items: Sequence[Item], tokens: Callable[[Item], int], batch_tokens: int
+) -> list[list[Item]]:
     """Group texts of similar length: longest first, each batch within the budget.
 
     Args:
-        lengths: of each text, in tokens.
+        items: one for each text.
+        tokens: returns how many an item has.
         batch_tokens: most tokens in a batch, padding included; a longer text goes alone.
-
-    Returns:
-        Indices into `lengths`, each in exactly one batch.
     """
-    batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= batch_tokens:
-            batches[-1].append(i)
+    batches: list[list[Item]] = []
+    for item in sorted(items, key=tokens, reverse=True):  # in their order where lengths are equal
+        if batches and (len(batches[-1]) + 1) * tokens(batches[-1][0]) <= batch_tokens:
+            batches[-1].append(item)
         else:
-            batches.append([i])
+            batches.append([item])
     return batches

@@ -211,6 +211,11 @@ EVENTS = {
             "errors": "pairs of the results that have an error, and no scores",
         },
     ),
+    "features.no_ratio": Event(
+        "warning",
+        "features are selected without the default `--min-log-ratio`: it needs activations",
+        {"saes": "names of those it could not be applied to", "reason": "why"},
+    ),
     "features.selected": Event(
         "info",
         "features of an SAE are selected",

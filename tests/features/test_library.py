@@ -50,6 +50,14 @@ def test_none_leaves_a_threshold_out(file: Path) -> None:
     assert len(found.selected["sae-a"]) == found.table["feature"].nunique()
 
 
+def test_a_ratio_is_asked_for_only_where_it_is_given_or_can_be_had(tmp_path: Path) -> None:
+    file = made(tmp_path / "in", source(tmp_path))
+
+    assert select_features(file, resamples=100).without_ratio == ["sae-a"]
+    with pytest.raises(InputError, match="no pair carries prompt_activations"):
+        select_features(file, min_log_ratio=0.5)
+
+
 def test_what_is_wrong_is_told_as_by_the_command(tmp_path: Path, file: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         select_features(tmp_path / "none.json")

@@ -86,7 +86,7 @@ def test_each_threshold_tells_what_it_took() -> None:
     selection = select(found, SelectionSettings(min_impact=0.2, fdr=0.05, top_features=1))
 
     assert selection.selected == [0]
-    assert [(step.option, step.took, step.left) for step in selection.steps] == [
+    assert [(step.threshold, step.took, step.left) for step in selection.steps] == [
         ("--min-score=0", 1, 5),
         ("--min-log-ratio=0.5", 1, 4),
         ("--min-impact=0.2", 1, 3),
@@ -109,11 +109,11 @@ def test_what_is_selected_is_what_passes_all_thresholds(
         (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 3
     )
     found = table(mean_score=scores, log_ratio=ratios, q_value=q_values)
-    choice = SelectionSettings(
+    thresholds = SelectionSettings(
         min_score=limits[0], min_log_ratio=limits[1], fdr=0.5, top_features=count
     )
 
-    selection = select(found, choice)
+    selection = select(found, thresholds)
 
     passing = [
         i
