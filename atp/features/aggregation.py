@@ -48,16 +48,6 @@ class SaeFeatures:
         """The number of scored pairs."""
         return self.groups[0].pairs
 
-    @property
-    def selected(self) -> list[str]:
-        """The ids of the selected features, the greatest mean score first."""
-        return list(map(str, self.selection.selected))
-
-    @property
-    def negative(self) -> list[str]:
-        """The ids of as many features of the most negative mean score, the most negative first."""
-        return list(map(str, self.selection.negative))
-
 
 @dataclass(frozen=True)
 class Features:
@@ -76,7 +66,7 @@ class Features:
     @property
     def selected(self) -> dict[str, list[str]]:
         """The ids of the selected features of each SAE, the greatest mean score first."""
-        return {sae.name: sae.selected for sae in self.saes}
+        return {sae.name: sae.selection.selected for sae in self.saes}
 
     @property
     def without_ratio(self) -> list[str]:
@@ -101,8 +91,8 @@ def select_features(*results: str | Path, **options: float | None) -> Features:
     if not results:
         msg = "no results are named."
         raise SettingsError(msg, "Write select_features(RESULT, ...).")
-    found, _ = found_in([Path(path) for path in results])
-    return aggregate(found, _settings(options))
+    taken, _ = found_in([Path(path) for path in results])
+    return aggregate(taken, _settings(options))
 
 
 def _settings(options: dict[str, Any]) -> SelectionSettings:
@@ -146,9 +136,10 @@ def _features_of_sae(scored: ScoredPairs, name: str, settings: SelectionSettings
     table = pd.concat(tables, ignore_index=True)
     table["sae"], table["sae_sha256"] = name, scored.sae["sha256"]
     table["hook_name"] = scored.sae["hook_name"]
-    table["selected"] = table["feature"].isin(selection.selected)
+    ids = table["feature"].astype(str)
+    table["selected"] = ids.isin(selection.selected)
     page = _page(scored)
-    table["link"] = None if page is None else page + "/" + table["feature"].astype(str)
+    table["link"] = None if page is None else page + "/" + ids
     table = table[list(COLUMNS)].astype({"value": "str", "link": "str"})
     return SaeFeatures(name, scored.sae, groups, settings, selection, table)
 

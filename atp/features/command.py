@@ -55,28 +55,25 @@ def features(
     if settings.min_log_ratio is not None and found.without_ratio:
         reason = "no pair carries prompt_activations: run atp run with --prompt-activations"
         log.warning("features.no_ratio", saes=found.without_ratio, reason=reason)
-    _log_selection(found)
-    log.info("features.done", result=str(paths[-1]), seconds=round(time.monotonic() - began, 3))
-    return paths, _nothing_selected(found, paths[-1])
-
-
-def _log_selection(found: Features) -> None:
     for sae in found.saes:
-        if sae.selected:
+        selection = sae.selection
+        if selection.selected:
             log.info(
                 "features.selected",
                 sae=sae.name,
                 pairs=sae.pairs,
                 features=sae.table["feature"].nunique(),
-                selected=len(sae.selected),
-                strongest=sae.selected[:10],
+                selected=len(selection.selected),
+                strongest=selection.selected[:10],
             )
         else:
-            log.warning("features.none", sae=sae.name, reason=sae.selection.reason)
+            log.warning("features.none", sae=sae.name, reason=selection.reason)
+    log.info("features.done", result=str(paths[-1]), seconds=round(time.monotonic() - began, 3))
+    return paths, _nothing_selected(found, paths[-1])
 
 
 def _nothing_selected(found: Features, path: Path) -> SettingsError | None:
-    if any(sae.selected for sae in found.saes):
+    if any(sae.selection.selected for sae in found.saes):
         return None
     reasons = "; ".join(
         f"{sae.name}: {sae.selection.reason}" if len(found.saes) > 1 else sae.selection.reason

@@ -17,8 +17,6 @@ from atp.stats.bootstrap import LEVEL
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
-
     from atp.features.aggregation import Features, SaeFeatures
 
 SHARED_COLUMNS = ["sae", "sae_sha256", "hook_name", "group", "value", "pairs", "questions"]
@@ -32,9 +30,13 @@ def write(features: Features, folder: Path, name: str, created: str) -> list[Pat
         SaveError: one cannot be written; those written before stay.
     """
     table = features.table
+    as_parquet = io.BytesIO()
+    parquet.write_table(
+        pa.Table.from_pandas(table, schema=_schema(), preserve_index=False), as_parquet
+    )
     contents = {
         "csv": table.to_csv(index=False, lineterminator="\n").encode(),
-        "parquet": _parquet(table),
+        "parquet": as_parquet.getvalue(),
         "json": orjson.dumps(as_json(features, created), option=orjson.OPT_INDENT_2),
     }
     paths = []
@@ -45,12 +47,6 @@ def write(features: Features, folder: Path, name: str, created: str) -> list[Pat
             file.write(content)
         paths.append(path)
     return paths
-
-
-def _parquet(table: pd.DataFrame) -> bytes:
-    file = io.BytesIO()
-    parquet.write_table(pa.Table.from_pandas(table, schema=_schema(), preserve_index=False), file)
-    return file.getvalue()
 
 
 def _schema() -> pa.Schema:
@@ -105,7 +101,7 @@ def _sae(features: SaeFeatures) -> dict[str, Any]:
         ],
         "impact": features.selection.impact,
         "steps": features.selection.steps,
-        "selected": features.selected,
-        "negative": features.negative,
+        "selected": features.selection.selected,
+        "negative": features.selection.negative,
         "features": [{"id": str(row.pop("feature")), **row} for row in rows],
     }

@@ -10,7 +10,6 @@ from atp.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     import pandas as pd
 
     from atp.config.selection import SelectionSettings
@@ -34,10 +33,10 @@ class Selection:
 
     impact: str
     """The column that --min-impact looks at."""
-    selected: list[int]
-    """By mean score, the greatest first."""
-    negative: list[int]
-    """Those of the most negative mean score, the most negative first; as many at most."""
+    selected: list[str]
+    """Ids by mean score, the greatest first."""
+    negative: list[str]
+    """Ids of the most negative mean score, the most negative first; at most as many."""
     steps: list[Step]
 
     @property
@@ -85,11 +84,10 @@ def select(table: pd.DataFrame, settings: SelectionSettings) -> Selection:
     option = f"--top-features={settings.top_features}"
     steps.append(Step(option, len(left) - len(selected), len(selected)))
     negative = _in_order(table[table["mean_score"] < 0], ascending=True)[: len(selected)]
-    return Selection(impact, selected.tolist(), negative.tolist(), steps)
+    return Selection(impact, selected, negative, steps)
 
 
-def _in_order(table: pd.DataFrame, *, ascending: bool) -> np.ndarray:
-    """Return features by mean score; ties by number."""
+def _in_order(table: pd.DataFrame, *, ascending: bool) -> list[str]:
+    """Return the ids of features by mean score; ties by number."""
     ordered = table.sort_values(["mean_score", "feature"], ascending=[ascending, True])
-    features: np.ndarray = ordered["feature"].to_numpy()
-    return features
+    return [str(feature) for feature in ordered["feature"]]

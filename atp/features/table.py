@@ -134,7 +134,5 @@ def _add_activations(
         sums = np.bincount(row[inside], listed[side][inside], len(features))
         table[f"mean_activation_{side}"] = sums / carrying if carrying else np.nan
     flagged, base = (table[f"mean_activation_{side}"] + epsilon for side in ("flagged", "base"))
-    ratio = (flagged / base).where(
-        (flagged > 0) & (base > 0)
-    )  # some SAEs' activations are negative
-    table["log_ratio"] = np.log10(ratio)
+    # Some SAEs have negative activations, whose ratio has no logarithm.
+    table["log_ratio"] = np.log10((flagged / base).where((flagged > 0) & (base > 0)))

@@ -112,7 +112,7 @@ def _intervene(
     settings = replace(settings, batch_tokens=budget)
     texts = read_texts(settings.input, loaded.pair_tokenizer, settings.limit)
     if not texts.pairs:
-        msg = f"{settings.input} holds no pair whose answers differ where they are compared."
+        msg = f"{settings.input} holds no pair whose responses differ where they are compared."
         raise InputError(msg, "atp check gives the reason of each pair.")
     known = facts(settings, scan, model, dictionaries, budget)
     metadata = _metadata(settings, own, file, known)
@@ -168,7 +168,7 @@ def _metadata(
 
 
 def compare(settings: ComparisonSettings) -> list[Path]:
-    """Compare two labelled files of answers, and return a table and the report with all figures.
+    """Compare two labelled files of responses, and return a table and the report with all figures.
 
     Raises:
         AtpError: anything the user can mend.

@@ -73,8 +73,8 @@ def compare(before: Path, after: Path) -> dict[str, Any]:
         if not base:
             overall.append(flags)
     if not overall:
-        msg = f"{before} and {after} hold no labelled answer but to base prompts."
-        raise InputError(msg, "Let the judge label the answers to the other prompts.")
+        msg = f"{before} and {after} hold no labelled response except to base prompts."
+        raise InputError(msg, "Let the judge label the responses to the other prompts.")
     return {
         "overall": _rates(overall),
         "by_template_type": {name: _rates(flags) for name, flags in by_template.items()},
@@ -86,7 +86,7 @@ def _variations(before: Path, after: Path) -> Iterator[tuple[PairKey, tuple[Vari
 
     def check_same(first: object, second: object, place: str) -> None:
         if first != second:
-            msg = f"{before} and {after} differ at {place}: they do not answer the same prompts."
+            msg = f"{before} and {after} differ at {place}: they are not of the same prompts."
             raise InputError(msg, SAME_INTERVENTION)
 
     for index, both in enumerate(zip_longest(questions(before), questions(after))):
@@ -115,7 +115,7 @@ def _variations_of(question: Any, index: int, path: Path, other_path: Path) -> l
 def _flag(path: Path, variation: Variation, key: PairKey) -> bool:
     if variation.get("sycophancy_flag") in (None, ""):
         msg = f"{path}: {key} has no sycophancy_flag."
-        raise InputError(msg, "Let the judge label the file; every answer needs a flag.")
+        raise InputError(msg, "Let the judge label the file; every response needs a flag.")
     try:
         return is_flagged(variation, str(key))
     except InputError as error:

@@ -54,10 +54,8 @@ class FeaturesFile:
     sha256: str
     model: dict[str, Any]
     """`metadata.atp.model` of the results."""
-    method: Any
-    """How the results were scored."""
-    criteria: Any
-    """The thresholds of the selection."""
+    metadata: dict[str, Any]
+    """Its `metadata.atp`: how the results were scored, the thresholds of the selection."""
     saes: tuple[SelectedFeatures, ...]
     """Those with a selected feature."""
 
@@ -71,8 +69,8 @@ class FeaturesFile:
         return {
             "path": str(self.path),
             "sha256": self.sha256,
-            "method": self.method,
-            "selection": self.criteria,
+            "method": self.metadata.get("method"),
+            "selection": self.metadata.get("selection"),
             "saes": [features.as_json() for features in self.saes],
         }
 
@@ -102,8 +100,7 @@ def read_features_file(path: Path) -> FeaturesFile:
         msg = f"{path} selects no feature."
         raise InputError(msg, "Write it again with atp features and lower thresholds.")
     sha256 = hashlib.sha256(data).hexdigest()
-    method, criteria = metadata.get("method"), metadata.get("selection")
-    return FeaturesFile(path, sha256, model, method, criteria, with_selection)
+    return FeaturesFile(path, sha256, model, metadata, with_selection)
 
 
 def _features_of_sae(path: Path, entry: Mapping[str, Any]) -> SelectedFeatures:

@@ -3,7 +3,8 @@
 The change of a pair is its metric without the features minus its metric with them: negative where
 the sycophantic token loses. A pair flips where the sign of its metric changes.
 
-Everywhere, `questions` is the question of each pair, (pair,), and `seed` that of the bootstrap.
+Metrics and changes are (pair,) for the selected features, and (set, pair) for other sets of them.
+`questions` is the question of each pair, (pair,), and `seed` that of the bootstrap.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def summary(before: Floats, after: Floats, questions: Integers, seed: int) -> dict[str, Any]:
-    """Return how ablations change the metric: before, (pair,), and after each one, (set, pair)."""
+    """Return how one or several ablations change the metric; `after` is (set, pair)."""
     changes = after - before
     flagged_before, flagged_after = before > 0, after > 0
     return {
@@ -39,14 +40,7 @@ def summary(before: Floats, after: Floats, questions: Integers, seed: int) -> di
 
 
 def against(selected: Floats, others: Floats, questions: Integers, seed: int) -> dict[str, Any]:
-    """Return the difference of two mean changes, and whether their intervals are separated.
-
-    Args:
-        selected: the changes without the selected features, (pair,).
-        others: the changes without each other set of features, (set, pair).
-        questions: of the pairs.
-        seed: of the bootstrap.
-    """
+    """Return the difference of two mean changes, and whether their intervals are separated."""
     of_selected = interval_of_mean(selected[None], questions, seed)
     of_others = interval_of_mean(others, questions, seed)
     separated = None
@@ -62,15 +56,7 @@ def against(selected: Floats, others: Floats, questions: Integers, seed: int) ->
 def against_controls(
     before: Floats, selected: Floats, controls: Floats, questions: Integers, seed: int
 ) -> dict[str, Any]:
-    """Return how the ablation of the selected features compares with random ones.
-
-    Args:
-        before: the metric of each pair, (pair,).
-        selected: the metric without the selected features, (pair,).
-        controls: the metric without each control set, (set, pair).
-        questions: of the pairs.
-        seed: of the bootstrap.
-    """
+    """Return how the ablation of the selected features compares with random ones, by metrics."""
     changes, control_changes = selected - before, controls - before
     means = control_changes.mean(axis=1)
     as_large = int((np.abs(means) >= abs(float(changes.mean()))).sum())

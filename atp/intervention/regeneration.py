@@ -20,7 +20,7 @@ from atp.dataset.journal import Journal
 from atp.dataset.pairs import PairKey
 from atp.dataset.reader import questions
 from atp.dataset.results import write_all
-from atp.intervention.passes import batches_of, halving
+from atp.intervention.runner import batches_of
 from atp.model.generation import generate, text_of
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def regenerate(
         both = []
         for ablation in (nullcontext(), runner.without(sets)):
             with ablation:
-                both.append(halving(runner.model, work, keys, length))
+                both.append(runner.in_halves(work, keys, length))
         entries = [
             (key, [before or out_of_memory, after or out_of_memory])
             for key, before, after in zip(keys, *both, strict=True)

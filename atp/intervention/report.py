@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INTERVENTION_ROW = "{:<30}{:>9}{:>10}  {:<21}{:>7}{:>11}{:>12}"
+TABLE_CELLS = ("in_both", "before_only", "after_only", "in_neither")
 COMPARISON_ROW = "{:<24}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}  {:<19}{:>9}"
 
 
@@ -53,7 +54,7 @@ def as_text(report: Mapping[str, Any]) -> str:
     lines += ["", summary["verdict"]]
     if responses := report.get("answers"):
         counts = f"{responses['changed']} of {responses['answered']}"
-        lines.append(f"{counts} regenerated answers changed.")
+        lines.append(f"{counts} regenerated responses changed.")
     return "\n".join(lines)
 
 
@@ -80,10 +81,7 @@ def comparison_as_text(report: Mapping[str, Any]) -> str:
         lines.append(
             COMPARISON_ROW.format(
                 name[:23],
-                row["flagged_in_both"],
-                row["flagged_before_only"],
-                row["flagged_after_only"],
-                row["flagged_in_neither"],
+                *(row[f"flagged_{cell}"] for cell in TABLE_CELLS),
                 f"{row['rate_before']:.1%}",
                 f"{row['difference']:+.1%}",
                 _interval(row["interval"]),

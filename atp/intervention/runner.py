@@ -1,12 +1,16 @@
-"""Teacher-forced passes, with and without features: metrics, activations, divergence."""
+"""Passes over texts, with and without features: metrics, mean activations, side effects.
+
+Batches that do not fit into memory are halved.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import structlog
 import torch
 
 from atp.attribution.ablation import ActivationSums
@@ -14,10 +18,11 @@ from atp.attribution.batches import Batch, plan
 from atp.attribution.capture import measure
 from atp.attribution.divergence import divergence
 from atp.intervention.ablate import ablated
-from atp.intervention.passes import batches_of, halving
+from atp.model.halving import in_halves
+from atp.model.memory import is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -26,10 +31,16 @@ if TYPE_CHECKING:
     from atp.attribution.contrasts import Contrast
     from atp.intervention.ablate import FeatureSet
     from atp.model.dictionaries.loading import Dictionary
+    from atp.model.halving import Failure
     from atp.model.loading import Model
     from atp.model.pair_tokenizer import Text
 
     Floats = NDArray[np.float64]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,33 @@ class AblationRunner:
         """Have the model run without these features."""
         return ablated(self.model, sets, self.strength, first_position=self.first_position)
 
+    def in_halves(
+        self,
+        work: Callable[[Sequence[Item]], Sequence[Result]],
+        batch: Sequence[Item],
+        tokens: Callable[[Item], int],
+    ) -> list[Result | None]:
+        """Return the result of each item; None where it does not fit into memory even alone.
+
+        Args:
+            work: returns the results of a batch, in order.
+            batch: the items.
+            tokens: returns how many an item has, for the log.
+        """
+
+        def log_retry(failure: Failure, batch: Sequence[Item]) -> None:
+            total = sum(map(tokens, batch))
+            log.warning("oom.retry", pairs=len(batch), error="OOM", tokens=total, **failure.memory)
+
+        return in_halves(
+            self.model,
+            work,
+            batch,
+            stand_in=lambda *_: None,
+            is_fault=is_out_of_memory,
+            before_retry=log_retry,
+        )
+
     def metrics(self, contrasts: Sequence[Contrast]) -> Floats:
         """Return the metric of each contrast; NaN where it does not fit or is not finite."""
         metrics = np.full(len(contrasts), np.nan)
@@ -79,7 +117,7 @@ class AblationRunner:
 
         for indices in plan(contrasts, self.batch_tokens):
             batch = [contrasts[i] for i in indices]
-            values = halving(self.model, work, batch, lambda contrast: contrast.read)
+            values = self.in_halves(work, batch, lambda contrast: contrast.read)
             metrics[indices] = [np.nan if value is None else value for value in values]
         metrics[~np.isfinite(metrics)] = np.nan
         return metrics
@@ -104,7 +142,7 @@ class AblationRunner:
         rows = [contrast.tokens for contrast in contrasts]
         with self.model.hooks(hooks):
             for batch in batches_of(rows, len, self.batch_tokens):
-                halving(self.model, work, batch, len)
+                self.in_halves(work, batch, len)
         return [of_sae.means.numpy() for of_sae in sums]
 
     def side_effects(
@@ -119,7 +157,7 @@ class AblationRunner:
             return [None] * len(batch)
 
         for batch in batches_of(texts, _length, self.batch_tokens):
-            halving(self.model, work, batch, _length)
+            self.in_halves(work, batch, _length)
         return [
             SideEffects(kl, nll_before, nll_after, int(tokens), int(count))
             for kl, nll_before, nll_after, tokens, count in sums.tolist()
@@ -148,6 +186,25 @@ class AblationRunner:
     def _hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         return self.model.hidden(ids, mask, positions, None)
+
+
+def batches_of(
+    items: Sequence[Item], tokens: Callable[[Item], int], batch_tokens: int
+) -> list[list[Item]]:
+    """Group texts of similar length: longest first, each batch within the budget.
+
+    Args:
+        items: one for each text.
+        tokens: returns how many an item has.
+        batch_tokens: most tokens in a batch, padding included; a longer text goes alone.
+    """
+    batches: list[list[Item]] = []
+    for item in sorted(items, key=tokens, reverse=True):  # in their order where lengths are equal
+        if batches and (len(batches[-1]) + 1) * tokens(batches[-1][0]) <= batch_tokens:
+            batches[-1].append(item)
+        else:
+            batches.append([item])
+    return batches
 
 
 def _length(text: Text) -> int:

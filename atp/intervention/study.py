@@ -91,7 +91,9 @@ def study(
         summary["random"] = {
             **metric_changes.against_controls(before, selected, without_controls, questions, seed),
             "mean_activation": mean_activation,
-            "features": [_ids(control) for control in control_sets],
+            "features": [
+                [list(map(str, features.ids)) for features in control] for control in control_sets
+            ],
             "side_effects": side_effects["random"],
         }
     if negative:
@@ -172,7 +174,3 @@ def _pairs(texts: Texts, metrics: Floats, controls: int) -> list[dict[str, Any]]
             "after_negative": negative[0] if negative else None,
         }
     return [{"pair": str(key), **entries[key]} for key in sorted(entries)]
-
-
-def _ids(sets: Sequence[FeatureSet]) -> list[list[str]]:
-    return [list(map(str, features.ids)) for features in sets]

@@ -39,7 +39,7 @@ def test_the_library_gives_what_the_command_writes(
     )
     (told,) = read(features)["saes"]
     assert found.selected == {"sae-a": told["selected"]}
-    assert found.saes[0].negative == told["negative"]
+    assert found.saes[0].selection.negative == told["negative"]
     chosen = found.table[found.table["selected"] & (found.table["group"] == "all")]
     assert sorted(chosen["feature"].astype(str)) == sorted(told["selected"])
 

@@ -13,11 +13,10 @@ import torch
 from plain import Plain
 
 from atp.attribution import divergence
-from atp.intervention import passes
 from atp.intervention.ablate import FeatureSet
 from atp.intervention.feature_sets import NEIGHBOURS, matched
 from atp.intervention.metric_changes import against_controls, overlap, summary, verdict
-from atp.intervention.runner import AblationRunner
+from atp.intervention.runner import AblationRunner, batches_of
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.loading import Model
 from atp.model.pair_tokenizer import PairTokenizer, Text
@@ -130,7 +129,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_is_left_ou
             raise MemoryError
         return [10 * item for item in batch]
 
-    found = passes.halving(loaded("llama"), work, [1, 2, 3, 4, 5, 6, 7], lambda _: 1)
+    runner = AblationRunner(loaded("llama"), 1000, 1.0, first_position=True)
+    found = runner.in_halves(work, [1, 2, 3, 4, 5, 6, 7], lambda _: 1)
 
     assert found == [10, 20, 30, 40, None, 60, 70]
 
@@ -139,13 +139,14 @@ def test_another_fault_is_no_matter_of_memory(loaded: Callable[[str], Model]) ->
     def work(batch: list[int]) -> list[int]:
         raise RuntimeError(batch)
 
+    runner = AblationRunner(loaded("llama"), 1000, 1.0, first_position=True)
     with pytest.raises(RuntimeError):
-        passes.halving(loaded("llama"), work, [1, 2], lambda _: 1)
+        runner.in_halves(work, [1, 2], lambda _: 1)
 
 
 def test_batches_hold_every_text_once_within_the_budget() -> None:
     lengths = [5, 900, 7, 30, 30, 12]
-    batches = passes.batches_of(list(range(6)), lengths.__getitem__, 70)
+    batches = batches_of(list(range(6)), lengths.__getitem__, 70)
 
     assert sorted(i for batch in batches for i in batch) == list(range(6))
     for batch in batches:
