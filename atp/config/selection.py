@@ -25,7 +25,8 @@ class SelectionSettings:
         Group.SELECT, 0.5, "X", or_none(number("a number, or none"))
     )
     """log10 of the mean activation on flagged prompts, over that on base prompts, must be above X;
-    none turns this off. Needs results of atp run --prompt-activations."""
+    none turns this off. It needs results of atp run --prompt-activations; other results are
+    selected without it, unless it is given."""
     min_impact: float = option(
         Group.SELECT, 0.0, "X", number("a number of at least 0", lambda value: value >= 0)
     )

@@ -1,11 +1,11 @@
-"""From result files to a table and the selected features: the command's inner part, for notebooks.
+"""From result files to a table and the selected features, for the command and for notebooks.
 
 Nothing is written here; files.py does that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,12 @@ from atp.config.selection import SelectionSettings
 from atp.errors import SettingsError, did_you_mean
 from atp.features.results import check_alike, found_in
 from atp.features.scored import read_pairs
-from atp.features.selection import check_ratio, select
+from atp.features.selection import applicable, select
 from atp.features.table import COLUMNS, groups_of, numbers_of
 from atp.model.dictionaries.names import neuronpedia_page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from atp.dataset.result_files import ResultFile
     from atp.features.scored import ScoredPairs
@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SaeFeatures:
-    """What was found of one SAE."""
+    """The features of one SAE."""
 
     name: str
     """As in the column `sae`; no other SAE has it."""
     sae: dict[str, Any]
-    """Its description, as results have it."""
+    """Its description in the results."""
     groups: list[Group]
+    settings: SelectionSettings
+    """As applied: without the ratio where no pair carries activations."""
     selection: Selection
     table: pd.DataFrame
     """A row for each feature and group, in the columns of `table.COLUMNS`; all pairs come first."""
@@ -47,34 +49,30 @@ class SaeFeatures:
         """The number of scored pairs."""
         return self.groups[0].pairs
 
-    @property
-    def selected(self) -> list[str]:
-        """The ids of the selected features, the greatest mean score first."""
-        return list(map(str, self.selection.selected))
-
-    @property
-    def negative(self) -> list[str]:
-        """The ids of as many features of the most negative mean score, the most negative first."""
-        return list(map(str, self.selection.negative))
-
 
 @dataclass(frozen=True)
 class Features:
-    """What `select_features` found, of every SAE."""
+    """The features of every SAE."""
 
     saes: list[SaeFeatures]
     results: list[ResultFile]
-    choice: SelectionSettings
+    settings: SelectionSettings
+    """As given; the ratio is None if it was applied to no SAE."""
 
     @property
     def table(self) -> pd.DataFrame:
         """The rows of all SAEs."""
-        return pd.concat([each.table for each in self.saes], ignore_index=True)
+        return pd.concat([sae.table for sae in self.saes], ignore_index=True)
 
     @property
     def selected(self) -> dict[str, list[str]]:
         """The ids of the selected features of each SAE, the greatest mean score first."""
-        return {each.name: each.selected for each in self.saes}
+        return {sae.name: sae.selection.selected for sae in self.saes}
+
+    @property
+    def without_ratio(self) -> list[str]:
+        """The names of the SAEs whose features were selected without a ratio of activations."""
+        return [sae.name for sae in self.saes if sae.settings.min_log_ratio is None]
 
 
 def select_features(*results: str | Path, **options: float | None) -> Features:
@@ -83,11 +81,9 @@ def select_features(*results: str | Path, **options: float | None) -> Features:
     Args:
         results: result files of one model and method, or folders, whose last run is taken.
         options: as of `atp features`, with underscores: min_score (logits, default 0),
-            min_log_ratio (default 0.5; None: not asked for), min_impact (logits, default 0), fdr
-            (default None), top_features (50), epsilon (1e-6), resamples (9999), seed (0).
-
-    Returns:
-        The table and the selected features, of each SAE.
+            min_log_ratio (by default 0.5 where pairs carry activations; None leaves it out),
+            min_impact (logits, default 0), fdr (default None), top_features (50), epsilon (1e-6),
+            resamples (9999), seed (0).
 
     Raises:
         InputError: a result cannot be read, is a part of a run, or does not go with the others.
@@ -96,52 +92,57 @@ def select_features(*results: str | Path, **options: float | None) -> Features:
     if not results:
         msg = "no results are named."
         raise SettingsError(msg, "Write select_features(RESULT, ...).")
-    found, _ = found_in([Path(path) for path in results])
-    return features_of(found, _choice(options))
+    taken, _ = found_in([Path(path) for path in results])
+    return aggregate(taken, _settings(options))
 
 
-def _choice(options: dict[str, Any]) -> SelectionSettings:
-    """Return options as the command line would have them."""
+def _settings(options: dict[str, Any]) -> SelectionSettings:
+    """Return the options as the command line would parse them."""
     values, known = {}, options_of(SelectionSettings)
     for name, value in options.items():
         if name not in known:
             msg = f"select_features has no option {name}."
             raise SettingsError(msg, did_you_mean(name, known))
         values[name] = known[name].check(name, "none" if value is None else str(value))
-    return SelectionSettings(**values)
+    return SelectionSettings(**values, ratio_given="min_log_ratio" in values)
 
 
-def features_of(results: Sequence[ResultFile], choice: SelectionSettings) -> Features:
-    """Do so for results that were found.
+def aggregate(results: Sequence[ResultFile], settings: SelectionSettings) -> Features:
+    """Return the features of some results.
 
     Raises:
-        InputError: they do not go together, or one is not as it says.
+        InputError: they do not go together, one contradicts itself, or none carries the activations
+            for a ratio that the user gave.
     """
     check_alike(results)
     scored = read_pairs(results)
-    names = _distinct(scored)
+    applied = []
     for pairs in scored:  # before anything is computed: that can take minutes
-        where = next(result.path for result in results if result.metadata["sae"] == pairs.sae)
-        check_ratio(pairs, choice, where)
-    of_each = [_of_sae(pairs, name, choice) for pairs, name in zip(scored, names, strict=True)]
-    return Features(of_each, list(results), choice)
+        path = next(result.path for result in results if result.metadata["sae"] == pairs.sae)
+        applied.append(applicable(settings, pairs, path))
+    saes = [
+        _features_of_sae(*of_sae) for of_sae in zip(scored, _names(scored), applied, strict=True)
+    ]
+    if all(of_sae.min_log_ratio is None for of_sae in applied):
+        settings = replace(settings, min_log_ratio=None)
+    return Features(saes, list(results), settings)
 
 
-def _of_sae(scored: ScoredPairs, name: str, choice: SelectionSettings) -> SaeFeatures:
-    groups = list(groups_of(scored))
-    first = numbers_of(scored, groups[0], choice)
-    selection = select(first, choice)
-    tables = [first, *(numbers_of(scored, group, choice) for group in groups[1:])]
+def _features_of_sae(scored: ScoredPairs, name: str, settings: SelectionSettings) -> SaeFeatures:
+    groups = groups_of(scored)
+    tables = [numbers_of(scored, group, settings) for group in groups]
+    selection = select(tables[0], settings)
     for table, group in zip(tables, groups, strict=True):
         table["group"], table["value"] = group.name, group.value
     table = pd.concat(tables, ignore_index=True)
     table["sae"], table["sae_sha256"] = name, scored.sae["sha256"]
     table["hook_name"] = scored.sae["hook_name"]
-    table["selected"] = table["feature"].isin(selection.selected)
+    ids = table["feature"].astype(str)
+    table["selected"] = ids.isin(selection.selected)
     page = _page(scored)
-    table["link"] = None if page is None else page + "/" + table["feature"].astype(str)
+    table["link"] = None if page is None else page + "/" + ids
     table = table[list(COLUMNS)].astype({"value": "str", "link": "str"})
-    return SaeFeatures(name, scored.sae, groups, selection, table)
+    return SaeFeatures(name, scored.sae, groups, settings, selection, table)
 
 
 def _page(scored: ScoredPairs) -> str | None:
@@ -150,11 +151,10 @@ def _page(scored: ScoredPairs) -> str | None:
     return next((page for page in pages if page is not None), None)
 
 
-def _distinct(scored: Iterable[ScoredPairs]) -> list[str]:
-    """Return what each SAE is called; where two have one name, with a piece of the hash."""
-    pairs = list(scored)
-    specs = [each.specs[0] for each in pairs]
+def _names(scored: Sequence[ScoredPairs]) -> list[str]:
+    """Return the name of each SAE; where two have one name, with a piece of the hash."""
+    specs = [pairs.specs[0] for pairs in scored]
     return [
-        f"{spec} ({each.sae['sha256'][:12]})" if specs.count(spec) > 1 else spec
-        for each, spec in zip(pairs, specs, strict=True)
+        f"{spec} ({pairs.sae['sha256'][:12]})" if specs.count(spec) > 1 else spec
+        for pairs, spec in zip(scored, specs, strict=True)
     ]

@@ -11,7 +11,7 @@ import structlog
 from atp.dataset import output
 from atp.errors import SettingsError
 from atp.features import files
-from atp.features.aggregation import features_of
+from atp.features.aggregation import aggregate
 from atp.features.results import found_in
 
 if TYPE_CHECKING:
@@ -25,17 +25,12 @@ log = structlog.get_logger()
 
 
 def features(
-    results: Sequence[Path], out: Path, choice: SelectionSettings
+    results: Sequence[Path], out: Path, settings: SelectionSettings
 ) -> tuple[list[Path], SettingsError | None]:
-    """Aggregate scored pairs, select features, and write what was found.
-
-    Args:
-        results: result files; of a folder, the last run in it.
-        out: the folder of what is written.
-        choice: thresholds and resampling.
+    """Aggregate scored pairs, select features, and write the tables into the folder `out`.
 
     Returns:
-        The files (CSV, Parquet, JSON), and what to end with where no feature is selected.
+        The files (CSV, Parquet, JSON), and the error to end with where no feature is selected.
 
     Raises:
         InputError: a result is not what it should be, or they do not go together.
@@ -50,39 +45,37 @@ def features(
             left_out=[str(path) for path in left_out],
             errors=sum(result.metadata["counts"]["error"] for result in taken),
         )
-        found = features_of(taken, choice)
+        found = aggregate(taken, settings)
         now = datetime.now(UTC)
         run = output.run_name(out, taken[0].metadata["model"]["name"], now)
         created = now.isoformat(timespec="seconds")
         paths = files.write(found, out, f"atp_features_{run}", created)
-    _tell(found)
+    if settings.min_log_ratio is not None and found.without_ratio:
+        reason = "no pair carries prompt_activations: run atp run with --prompt-activations"
+        log.warning("features.no_ratio", saes=found.without_ratio, reason=reason)
+    for sae in found.saes:
+        selection = sae.selection
+        if selection.selected:
+            log.info(
+                "features.selected",
+                sae=sae.name,
+                pairs=sae.pairs,
+                features=sae.table["feature"].nunique(),
+                selected=len(selection.selected),
+                strongest=selection.selected[:10],
+            )
+        else:
+            log.warning("features.none", sae=sae.name, reason=selection.reason)
     log.info("features.done", result=str(paths[-1]), seconds=round(time.monotonic() - began, 3))
     return paths, _nothing_selected(found, paths[-1])
 
 
-def _tell(found: Features) -> None:
-    """Log what was found of each SAE."""
-    for each in found.saes:
-        if each.selected:
-            log.info(
-                "features.selected",
-                sae=each.name,
-                pairs=each.pairs,
-                features=each.table["feature"].nunique(),
-                selected=len(each.selected),
-                strongest=each.selected[:10],
-            )
-        else:
-            log.warning("features.none", sae=each.name, reason=each.selection.reason)
-
-
 def _nothing_selected(found: Features, path: Path) -> SettingsError | None:
-    """Return what to end with where no SAE has a selected feature."""
-    if any(each.selected for each in found.saes):
+    if any(sae.selection.selected for sae in found.saes):
         return None
     reasons = "; ".join(
-        f"{each.name}: {each.selection.reason}" if len(found.saes) > 1 else each.selection.reason
-        for each in found.saes
+        f"{sae.name}: {sae.selection.reason}" if len(found.saes) > 1 else sae.selection.reason
+        for sae in found.saes
     )
     msg = f"no feature is selected: {reasons}. The tables are in {path.parent}."
     return SettingsError(msg, "Look at them, and lower the threshold that took most.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import orjson
 import pyarrow as pa
 from pyarrow import parquet
@@ -18,37 +17,31 @@ from atp.stats.bootstrap import LEVEL
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
-
     from atp.features.aggregation import Features, SaeFeatures
 
-OF_A_ROW = ("sae", "sae_sha256", "hook_name", "group", "value", "pairs", "questions", "feature")
-"""Columns that the JSON file tells once, or in another way."""
+SHARED_COLUMNS = ["sae", "sae_sha256", "hook_name", "group", "value", "pairs", "questions"]
+"""Columns that the JSON file gives once for all features of an SAE."""
 
 
-def write(found: Features, folder: Path, name: str, created: str) -> list[Path]:
-    """Write all files.
-
-    Args:
-        found: what to write.
-        folder: where.
-        name: of the files, without their endings.
-        created: the time, UTC, ISO format.
-
-    Returns:
-        The files: CSV, Parquet, JSON.
+def write(features: Features, folder: Path, name: str, created: str) -> list[Path]:
+    """Write all files, and return them: CSV, Parquet, JSON; `name` is without their endings.
 
     Raises:
-        SaveError: one cannot be written; those written before stand.
+        SaveError: one cannot be written; those written before stay.
     """
-    table = found.table
+    table = features.table
+    as_parquet = io.BytesIO()
+    parquet.write_table(
+        pa.Table.from_pandas(table, schema=_schema(), preserve_index=False), as_parquet
+    )
     contents = {
         "csv": table.to_csv(index=False, lineterminator="\n").encode(),
-        "parquet": _parquet(table),
-        "json": orjson.dumps(as_json(found, created), option=orjson.OPT_INDENT_2),
+        "parquet": as_parquet.getvalue(),
+        "json": orjson.dumps(as_json(features, created), option=orjson.OPT_INDENT_2),
     }
     paths = []
-    for ending, content in contents.items():  # the JSON file comes last: it says that all is there
+    # The JSON file comes last: where it exists, the others do.
+    for ending, content in contents.items():
         path = folder / f"{name}.{ending}"
         with atomic_write(path, len(content)) as file:
             file.write(content)
@@ -56,14 +49,8 @@ def write(found: Features, folder: Path, name: str, created: str) -> list[Path]:
     return paths
 
 
-def _parquet(table: pd.DataFrame) -> bytes:
-    file = io.BytesIO()
-    parquet.write_table(pa.Table.from_pandas(table, schema=_schema(), preserve_index=False), file)
-    return file.getvalue()
-
-
 def _schema() -> pa.Schema:
-    """Return the types of the columns, the same whatever stands in them."""
+    """Return the types of the columns, the same whatever their values."""
     texts = {"sae", "sae_sha256", "hook_name", "group", "value", "link"}
     counts = {"feature", "pairs", "questions", "nonzero_questions"}
     counts |= {"effect_pairs", "activation_pairs"}
@@ -75,9 +62,9 @@ def _schema() -> pa.Schema:
     return pa.schema([(name, types.get(name, pa.float64())) for name in COLUMNS])
 
 
-def as_json(found: Features, created: str) -> dict[str, Any]:
+def as_json(features: Features, created: str) -> dict[str, Any]:
     """Return the content of the features file, which `atp intervene` reads."""
-    first = found.results[0].metadata
+    first = features.results[0].metadata
     results = [
         {
             "path": str(result.path),
@@ -85,45 +72,36 @@ def as_json(found: Features, created: str) -> dict[str, Any]:
             "pairs": result.metadata["counts"]["scored"],
             "errors": result.metadata["counts"]["error"],
         }
-        for result in found.results
+        for result in features.results
     ]
-    told = {
+    metadata = {
         "version": __version__,
         "created": created,
         "model": first["model"],
         "method": first["method"],
         "results": results,
-        "selection": found.choice.as_json(),
+        "selection": features.settings.as_json(),
         "interval": {"level": LEVEL, "method": "BCa bootstrap over questions"},
     }
-    return {"metadata": {"atp": told}, "saes": [_of_sae(each) for each in found.saes]}
+    return {"metadata": {"atp": metadata}, "saes": [_sae(sae) for sae in features.saes]}
 
 
-def _of_sae(found: SaeFeatures) -> dict[str, Any]:
-    table = found.table[found.table["group"] == ALL]
+def _sae(features: SaeFeatures) -> dict[str, Any]:
+    table = features.table[features.table["group"] == ALL].drop(columns=SHARED_COLUMNS)
     table = table.sort_values(
         ["selected", "mean_score", "feature"], ascending=[False, False, True], kind="stable"
     )
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
     return {
-        "sae": found.sae,
-        "pairs": found.pairs,
+        "sae": features.sae,
+        "pairs": features.pairs,
         "groups": [
             {"group": g.name, "value": g.value, "pairs": g.pairs, "questions": g.questions}
-            for g in found.groups
+            for g in features.groups
         ],
-        "impact": found.selection.impact,
-        "steps": [step.as_json() for step in found.selection.steps],
-        "selected": found.selected,
-        "negative": found.negative,
-        "features": [_feature(row) for row in table.to_dict("records")],
+        "impact": features.selection.impact,
+        "steps": features.selection.steps,
+        "selected": features.selection.selected,
+        "negative": features.selection.negative,
+        "features": [{"id": str(row.pop("feature")), **row} for row in rows],
     }
-
-
-def _feature(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a feature as JSON values; what is not known is null."""
-    numbers = {key: value for key, value in row.items() if key not in OF_A_ROW}
-    return {"id": str(row["feature"]), **{key: _known(value) for key, value in numbers.items()}}
-
-
-def _known(value: Any) -> Any:  # noqa: ANN401  (a cell)
-    return None if isinstance(value, float) and np.isnan(value) else value

@@ -1,16 +1,15 @@
-"""Which features are selected: the thresholds, one after the other, and what each took."""
+"""Which features of an SAE are selected: one threshold after the other."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from atp.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     import pandas as pd
 
     from atp.config.selection import SelectionSettings
@@ -19,88 +18,76 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """What a threshold did."""
+    """One threshold, and its effect."""
 
-    option: str
+    threshold: str
     """As on the command line."""
     took: int
     left: int
     """Features that are left after it."""
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {"threshold": self.option, "took": self.took, "left": self.left}
-
 
 @dataclass(frozen=True)
 class Selection:
-    """The features that are selected of an SAE."""
+    """The selected features of an SAE."""
 
     impact: str
     """The column that --min-impact looks at."""
-    selected: list[int]
-    """By mean score, the greatest first."""
-    negative: list[int]
-    """Those of the most negative mean score, the most negative first; as many at most."""
+    selected: list[str]
+    """Ids by mean score, the greatest first."""
+    negative: list[str]
+    """Ids of the most negative mean score, the most negative first; at most as many."""
     steps: list[Step]
 
     @property
     def reason(self) -> str:
-        """What each threshold took, in words."""
-        parts = [f"{step.option} took {step.took:,}" for step in self.steps if step.took]
+        """How many features each threshold took, in words."""
+        parts = [f"{step.threshold} took {step.took:,}" for step in self.steps if step.took]
         return ", ".join(parts) or "no pair has a score other than 0"
 
 
-def check_ratio(scored: ScoredPairs, choice: SelectionSettings, where: Path) -> None:
-    """Make sure that there is what the ratio is of, if one is asked for.
-
-    Args:
-        scored: the pairs of an SAE.
-        choice: the thresholds.
-        where: a result of that SAE.
+def applicable(settings: SelectionSettings, scored: ScoredPairs, path: Path) -> SelectionSettings:
+    """Return the settings without the default ratio where no pair of an SAE carries activations.
 
     Raises:
-        InputError: no pair carries activations.
+        InputError: the user gave the ratio, and no pair carries activations.
     """
-    if choice.min_log_ratio is not None and not any(scored.has_activations):
-        msg = f"{where}: no pair carries prompt_activations, which "
-        msg += f"--min-log-ratio={choice.min_log_ratio:g} needs."
+    if settings.min_log_ratio is None or any(scored.has_activations):
+        return settings
+    if settings.ratio_given:
+        msg = f"{path}: no pair carries prompt_activations, which "
+        msg += f"--min-log-ratio={settings.min_log_ratio:g} needs."
         hint = "Run atp run with --prompt-activations, or pass --min-log-ratio=none."
         raise InputError(msg, hint)
+    return replace(settings, min_log_ratio=None)
 
 
-def select(table: pd.DataFrame, choice: SelectionSettings) -> Selection:
-    """Apply the thresholds to the features of an SAE.
-
-    Args:
-        table: a row for each feature, over all pairs.
-        choice: the thresholds.
-    """
-    everywhere = (table["effect_pairs"] == table["pairs"]).all()
-    impact = "mean_effect" if len(table) and everywhere else "mean_score"
-    passed: list[tuple[str, pd.Series]] = [
-        (f"--min-score={choice.min_score:g}", table["mean_score"] > choice.min_score)
-    ]
-    if choice.min_log_ratio is not None:
-        name = f"--min-log-ratio={choice.min_log_ratio:g}"
-        passed.append((name, table["log_ratio"] > choice.min_log_ratio))
-    passed.append((f"--min-impact={choice.min_impact:g}", table[impact].abs() >= choice.min_impact))
-    if choice.fdr is not None:
-        passed.append((f"--fdr={choice.fdr:g}", table["q_value"] <= choice.fdr))
+def select(table: pd.DataFrame, settings: SelectionSettings) -> Selection:
+    """Apply the thresholds to the features of an SAE, a row each, over all pairs."""
+    all_carry_effects = (table["effect_pairs"] == table["pairs"]).all()
+    impact = "mean_effect" if len(table) and all_carry_effects else "mean_score"
+    passes = {f"--min-score={settings.min_score:g}": table["mean_score"] > settings.min_score}
+    if settings.min_log_ratio is not None:
+        option = f"--min-log-ratio={settings.min_log_ratio:g}"
+        passes[option] = table["log_ratio"] > settings.min_log_ratio
+    option = f"--min-impact={settings.min_impact:g}"
+    passes[option] = table[impact].abs() >= settings.min_impact
+    if settings.fdr is not None:
+        passes[f"--fdr={settings.fdr:g}"] = table["q_value"] <= settings.fdr
 
     steps, left = [], table
-    for name, keeps in passed:
-        kept = left[keeps[left.index]]
-        steps.append(Step(name, len(left) - len(kept), len(kept)))
+    for option, passing in passes.items():
+        kept = left[passing[left.index]]
+        steps.append(Step(option, len(left) - len(kept), len(kept)))
         left = kept
-    first = _in_order(left, ascending=False)[: choice.top_features]
-    steps.append(Step(f"--top-features={choice.top_features}", len(left) - len(first), len(first)))
-    negative = _in_order(table[table["mean_score"] < 0], ascending=True)[: len(first)]
-    return Selection(impact, first.tolist(), negative.tolist(), steps)
+    selected = _in_order(left, ascending=False)[: settings.top_features]
+    option = f"--top-features={settings.top_features}"
+    steps.append(Step(option, len(left) - len(selected), len(selected)))
+    negative = _in_order(table[table["mean_score"] < 0], ascending=True)[: len(selected)]
+    return Selection(impact, selected, negative, steps)
 
 
-def _in_order(table: pd.DataFrame, *, ascending: bool) -> np.ndarray:
-    """Return features by mean score; by number where that ties."""
+def _in_order(table: pd.DataFrame, *, ascending: bool) -> list[str]:
+    """Return the ids of features by mean score; ties by number."""
     ordered = table.sort_values(["mean_score", "feature"], ascending=[ascending, True])
-    features: np.ndarray = ordered["feature"].to_numpy()
-    return features
+    return [str(feature) for feature in ordered["feature"]]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from atp.attribution.ablation import Ablation, Removal
-from atp.model.dictionaries.placement import Dictionaries
 from atp.model.first_token import first_positions
 
 if TYPE_CHECKING:
@@ -43,19 +42,19 @@ def ablate(
 
     Args:
         model: from `load_model`.
-        dictionary: from `load_sae`.
+        dictionary: from `load_sae`; it is moved to the model's device.
         features: their ids.
         strength: 1 takes out all of what they write, 0 nothing.
         first_position: take them out of the first position of a text (the BOS token), too.
 
     Raises:
-        SettingsError: an id is none of the SAE's, or the model lacks the SAE's hook point.
+        SettingsError: the SAE has no such feature, or the model lacks the SAE's hook point.
     """
     ids = dictionary.feature_ids(features)
     model.check_hook(dictionary.hook_name)
-    Dictionaries([dictionary], model.device, offload=False)  # moves it there
-    chosen = [FeatureSet(dictionary, tuple(ids))]
-    with ablated(model, chosen, strength, first_position=first_position):
+    dictionary.sae.to(model.device)
+    selected = [FeatureSet(dictionary, tuple(ids))]
+    with ablated(model, selected, strength, first_position=first_position):
         yield
 
 
@@ -63,18 +62,18 @@ def ablate(
 def ablated(
     model: Model, sets: Sequence[FeatureSet], strength: float, *, first_position: bool
 ) -> Iterator[None]:
-    """Do so for the features of several SAEs, which are on the model's device.
+    """Have the model run without features of several SAEs, which are on its device.
 
-    SAEs of one hook point all read the stream as it comes.
+    SAEs of one hook point all read the residual stream as it comes.
     """
     with ExitStack() as stack:
         keep_mask = None
         if not first_position:
             keep_mask = stack.enter_context(first_positions(model))
         by_hook: dict[str, list[Removal]] = {}
-        for each in sets:
-            ids = torch.tensor(each.ids, dtype=torch.long, device=model.device)
-            dictionary = each.dictionary
+        for features in sets:
+            ids = torch.tensor(features.ids, dtype=torch.long, device=model.device)
+            dictionary = features.dictionary
             removal = Removal(dictionary.sae, dictionary.d_sae, dictionary.view, ids)
             by_hook.setdefault(dictionary.hook_name, []).append(removal)
         hooks = [

@@ -1,6 +1,6 @@
-"""The features file that `atp features` writes: which features of which SAEs were selected.
+"""The features file that `atp features` writes: the selected features of each SAE.
 
-Read and checked without torch, so that a wrong file is told before anything is loaded.
+It is read without torch, so that a wrong file is refused before anything is loaded.
 """
 
 from __future__ import annotations
@@ -28,51 +28,50 @@ class SelectedFeatures:
     sae: dict[str, Any]
     """`metadata.atp.sae` of the results they were selected from."""
     selected: tuple[int, ...]
-    """Ids, the first in rank first."""
+    """Ids, the greatest mean score first."""
     negative: tuple[int, ...]
     """Ids with the most negative mean scores, the most negative first."""
 
     @property
     def spec(self) -> str:
-        """The SAE's name, as it was given to --sae."""
+        """The SAE's name, as given to --sae."""
         return str(self.sae["spec"])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "sae": self.sae,
+            "selected": list(map(str, self.selected)),
+            "negative": list(map(str, self.negative)),
+        }
 
 
 @dataclass(frozen=True)
 class FeaturesFile:
-    """What a features file says."""
+    """The content of a features file."""
 
     path: Path
     sha256: str
     model: dict[str, Any]
     """`metadata.atp.model` of the results."""
-    method: Any
-    """How they were scored."""
-    criteria: Any
-    """The thresholds of the selection."""
+    metadata: dict[str, Any]
+    """Its `metadata.atp`: how the results were scored, the thresholds of the selection."""
     saes: tuple[SelectedFeatures, ...]
-    """Those of which a feature is selected."""
+    """Those with a selected feature."""
 
     @property
     def size(self) -> int:
         """The number of selected features, of all SAEs."""
-        return sum(len(each.selected) for each in self.saes)
+        return sum(len(features.selected) for features in self.saes)
 
     def as_json(self) -> dict[str, Any]:
         """Return what a report says of it."""
         return {
             "path": str(self.path),
             "sha256": self.sha256,
-            "method": self.method,
-            "selection": self.criteria,
-            "saes": [
-                {
-                    "sae": each.sae,
-                    "selected": [str(i) for i in each.selected],
-                    "negative": [str(i) for i in each.negative],
-                }
-                for each in self.saes
-            ],
+            "method": self.metadata.get("method"),
+            "selection": self.metadata.get("selection"),
+            "saes": [features.as_json() for features in self.saes],
         }
 
 
@@ -90,34 +89,27 @@ def read_features_file(path: Path) -> FeaturesFile:
         msg = f"{path} is not valid JSON: {error}."
         raise InputError(msg, HINT) from error
     try:
-        told = content["metadata"]["atp"]
-        saes = tuple(_chosen(path, entry) for entry in content["saes"])
-        model = dict(told["model"], name=told["model"]["name"])
+        metadata = content["metadata"]["atp"]
+        saes = [_features_of_sae(path, entry) for entry in content["saes"]]
+        model = dict(metadata["model"], name=metadata["model"]["name"])
     except (KeyError, TypeError, IndexError) as error:
         msg = f"{path} is not a features file: it lacks metadata.atp.model or saes."
         raise InputError(msg, HINT) from error
-    chosen = tuple(each for each in saes if each.selected)
-    if not chosen:
+    with_selection = tuple(features for features in saes if features.selected)
+    if not with_selection:
         msg = f"{path} selects no feature."
-        raise InputError(msg, "Write it anew with atp features and lower thresholds.")
-    return FeaturesFile(
-        path,
-        hashlib.sha256(data).hexdigest(),
-        model,
-        told.get("method"),
-        told.get("selection"),
-        chosen,
-    )
+        raise InputError(msg, "Write it again with atp features and lower thresholds.")
+    sha256 = hashlib.sha256(data).hexdigest()
+    return FeaturesFile(path, sha256, model, metadata, with_selection)
 
 
-def _chosen(path: Path, entry: Mapping[str, Any]) -> SelectedFeatures:
-    """Read what the file says of one SAE."""
+def _features_of_sae(path: Path, entry: Mapping[str, Any]) -> SelectedFeatures:
     sae = entry["sae"]
     spec, width = sae["spec"], int(sae["d_sae"])
     lists = []
-    for name in ("selected", "negative"):
+    for name, texts in (("selected", entry["selected"]), ("negative", entry.get("negative", []))):
         ids = []
-        for text in entry.get(name, []) if name == "negative" else entry[name]:
+        for text in texts:
             number = int(text) if str(text).isdecimal() else -1
             if not 0 <= number < width:
                 msg = f"{path}: {text!r} is no feature of {spec}, which has {width}."

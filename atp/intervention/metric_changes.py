@@ -1,7 +1,10 @@
-"""What an ablation changes of the metric, against what other ablations change.
+"""How much an ablation changes the metric of pairs, beside other ablations.
 
 The change of a pair is its metric without the features minus its metric with them: negative where
-the sycophantic token loses. A pair flips where the sign of its metric does.
+the sycophantic token loses. A pair flips where the sign of its metric changes.
+
+Metrics and changes are (pair,) for the selected features, and (set, pair) for other sets of them.
+`questions` is the question of each pair, (pair,), and `seed` that of the bootstrap.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atp.intervention.intervals import Bootstrap, overlap
+from atp.stats.bootstrap import interval_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,77 +21,60 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
 
 
-def summary(before: Floats, after: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Return what one or several ablations do to the metric of pairs.
-
-    Args:
-        before: the metric of each pair, (pair,).
-        after: that of each ablation, (set, pair).
-        bootstrap: of these pairs.
-    """
+def summary(before: Floats, after: Floats, questions: Integers, seed: int) -> dict[str, Any]:
+    """Return how one or several ablations change the metric; `after` is (set, pair)."""
     changes = after - before
-    was, now = before > 0, after > 0
+    flagged_before, flagged_after = before > 0, after > 0
     return {
         "mean_before": float(before.mean()),
         "mean_after": float(after.mean()),
         "mean_change": float(changes.mean()),
-        "interval": bootstrap.interval(changes),
-        "flips": float((was != now).mean()),
-        "flips_to_base": float((was & ~now).mean()),
-        "flips_to_target": float((~was & now).mean()),
+        "interval": interval_of_mean(changes, questions, seed),
+        "flips": float((flagged_before != flagged_after).mean()),
+        "flips_to_base": float((flagged_before & ~flagged_after).mean()),
+        "flips_to_target": float((~flagged_before & flagged_after).mean()),
     }
 
 
-def against_controls(
-    before: Floats, targeted: Floats, controls: Floats, bootstrap: Bootstrap
-) -> dict[str, Any]:
-    """Return how the targeted ablation compares with random ones.
-
-    Args:
-        before: the metric of each pair, (pair,).
-        targeted: without the selected features, (pair,).
-        controls: without each control set, (set, pair).
-        bootstrap: of these pairs.
-    """
-    found = summary(before, controls, bootstrap)
-    means = (controls - before).mean(axis=1)
-    mean = float((targeted - before).mean())
-    as_large = int((np.abs(means) >= abs(mean)).sum())
-    return {
-        **found,
-        "sets": len(controls),
-        "mean_change_of_sets": [float(value) for value in means],
-        **against(before, targeted, controls, bootstrap),
-        "p_random": (1 + as_large) / (1 + len(controls)),
-    }
-
-
-def against(
-    before: Floats, targeted: Floats, others: Floats, bootstrap: Bootstrap
-) -> dict[str, Any]:
-    """Return the difference of two ablations, and whether their intervals stand apart.
-
-    Args:
-        before: the metric of each pair, (pair,).
-        targeted: without the selected features, (pair,).
-        others: without other features, (set, pair).
-        bootstrap: of these pairs.
-    """
-    ours, theirs = (targeted - before)[None], others - before
-    intervals = bootstrap.interval(ours), bootstrap.interval(theirs)
+def against(selected: Floats, others: Floats, questions: Integers, seed: int) -> dict[str, Any]:
+    """Return the difference of two mean changes, and whether their intervals are separated."""
+    of_selected = interval_of_mean(selected[None], questions, seed)
+    of_others = interval_of_mean(others, questions, seed)
     separated = None
-    if intervals[0] is not None and intervals[1] is not None:
-        separated = not overlap(intervals[0], intervals[1])
+    if of_selected is not None and of_others is not None:
+        separated = not overlap(of_selected, of_others)
     return {
-        "difference": float(ours.mean() - theirs.mean()),
-        "difference_interval": bootstrap.interval_of_difference(ours, theirs),
+        "difference": float(selected.mean() - others.mean()),
+        "difference_interval": interval_of_mean(selected - others, questions, seed),
         "separated": separated,
     }
 
 
-def verdict(targeted: dict[str, Any], random: dict[str, Any] | None) -> str:
+def against_controls(
+    before: Floats, selected: Floats, controls: Floats, questions: Integers, seed: int
+) -> dict[str, Any]:
+    """Return how the ablation of the selected features compares with random ones, by metrics."""
+    changes, control_changes = selected - before, controls - before
+    means = control_changes.mean(axis=1)
+    as_large = int((np.abs(means) >= abs(float(changes.mean()))).sum())
+    return {
+        **summary(before, controls, questions, seed),
+        "sets": len(controls),
+        "mean_change_of_sets": [float(mean) for mean in means],
+        **against(changes, control_changes, questions, seed),
+        "p_random": (1 + as_large) / (1 + len(controls)),
+    }
+
+
+def overlap(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Say whether two intervals have a point in common."""
+    return first[0] <= second[1] and second[0] <= first[1]
+
+
+def verdict(selected: dict[str, Any], random: dict[str, Any] | None) -> str:
     """Return in one sentence what the comparison with random features shows."""
     if random is None:
         return "There is no control set to compare with: the change may be that of any ablation."
@@ -99,9 +85,9 @@ def verdict(targeted: dict[str, Any], random: dict[str, Any] | None) -> str:
             "No evidence that the selected features matter more than random ones as active: "
             "their intervals overlap."
         )
-    if abs(targeted["mean_change"]) <= abs(random["mean_change"]):
+    if abs(selected["mean_change"]) <= abs(random["mean_change"]):
         return "Random features that are as active change the metric more than the selected ones."
-    if targeted["mean_change"] < 0:
+    if selected["mean_change"] < 0:
         return (
             "Without the selected features the sycophantic tokens lose more than without random "
             "ones as active."
@@ -110,9 +96,3 @@ def verdict(targeted: dict[str, Any], random: dict[str, Any] | None) -> str:
         "Without the selected features the sycophantic tokens gain: the opposite of what their "
         "selection predicts."
     )
-
-
-def finite(rows: Sequence[Floats]) -> NDArray[np.bool_]:
-    """Return which pairs have a number in every row."""
-    there: NDArray[np.bool_] = np.logical_and.reduce([np.isfinite(row) for row in rows])
-    return there

@@ -1,71 +1,87 @@
-"""The figures of an intervention, or of a comparison, as a table for people."""
+"""The report of an intervention, or of a comparison: as a table for people, and its files."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from atp.dataset.atomic import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-ROW = "{:<30}{:>9}{:>10}  {:<21}{:>7}{:>11}{:>12}"
+INTERVENTION_ROW = "{:<30}{:>9}{:>10}  {:<21}{:>7}{:>11}{:>12}"
+TABLE_CELLS = ("in_both", "before_only", "after_only", "in_neither")
+COMPARISON_ROW = "{:<24}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}  {:<19}{:>9}"
+
+
+def write_report(folder: Path, name: str, report: Mapping[str, Any], table: str) -> list[Path]:
+    """Write a table and a report; return their paths, the report's last."""
+    json.dumps(report, allow_nan=False)  # orjson would silently write null
+    paths = [folder / f"{name}.txt", folder / f"{name}.json"]
+    contents = [table.encode() + b"\n", orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n"]
+    for path, content in zip(paths, contents, strict=True):
+        with atomic_write(path, len(content)) as file:
+            file.write(content)
+    return paths
 
 
 def as_text(report: Mapping[str, Any]) -> str:
     """Return the summary of an intervention."""
-    found = report["summary"]
-    told = report["metadata"]["atp"]
-    settings = told["settings"]
-    where = " but the first" if settings["spare_first"] else ""
-    left = f"{found['skipped']} skipped, {found['errors']} with an error"
-    what = f"{found['features']} features of {len(told['features']['saes'])} SAE(s)"
+    summary, metadata = report["summary"], report["metadata"]["atp"]
+    settings = metadata["settings"]
+    positions = "all positions" + (" but the first" if settings["spare_first"] else "")
+    features = f"{summary['features']} features of {len(metadata['features']['saes'])} SAE(s)"
+    left_out = f"{summary['skipped']} skipped, {summary['errors']} with an error"
+    before = summary["selected"]["side_effects"] or {}
+    perplexity = _number(before.get("perplexity_before"), 3)
     lines = [
-        f"{told['model']['name']}, {settings['strength']:g} x {what}, at all positions{where}",
-        f"{found['pairs']} pairs of {found['questions']} questions; {left}",
+        f"{metadata['model']['name']}, {settings['strength']:g} x {features}, at {positions}",
+        f"{summary['pairs']} pairs of {summary['questions']} questions; {left_out}",
         "",
-        ROW.format("taken out", "metric", "change", "95 % interval", "flips", "KL", "perplexity"),
-        ROW.format("nothing", _number(found["mean_before"], 3), *[""] * 4, _perplexity(found)),
+        INTERVENTION_ROW.format(
+            "taken out", "metric", "change", "95 % interval", "flips", "KL", "perplexity"
+        ),
+        INTERVENTION_ROW.format(
+            "nothing", _number(summary["mean_before"], 3), *[""] * 4, perplexity
+        ),
     ]
-    names = {"selected": "selected", "random": "random, as active", "negative": "most negative"}
-    for name, label in names.items():
-        row = found[name]
-        if row is None:
-            continue
-        side = row["side_effects"] or {}
-        lines.append(
-            ROW.format(
-                f"{label} ({row['sets']} sets)" if "sets" in row else label,
-                _number(row["mean_after"], 3),
-                _number(row["mean_change"], 3, sign=True),
-                _interval(row["interval"]),
-                f"{row['flips']:.0%}",
-                _number(side.get("kl_per_token"), 4),
-                _number(side.get("perplexity_after"), 3),
-            ).rstrip()
-        )
-    lines += ["", found["verdict"]]
-    if report.get("answers"):
-        told_answers = report["answers"]
-        lines.append(
-            f"{told_answers['changed']} of {told_answers['answered']} regenerated answers changed."
-        )
+    labels = {"selected": "selected", "random": "random, as active", "negative": "most negative"}
+    lines += [_row(label, summary[name]) for name, label in labels.items() if summary[name]]
+    lines += ["", summary["verdict"]]
+    if responses := report.get("answers"):
+        counts = f"{responses['changed']} of {responses['answered']}"
+        lines.append(f"{counts} regenerated responses changed.")
     return "\n".join(lines)
+
+
+def _row(label: str, changes: Mapping[str, Any]) -> str:
+    side_effects = changes["side_effects"] or {}
+    return INTERVENTION_ROW.format(
+        f"{label} ({changes['sets']} sets)" if "sets" in changes else label,
+        _number(changes["mean_after"], 3),
+        _number(changes["mean_change"], 3, sign=True),
+        _interval(changes["interval"]),
+        f"{changes['flips']:.0%}",
+        _number(side_effects.get("kl_per_token"), 4),
+        _number(side_effects.get("perplexity_after"), 3),
+    ).rstrip()
 
 
 def comparison_as_text(report: Mapping[str, Any]) -> str:
     """Return the tables of a comparison."""
-    form = "{:<24}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}  {:<19}{:>9}"
     heads = ("", "both", "before", "after", "neither", "rate", "change", "95 % interval", "p")
     lines = ["flagged in both, before only, after only, in neither; rate before", ""]
-    lines.append(form.format(*heads))
+    lines.append(COMPARISON_ROW.format(*heads))
     rows = {"all but base": report["overall"], **report["by_template_type"]}
     for name, row in rows.items():
         lines.append(
-            form.format(
+            COMPARISON_ROW.format(
                 name[:23],
-                row["flagged_in_both"],
-                row["flagged_before_only"],
-                row["flagged_after_only"],
-                row["flagged_in_neither"],
+                *(row[f"flagged_{cell}"] for cell in TABLE_CELLS),
                 f"{row['rate_before']:.1%}",
                 f"{row['difference']:+.1%}",
                 _interval(row["interval"]),
@@ -75,16 +91,11 @@ def comparison_as_text(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _perplexity(found: Mapping[str, Any]) -> str:
-    side = found["selected"]["side_effects"] or {}
-    return _number(side.get("perplexity_before"), 3)
-
-
 def _number(value: float | None, digits: int, *, sign: bool = False) -> str:
     if value is None:
         return ""
     return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
 
 
-def _interval(ends: Sequence[float] | None) -> str:
-    return "" if ends is None else f"{ends[0]:+.3f} to {ends[1]:+.3f}"
+def _interval(limits: Sequence[float] | None) -> str:
+    return "" if limits is None else f"{limits[0]:+.3f} to {limits[1]:+.3f}"

@@ -1,12 +1,16 @@
-"""Teacher-forced passes, with and without features: metrics, activations, divergence."""
+"""Passes over texts, with and without features: metrics, mean activations, side effects.
+
+Batches that do not fit into memory are halved.
+"""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import structlog
 import torch
 
 from atp.attribution.ablation import ActivationSums
@@ -14,10 +18,12 @@ from atp.attribution.batches import Batch, plan
 from atp.attribution.capture import measure
 from atp.attribution.divergence import divergence
 from atp.intervention.ablate import ablated
-from atp.intervention.passes import batches_of, halving
+from atp.model.device_memory import is_out_of_memory
+from atp.model.halving import in_halves
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -25,15 +31,21 @@ if TYPE_CHECKING:
     from atp.attribution.contrasts import Contrast
     from atp.intervention.ablate import FeatureSet
     from atp.model.dictionaries.loading import Dictionary
+    from atp.model.halving import Failure
     from atp.model.language_model import Model
     from atp.model.pair_tokenizer import Text
 
     Floats = NDArray[np.float64]
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+log = structlog.get_logger()
+
 
 @dataclass(frozen=True)
 class SideEffects:
-    """What an ablation does to answers that it should leave alone; sums over their tokens."""
+    """How an ablation changes responses that it should leave alone; sums over their tokens."""
 
     kl: float
     nll_before: float
@@ -41,6 +53,18 @@ class SideEffects:
     tokens: int
     texts: int
     """Fewer than were given where one does not fit into memory."""
+
+    def as_json(self) -> dict[str, Any] | None:
+        """Return means over the tokens; None where there is no token, or a sum is not finite."""
+        if self.tokens == 0 or not math.isfinite(self.kl + self.nll_before + self.nll_after):
+            return None
+        return {
+            "texts": self.texts,
+            "tokens": self.tokens,
+            "kl_per_token": self.kl / self.tokens,
+            "perplexity_before": math.exp(self.nll_before / self.tokens),
+            "perplexity_after": math.exp(self.nll_after / self.tokens),
+        }
 
 
 @dataclass(frozen=True)
@@ -52,95 +76,139 @@ class AblationRunner:
     strength: float
     first_position: bool
 
-    @contextmanager
-    def without(self, sets: Sequence[FeatureSet]) -> Iterator[None]:
+    def without(self, sets: Sequence[FeatureSet]) -> AbstractContextManager[None]:
         """Have the model run without these features."""
-        with ablated(self.model, sets, self.strength, first_position=self.first_position):
-            yield
+        return ablated(self.model, sets, self.strength, first_position=self.first_position)
+
+    def in_halves(
+        self,
+        work: Callable[[Sequence[Item]], Sequence[Result]],
+        batch: Sequence[Item],
+        tokens: Callable[[Item], int],
+    ) -> list[Result | None]:
+        """Return the result of each item; None where it does not fit into memory even alone.
+
+        Args:
+            work: returns the results of a batch, in order.
+            batch: the items.
+            tokens: returns how many an item has, for the log.
+        """
+
+        def log_retry(failure: Failure, batch: Sequence[Item]) -> None:
+            total = sum(map(tokens, batch))
+            log.warning("oom.retry", pairs=len(batch), error="OOM", tokens=total, **failure.memory)
+
+        return in_halves(
+            self.model,
+            work,
+            batch,
+            stand_in=lambda *_: None,
+            is_fault=is_out_of_memory,
+            before_retry=log_retry,
+        )
 
     def metrics(self, contrasts: Sequence[Contrast]) -> Floats:
-        """Return the metric of each contrast, NaN where it cannot be had."""
-        found = np.full(len(contrasts), np.nan)
+        """Return the metric of each contrast; NaN where it does not fit or is not finite."""
+        metrics = np.full(len(contrasts), np.nan)
 
-        def work(items: Sequence[Contrast]) -> list[float]:
-            values: list[float] = measure(self.model, Batch.of(items, self.model.device)).tolist()
+        def work(batch: Sequence[Contrast]) -> list[float]:
+            values: list[float] = measure(self.model, Batch.of(batch, self.model.device)).tolist()
             return values
 
         for indices in plan(contrasts, self.batch_tokens):
             batch = [contrasts[i] for i in indices]
-            values = halving(self.model, work, batch, lambda item: item.read)
-            found[indices] = [np.nan if value is None else value for value in values]
-        found[~np.isfinite(found)] = np.nan
-        return found
+            values = self.in_halves(work, batch, lambda contrast: contrast.read)
+            metrics[indices] = [np.nan if value is None else value for value in values]
+        metrics[~np.isfinite(metrics)] = np.nan
+        return metrics
 
     def mean_activations(
         self, dictionaries: Sequence[Dictionary], contrasts: Sequence[Contrast]
     ) -> list[Floats]:
         """Return each SAE's mean activations over all positions of these texts that are ablated."""
-        tallies = [ActivationSums(each.sae, each.d_sae, each.view) for each in dictionaries]
-        hooks = [(each.hook_name, tally) for each, tally in zip(dictionaries, tallies, strict=True)]
+        sums = [ActivationSums(sae.sae, sae.d_sae, sae.view) for sae in dictionaries]
+        hooks = [(sae.hook_name, of_sae) for sae, of_sae in zip(dictionaries, sums, strict=True)]
+
+        def work(rows: Sequence[tuple[int, ...]]) -> list[None]:
+            ids, mask = _padded(rows, self.model.device)
+            for of_sae in sums:
+                of_sae.mask = mask.clone()
+                of_sae.mask[:, 0] = int(self.first_position)
+            self._hidden(ids, mask)
+            for of_sae in sums:
+                of_sae.keep()
+            return [None] * len(rows)
+
         rows = [contrast.tokens for contrast in contrasts]
         with self.model.hooks(hooks):
-            for batch in batches_of([len(row) for row in rows], self.batch_tokens):
-
-                def work(part: Sequence[tuple[int, ...]]) -> list[None]:
-                    ids, mask = _padded(part, self.model.device)
-                    for tally in tallies:
-                        tally.mask = mask.clone()
-                        tally.mask[:, 0] = int(self.first_position)
-                    self._hidden(ids, mask)
-                    for tally in tallies:
-                        tally.keep()
-                    return [None] * len(part)
-
-                halving(self.model, work, [rows[i] for i in batch], len)
-        return [tally.means.numpy() for tally in tallies]
+            for batch in batches_of(rows, len, self.batch_tokens):
+                self.in_halves(work, batch, len)
+        return [of_sae.means.numpy() for of_sae in sums]
 
     def side_effects(
-        self, texts: Sequence[Text], each: Sequence[Sequence[FeatureSet]]
+        self, texts: Sequence[Text], ablations: Sequence[Sequence[FeatureSet]]
     ) -> list[SideEffects]:
-        """Compare the passes over prompt and answer with those without features.
-
-        Args:
-            texts: only the tokens of their answers count.
-            each: what to take out, one after the other.
-        """
-        sums = np.zeros((len(each), 5))
+        """Compare the passes over texts with those of each ablation, on the responses' tokens."""
+        sums = np.zeros((len(ablations), 5))
 
         def work(batch: Sequence[Text]) -> list[None]:
-            found = self._side_effects(batch, each)
-            sums[:] += found  # once the whole batch has gone through
+            of_batch = self._side_effects(batch, ablations)
+            sums[:] += of_batch  # only when every pass over the batch has succeeded
             return [None] * len(batch)
 
-        for indices in batches_of([len(text.tokens) for text in texts], self.batch_tokens):
-            batch = [texts[i] for i in indices]
-            halving(self.model, work, batch, lambda text: len(text.tokens))
+        for batch in batches_of(texts, _length, self.batch_tokens):
+            self.in_halves(work, batch, _length)
         return [
-            SideEffects(kl, was, now, int(n), int(count))
-            for kl, was, now, n, count in sums.tolist()
+            SideEffects(kl, nll_before, nll_after, int(tokens), int(count))
+            for kl, nll_before, nll_after, tokens, count in sums.tolist()
         ]
 
-    def _side_effects(self, texts: Sequence[Text], each: Sequence[Sequence[FeatureSet]]) -> Floats:
+    def _side_effects(
+        self, texts: Sequence[Text], ablations: Sequence[Sequence[FeatureSet]]
+    ) -> Floats:
         ids, mask = _padded([text.tokens for text in texts], self.model.device)
-        steps = torch.arange(ids.shape[1] - 1, device=ids.device)
+        positions = torch.arange(ids.shape[1] - 1, device=ids.device)
         starts = torch.tensor([text.prompt_length - 1 for text in texts], device=ids.device)
-        # The positions that predict a token of the answer.
-        predicts = (steps >= starts[:, None]) & mask[:, 1:].bool()  # (batch, length - 1)
+        # The positions that predict a token of the response.
+        predicts = (positions >= starts[:, None]) & mask[:, 1:].bool()  # (batch, length - 1)
         tokens = ids[:, 1:][predicts]
         before = self._hidden(ids, mask)[:, :-1][predicts]
-        found = []
-        for sets in each:
+        rows = []
+        for sets in ablations:
             with self.without(sets):
                 after = self._hidden(ids, mask)[:, :-1][predicts]
-            got = divergence(self.model.head, before, after, tokens)
-            parts = (got.kl, got.nll_before, got.nll_after)
-            found.append([*(float(part.sum()) for part in parts), len(tokens), len(texts)])
-        return np.array(found).reshape(len(each), 5)
+            change = divergence(self.model.head, before, after, tokens)
+            columns = (change.kl, change.nll_before, change.nll_after)
+            rows.append([*(float(column.sum()) for column in columns), len(tokens), len(texts)])
+        return np.array(rows).reshape(len(ablations), 5)
 
     @torch.no_grad()
     def _hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         return self.model.hidden(ids, mask, positions, None)
+
+
+def batches_of(
+    items: Sequence[Item], tokens: Callable[[Item], int], batch_tokens: int
+) -> list[list[Item]]:
+    """Group texts of similar length: longest first, each batch within the budget.
+
+    Args:
+        items: one for each text.
+        tokens: returns how many an item has.
+        batch_tokens: most tokens in a batch, padding included; a longer text goes alone.
+    """
+    batches: list[list[Item]] = []
+    for item in sorted(items, key=tokens, reverse=True):  # in their order where lengths are equal
+        if batches and (len(batches[-1]) + 1) * tokens(batches[-1][0]) <= batch_tokens:
+            batches[-1].append(item)
+        else:
+            batches.append([item])
+    return batches
+
+
+def _length(text: Text) -> int:
+    return len(text.tokens)
 
 
 def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

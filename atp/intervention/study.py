@@ -1,253 +1,176 @@
-"""The teacher-forced part: the metric of every pair, and what ablations change of it.
+"""The teacher-forced part of an intervention: how ablations change the metric of every pair.
 
-The selected features are taken out, then random ones, then the most negative ones; and what each
-does to the base answers is measured beside.
+The selected features are taken out, then random ones, then the most negative ones. The side effects
+of each ablation are measured on the base responses.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
 
-from atp.errors import SettingsError, UnavailableError
+from atp.errors import UnavailableError
 from atp.intervention import metric_changes
-from atp.intervention.ablate import FeatureSet
-from atp.intervention.controls import matched
-from atp.intervention.intervals import Bootstrap
+from atp.intervention.feature_sets import draw_controls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from atp.attribution.contrasts import Contrast
     from atp.dataset.pairs import PairKey
-    from atp.intervention.features_file import FeaturesFile
-    from atp.intervention.runner import AblationRunner, SideEffects
+    from atp.intervention.ablate import FeatureSet
+    from atp.intervention.feature_sets import Sets
+    from atp.intervention.runner import AblationRunner
     from atp.intervention.texts import Texts
-    from atp.model.dictionaries.loading import Dictionary
-    from atp.model.language_model import Model
 
     Floats = NDArray[np.float64]
 
-CONTROLS_ON_ANSWERS = 3
-"""Control sets whose side effects are measured: a pass over every base answer for each."""
+MAX_CONTROLS_WITH_SIDE_EFFECTS = 3
+"""Each takes a pass over every base response."""
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
-class Sets:
-    """Features of a features file, with the SAEs they belong to."""
+def study(
+    runner: AblationRunner, sets: Sets, texts: Texts, controls: int, seed: int
+) -> dict[str, Any]:
+    """Measure, and return `summary` and `pairs` of the report.
 
-    selected: tuple[FeatureSet, ...]
-    negative: tuple[FeatureSet, ...]
-
-
-def sets_of(selection: FeaturesFile, model: Model, dictionaries: Iterable[Dictionary]) -> Sets:
-    """Bring a features file and what is loaded together.
+    `controls` is the number of random sets to draw, `seed` that of the draws and of the bootstrap.
 
     Raises:
-        SettingsError: they are not of the same model, or not of the same SAEs.
+        UnavailableError: no pair can be measured.
     """
-    path = selection.path
-    for name, ours in {"name": model.name, **model.origin}.items():
-        theirs = selection.model.get(name)
-        if theirs is not None and theirs != ours:
-            msg = f"{path} is of the model {selection.model['name']} ({name} {theirs}), "
-            msg += f"--model of {model.name} ({name} {ours})."
-            raise SettingsError(msg, "Name the model that the features were selected on.")
-    left = list(dictionaries)
-    selected, negative = [], []
-    for chosen in selection.saes:
-        wanted = (chosen.sae.get("sha256"), chosen.sae.get("hook_name"))
-        same = [each for each in left if (each.origin.get("sha256"), each.hook_name) == wanted]
-        if not same:
-            there = ", ".join(each.spec for each in left) or "none"
-            msg = f"{path} has features of {chosen.spec} on {wanted[1]} (sha256 {wanted[0]}); "
-            msg += f"no --sae is that one: {there}."
-            raise SettingsError(msg, "Name the SAEs that the features were selected from.")
-        left.remove(same[0])
-        selected.append(FeatureSet(same[0], chosen.selected))
-        if chosen.negative:
-            negative.append(FeatureSet(same[0], chosen.negative))
-    if left:
-        msg = f"{path} has no selected feature of --sae={left[0].spec}."
-        raise SettingsError(msg, "Leave that SAE out, or select features of it.")
-    return Sets(tuple(selected), tuple(negative))
+    contrasts = [pair.contrast for pair in texts.pairs.values()]
 
-
-@dataclass
-class InterventionStudy:
-    """What is measured."""
-
-    trial: AblationRunner
-    sets: Sets
-    texts: Texts
-    controls: int
-    seed: int
-
-    def report(self) -> dict[str, Any]:
-        """Measure, and return `summary` and `pairs` of the report.
-
-        Raises:
-            UnavailableError: no pair can be measured.
-        """
-        keys = list(self.texts.contrasts)
-        before = self._metrics("nothing")
-        targeted = self._metrics("selected", self.sets.selected)
-        negative = self._metrics("negative", self.sets.negative) if self.sets.negative else None
-        control_sets, activity = self._control_sets()
-        random = [
-            self._metrics(f"control {i + 1} of {len(control_sets)}", each)
-            for i, each in enumerate(control_sets)
-        ]
-        rows = [before, targeted, *random, *([] if negative is None else [negative])]
-        good = metric_changes.finite(rows)
-        if not good.any():
-            msg = "no pair could be measured: each lacks memory, or its metric is not finite."
-            raise UnavailableError(msg, "Lower --batch-tokens, or give it more memory.")
-        places = np.array([key.question for key in keys])[good]
-        bootstrap = Bootstrap(places, self.seed)
-        was, now = before[good], targeted[good]
-        on_answers = self._on_answers(control_sets)
-        found: dict[str, Any] = {
-            "pairs": int(good.sum()),
-            "questions": bootstrap.clusters,
-            "skipped": sum("skipped" in each for each in self.texts.without.values()),
-            "errors": sum("error" in each for each in self.texts.without.values())
-            + int((~good).sum()),
-            "features": sum(len(each.ids) for each in self.sets.selected),
-            "mean_before": float(was.mean()),
-            "selected": {
-                **metric_changes.summary(was, now[None], bootstrap),
-                "side_effects": on_answers["selected"],
-            },
-            "random": None,
-            "negative": None,
-        }
-        if random:
-            drawn = np.stack(random)[:, good]
-            found["random"] = {
-                **metric_changes.against_controls(was, now, drawn, bootstrap),
-                "mean_activation": activity,
-                "features": [_ids(each) for each in control_sets],
-                "side_effects": on_answers["random"],
-            }
-        if negative is not None:
-            others = negative[good][None]
-            found["negative"] = {
-                **metric_changes.summary(was, others, bootstrap),
-                **metric_changes.against(was, now, others, bootstrap),
-                "side_effects": on_answers["negative"],
-            }
-        found["verdict"] = metric_changes.verdict(found["selected"], found["random"])
-        return {"summary": found, "pairs": self._pairs(keys, before, targeted, random, negative)}
-
-    def _metrics(self, what: str, sets: Sequence[FeatureSet] = ()) -> Floats:
-        contrasts = [item.contrast for item in self.texts.contrasts.values()]
-        with self.trial.without(sets):
-            metrics = self.trial.metrics(contrasts)
+    def metrics_without(what: str, features: Sequence[FeatureSet] = ()) -> Floats:
+        with runner.without(features):
+            metrics = runner.metrics(contrasts)
         log.info("intervene.measured", what=what, pairs=int(np.isfinite(metrics).sum()))
         return metrics
 
-    def _control_sets(self) -> tuple[list[tuple[FeatureSet, ...]], dict[str, Any]]:
-        """Return random sets of features, and how active they are next to the selected ones."""
-        if not self.controls:
-            return [], {}
-        chosen = self.sets.selected
-        contrasts = [item.contrast for item in self.texts.contrasts.values()]
-        means = self.trial.mean_activations([each.dictionary for each in chosen], contrasts)
-        generator = np.random.default_rng(self.seed)
-        drawn: list[tuple[FeatureSet, ...]] = []
-        for _ in range(self.controls):
-            found = [
-                (each, matched(of_sae, each.ids, generator))
-                for each, of_sae in zip(chosen, means, strict=True)
-            ]
-            if any(ids is None for _, ids in found):
-                log.warning("intervene.no_controls", features=sum(len(e.ids) for e in chosen))
-                return [], {}
-            drawn.append(tuple(FeatureSet(e.dictionary, ids) for e, ids in found if ids))
+    before = metrics_without("nothing")
+    selected = metrics_without("selected", sets.selected)
+    negative = [metrics_without("negative", sets.negative)] if sets.negative else []
+    control_sets, mean_activation = _controls(runner, sets.selected, contrasts, controls, seed)
+    random = [
+        metrics_without(f"control {number} of {len(control_sets)}", control)
+        for number, control in enumerate(control_sets, 1)
+    ]
+    metrics = np.stack([before, selected, *random, *negative])  # (set, pair)
+    measured = np.isfinite(metrics).all(axis=0)
+    if not measured.any():
+        msg = "no pair could be measured: each lacks memory, or its metric is not finite."
+        raise UnavailableError(msg, "Lower --batch-tokens, or give it more memory.")
 
-        def total(sets: Sequence[FeatureSet]) -> float:
-            pairs = zip(sets, means, strict=True)
-            return float(sum(of_sae[list(each.ids)].sum() for each, of_sae in pairs))
-
-        sums = [total(each) for each in drawn]
-        return drawn, {"selected": total(chosen), "random": sums}
-
-    def _on_answers(
-        self, control_sets: Sequence[Sequence[FeatureSet]]
-    ) -> dict[str, dict[str, Any] | None]:
-        """Return the side effects of each ablation on the base answers."""
-        some = list(control_sets[:CONTROLS_ON_ANSWERS])
-        each = [self.sets.selected, self.sets.negative, *some]
-        found = self.trial.side_effects(list(self.texts.base_answers.values()), each)
-        log.info("intervene.side_effects", texts=found[0].texts, tokens=found[0].tokens)
-        told = [_told(item) for item in found]
-        random = [item for item in told[2:] if item is not None]
-        return {
-            "selected": told[0],
-            "negative": told[1],
-            "random": {
-                **{
-                    name: float(np.mean([item[name] for item in random]))
-                    for name in ("kl_per_token", "perplexity_before", "perplexity_after")
-                },
-                "of_sets": random,
-            }
-            if random
-            else None,
-        }
-
-    def _pairs(
-        self,
-        keys: Sequence[PairKey],
-        before: Floats,
-        targeted: Floats,
-        random: Sequence[Floats],
-        negative: Floats | None,
-    ) -> list[dict[str, Any]]:
-        """Return the numbers of each pair, in input order; what has none says why."""
-        found: dict[PairKey, dict[str, Any]] = dict(self.texts.without)
-        for i, key in enumerate(keys):
-            columns = [before[i], targeted[i], *(row[i] for row in random)]
-            columns += [] if negative is None else [negative[i]]
-            if not np.isfinite(columns).all():
-                details = {"reason": "no memory for it, or a metric that is not finite"}
-                found[key] = {"error": "Not measured", "details": details}
-                continue
-            contrast = self.texts.contrasts[key]
-            found[key] = {
-                "target_token": contrast.target_text,
-                "base_token": contrast.base_text,
-                "token_position": contrast.contrast.offset,
-                "before": float(before[i]),
-                "after": float(targeted[i]),
-                "change": float(targeted[i] - before[i]),
-                "flips": bool((before[i] > 0) != (targeted[i] > 0)),
-                "after_random": float(np.mean([row[i] for row in random])) if random else None,
-                "after_negative": None if negative is None else float(negative[i]),
-            }
-        return [{"pair": str(key), **found[key]} for key in sorted(found)]
-
-
-def _ids(sets: Sequence[FeatureSet]) -> list[list[str]]:
-    return [[str(i) for i in each.ids] for each in sets]
-
-
-def _told(item: SideEffects) -> dict[str, Any] | None:
-    """Return side effects as a report says them; None where there is no answer to look at."""
-    if item.tokens == 0 or not math.isfinite(item.kl + item.nll_before + item.nll_after):
-        return None
-    return {
-        "texts": item.texts,
-        "tokens": item.tokens,
-        "kl_per_token": item.kl / item.tokens,
-        "perplexity_before": math.exp(item.nll_before / item.tokens),
-        "perplexity_after": math.exp(item.nll_after / item.tokens),
+    side_effects = _side_effects(runner, sets, control_sets, texts)
+    questions = np.array([key.question for key in texts.pairs])[measured]
+    before, selected = metrics[:2, measured]
+    without_controls = metrics[2 : 2 + len(random), measured]
+    without_negative = metrics[2 + len(random) :, measured]  # (0 or 1, pair)
+    issues = texts.pair_issues.values()
+    summary: dict[str, Any] = {
+        "pairs": int(measured.sum()),
+        "questions": len(np.unique(questions)),
+        "skipped": sum("skipped" in issue for issue in issues),
+        "errors": sum("error" in issue for issue in issues) + int((~measured).sum()),
+        "features": sum(len(features.ids) for features in sets.selected),
+        "mean_before": float(before.mean()),
+        "selected": {
+            **metric_changes.summary(before, selected[None], questions, seed),
+            "side_effects": side_effects["selected"],
+        },
+        "random": None,
+        "negative": None,
     }
+    if random:
+        summary["random"] = {
+            **metric_changes.against_controls(before, selected, without_controls, questions, seed),
+            "mean_activation": mean_activation,
+            "features": [
+                [list(map(str, features.ids)) for features in control] for control in control_sets
+            ],
+            "side_effects": side_effects["random"],
+        }
+    if negative:
+        changes = selected - before, without_negative - before
+        summary["negative"] = {
+            **metric_changes.summary(before, without_negative, questions, seed),
+            **metric_changes.against(*changes, questions, seed),
+            "side_effects": side_effects["negative"],
+        }
+    summary["verdict"] = metric_changes.verdict(summary["selected"], summary["random"])
+    return {"summary": summary, "pairs": _pairs(texts, metrics, len(random))}
+
+
+def _controls(
+    runner: AblationRunner,
+    selected: Sequence[FeatureSet],
+    contrasts: Sequence[Contrast],
+    count: int,
+    seed: int,
+) -> tuple[list[tuple[FeatureSet, ...]], dict[str, Any]]:
+    """Return random sets of features, and how active they are beside the selected ones."""
+    if not count:
+        return [], {}
+    means = runner.mean_activations([features.dictionary for features in selected], contrasts)
+    controls = draw_controls(selected, means, count, seed)
+    if not controls:
+        wanted = sum(len(features.ids) for features in selected)
+        log.warning("intervene.no_controls", features=wanted)
+        return [], {}
+
+    def total(sets: Sequence[FeatureSet]) -> float:
+        pairs = zip(sets, means, strict=True)
+        return float(sum(of_sae[list(features.ids)].sum() for features, of_sae in pairs))
+
+    return controls, {"selected": total(selected), "random": list(map(total, controls))}
+
+
+def _side_effects(
+    runner: AblationRunner, sets: Sets, controls: Sequence[Sequence[FeatureSet]], texts: Texts
+) -> dict[str, dict[str, Any] | None]:
+    """Return the side effects of each ablation on the base responses."""
+    ablations = [sets.selected, sets.negative, *controls[:MAX_CONTROLS_WITH_SIDE_EFFECTS]]
+    effects = runner.side_effects(list(texts.base_responses.values()), ablations)
+    log.info("intervene.side_effects", texts=effects[0].texts, tokens=effects[0].tokens)
+    selected, negative, *of_controls = [effect.as_json() for effect in effects]
+    finite = [effect for effect in of_controls if effect is not None]
+    random = None
+    if finite:
+        names = ("kl_per_token", "perplexity_before", "perplexity_after")
+        means = {name: float(np.mean([effect[name] for effect in finite])) for name in names}
+        random = {**means, "of_sets": finite}
+    return {"selected": selected, "negative": negative, "random": random}
+
+
+def _pairs(texts: Texts, metrics: Floats, controls: int) -> list[dict[str, Any]]:
+    """Return the numbers of each pair, or why it has none, in input order.
+
+    The metrics, (set, pair), are before, without the selected features, without each control set,
+    and without the negative features (0 or 1 set).
+    """
+    entries: dict[PairKey, dict[str, Any]] = dict(texts.pair_issues)
+    for (key, pair), of_pair in zip(texts.pairs.items(), metrics.T, strict=True):
+        if not np.isfinite(of_pair).all():
+            details = {"reason": "no memory for it, or a metric that is not finite"}
+            entries[key] = {"error": "Not measured", "details": details}
+            continue
+        before, after, *others = of_pair.tolist()
+        random, negative = others[:controls], others[controls:]
+        entries[key] = {
+            "target_token": pair.target_text,
+            "base_token": pair.base_text,
+            "token_position": pair.contrast.offset,
+            "before": before,
+            "after": after,
+            "change": after - before,
+            "flips": (before > 0) != (after > 0),
+            "after_random": float(np.mean(random)) if random else None,
+            "after_negative": negative[0] if negative else None,
+        }
+    return [{"pair": str(key), **entries[key]} for key in sorted(entries)]

@@ -1,6 +1,6 @@
-"""What of the input an intervention runs: contrasts of pairs, base answers, prompts; as token ids.
+"""The texts that an intervention runs, as token ids: pairs, base responses, prompts.
 
-Memory grows with the pairs, by their token ids; the rest of the input passes by.
+Memory grows with the token ids of the pairs; the rest of the input is streamed.
 """
 
 from __future__ import annotations
@@ -24,65 +24,67 @@ if TYPE_CHECKING:
 class Texts:
     """Token ids, by their place in the input."""
 
-    contrasts: dict[PairKey, TokenizedPair] = field(default_factory=dict)
-    without: dict[PairKey, Analysis] = field(default_factory=dict)
-    """Why a pair has no contrast, as a run says it."""
-    base_answers: dict[PairKey, Text] = field(default_factory=dict)
-    """The base prompt and the base answer of each question with a pair."""
+    pairs: dict[PairKey, TokenizedPair] = field(default_factory=dict)
+    pair_issues: dict[PairKey, Analysis] = field(default_factory=dict)
+    """Why a pair has no contrast, as in the results of a run."""
+    base_responses: dict[PairKey, Text] = field(default_factory=dict)
+    """The base prompt and the base response of each question with a pair."""
     prompts: dict[PairKey, Text] = field(default_factory=dict)
     """The flagged prompts and the base prompts."""
-    failed: dict[PairKey, Analysis] = field(default_factory=dict)
-    """What is wrong with a text that cannot be run for itself."""
+    text_issues: dict[PairKey, Analysis] = field(default_factory=dict)
+    """Why a single text cannot be run."""
+
+    def add_pair(self, pair: Pair, tokenizer: PairTokenizer) -> None:
+        """Add a pair and its prompt."""
+        contrast = tokenizer(pair.prompt, pair.target_response, pair.base_response)
+        if isinstance(contrast, TokenizedPair):
+            self.pairs[pair.key] = contrast
+        else:
+            self.pair_issues[pair.key] = issue_analysis(contrast)
+        self._add(self.prompts, pair.key, tokenizer.text(pair.prompt))
+
+    def add_base(self, question: Any, index: int, tokenizer: PairTokenizer) -> None:  # noqa: ANN401
+        """Add the base prompt of a question, and its base response."""
+        number, base = next(
+            (i, variation)
+            for i, variation in enumerate(question["variations"])
+            if is_base(variation)
+        )
+        key, prompt, response = PairKey(index, number), base.get("prompt"), base.get("response")
+        if not isinstance(prompt, str):
+            details = {"field": f"{key}.prompt"}
+            self.text_issues[key] = {"error": "Prompt missing", "details": details}
+            return
+        self._add(self.prompts, key, tokenizer.text(prompt))
+        if response:
+            self._add(self.base_responses, key, tokenizer.text(prompt, response))
+
+    def _add(self, texts: dict[PairKey, Text], key: PairKey, text: Text | PairIssue) -> None:
+        if isinstance(text, Text):
+            texts[key] = text
+        else:
+            self.text_issues[key] = issue_analysis(text)
 
 
-def read_texts(path: Path, pair_tokenizer: PairTokenizer, limit: int | None) -> Texts:
+def read_texts(path: Path, tokenizer: PairTokenizer, limit: int | None) -> Texts:
     """Read the first `limit` pairs (all by default), and the base variations of their questions.
 
     Raises:
-        InputError: as a run raises it.
+        InputError: as of a run.
     """
-    found = Texts()
+    texts = Texts()
     count = 0
     for index, question in enumerate(questions(path)):
-        first = True
+        has_base = False
         for pair in pairs_of(path, question, index):
             if count == limit:
-                return found
+                return texts
             count += 1
             if isinstance(pair, BrokenPair):
-                found.without[pair.key] = {"error": pair.error, "details": pair.details}
+                texts.pair_issues[pair.key] = {"error": pair.error, "details": pair.details}
                 continue
-            if first:
-                _add_base(found, pair_tokenizer, question, index)
-                first = False
-            _add_pair(found, pair_tokenizer, pair)
-    return found
-
-
-def _add_pair(found: Texts, pair_tokenizer: PairTokenizer, pair: Pair) -> None:
-    contrast = pair_tokenizer(pair.prompt, pair.target_response, pair.base_response)
-    if isinstance(contrast, TokenizedPair):
-        found.contrasts[pair.key] = contrast
-    else:
-        found.without[pair.key] = issue_analysis(contrast)
-    _keep(found.prompts, found, pair.key, pair_tokenizer.text(pair.prompt))
-
-
-def _add_base(found: Texts, pair_tokenizer: PairTokenizer, question: Any, index: int) -> None:  # noqa: ANN401
-    number, base = next(
-        (i, variation) for i, variation in enumerate(question["variations"]) if is_base(variation)
-    )
-    key, prompt, response = PairKey(index, number), base.get("prompt"), base.get("response")
-    if not isinstance(prompt, str):
-        found.failed[key] = {"error": "Prompt missing", "details": {"field": f"{key}.prompt"}}
-        return
-    _keep(found.prompts, found, key, pair_tokenizer.text(prompt))
-    if response:
-        _keep(found.base_answers, found, key, pair_tokenizer.text(prompt, response))
-
-
-def _keep(where: dict[PairKey, Text], found: Texts, key: PairKey, text: Text | PairIssue) -> None:
-    if isinstance(text, Text):
-        where[key] = text
-    else:
-        found.failed[key] = issue_analysis(text)
+            if not has_base:
+                texts.add_base(question, index, tokenizer)
+                has_base = True
+            texts.add_pair(pair, tokenizer)
+    return texts

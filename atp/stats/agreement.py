@@ -1,4 +1,4 @@
-"""How well scores agree with effects: correlations and signs, of one pair or pooled over many."""
+"""How well scores agree with effects: correlation and signs, of one pair or pooled over many."""
 
 from __future__ import annotations
 
@@ -26,24 +26,26 @@ def agreement(scores: Sequence[float], effects: Sequence[float]) -> dict[str, fl
     signs = float(np.mean(np.sign(s) == np.sign(e))) if len(s) else None
     if len(s) < 2 or np.ptp(s) == 0 or np.ptp(e) == 0:  # noqa: PLR2004  (a line needs two points)
         return {"pearson": None, "spearman": None, "sign_agreement": signs}
-    with warnings.catch_warnings():  # nearly constant: what it returns is told apart below
+    with warnings.catch_warnings():  # of nearly constant numbers, which give NaN
         warnings.simplefilter("ignore")
-        found = {"pearson": stats.pearsonr(s, e)[0], "spearman": stats.spearmanr(s, e)[0]}
-    finite = {name: float(value) if np.isfinite(value) else None for name, value in found.items()}
-    return {**finite, "sign_agreement": signs}
+        correlations = {"pearson": stats.pearsonr(s, e)[0], "spearman": stats.spearmanr(s, e)[0]}
+    defined = {
+        name: float(value) if np.isfinite(value) else None for name, value in correlations.items()
+    }
+    return {**defined, "sign_agreement": signs}
 
 
 @dataclass
 class Pooled:
-    """Scores and effects of many pairs, summed up as they come."""
+    """Sums over the scores s and effects e of many pairs."""
 
     features: int = 0
     same_sign: int = 0
     sums: tuple[float, ...] = (0.0,) * 5
-    """Of s, e, s s, e e and s e."""
+    """Of s, e, s², e² and s e."""
 
     def add(self, scores: Sequence[float], effects: Sequence[float]) -> None:
-        """Take those of one pair."""
+        """Add one pair."""
         s, e = np.asarray(scores, dtype=float), np.asarray(effects, dtype=float)
         self.features += len(s)
         self.same_sign += int(np.sum(np.sign(s) == np.sign(e)))

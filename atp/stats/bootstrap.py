@@ -1,19 +1,21 @@
-"""How sure a mean over pairs is: a bootstrap interval, and a p-value for its being 0.
+"""How sure a mean over pairs is: bootstrap intervals, and p-values for a mean of 0.
 
-Pairs of one question share their text and their base answer, so they are not independent: whole
+Pairs of one question share their text and their base response, so they are not independent: whole
 questions are drawn, never single pairs. With S_q the sum over the pairs of question q and n_q their
 number, the mean is t = sum_q S_q / sum_q n_q.
 
 - Interval: questions are drawn with replacement (cluster bootstrap: Davison and Hinkley 1997,
-  section 3.8; Field and Welsh 2007), the mean is taken anew, and the limits are the bias-corrected
-  and accelerated ones (BCa: Efron 1987), with the acceleration of the linearised mean:
+  section 3.8; Field and Welsh 2007), the mean is computed anew, and the limits are bias-corrected
+  and accelerated (BCa: Efron 1987), with the acceleration of the linearised mean:
   a = sum U^3 / (6 (sum U^2)^1.5), U_q = S_q - t n_q.
-- p-value: the sum of all S_q is compared with the sums in which each question's sign is drawn by
-  lot (Canay, Romano and Shaikh 2017), two-sided, (1 + as extreme) / (1 + resamples): exact where
-  S_q is symmetric about 0, and right for many questions where only its mean is 0.
+- Interval over several random sets of features: sets are drawn with replacement, too, independently
+  of the questions (Owen 2007, "The pigeonhole bootstrap"), and the limits are percentiles: the
+  acceleration of BCa is defined for draws from one sample, not from two that are crossed.
+- p-value: the sum of all S_q is compared with the sums in which the sign of each question is drawn
+  at random (Canay, Romano and Shaikh 2017), two-sided, (1 + as extreme) / (1 + resamples): exact
+  where S_q is symmetric about 0, and right for many questions where only its mean is 0.
 
-Numbers in, numbers out: nothing here knows what the rows are. The same seed gives the same numbers,
-whatever rows there are besides.
+The same seed gives the same numbers, whatever other rows a table has.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
+from scipy.sparse import coo_array
 from scipy.special import ndtr, ndtri
 
 if TYPE_CHECKING:
@@ -32,19 +35,39 @@ if TYPE_CHECKING:
     Draw = Callable[[np.random.Generator, int, int], np.ndarray]
 
 LEVEL = 0.95
-"""Of the intervals."""
+TAILS = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+"""The shares of resampled means below the lower and below the upper limit, before correction."""
 
-AT_A_TIME = 250
+RESAMPLES = 9999
+
+RESAMPLES_PER_BLOCK = 250
 """Resamples that are drawn together; part of what a seed means."""
 
-ENTRIES = 1 << 24
-"""Numbers in memory at a time: 128 MiB, and as much again a few times while it is worked on."""
+MAX_RESAMPLED_MEANS = 1 << 24
+"""In memory at a time: 128 MiB, and a few times as much while it is worked on."""
 
-ROUNDING = 1e-12
-"""Relative: sums that differ by less are the same, added in another order."""
+RELATIVE_ROUNDING = 1e-12
+"""Sums that differ by less are the same, added in another order."""
 
-OF_INTERVALS, OF_TESTS = 0, 1
-"""So that the two draw from one seed independently."""
+QUESTION_STREAM, SIGN_STREAM, SET_STREAM = 0, 1, 2
+"""One seed gives independent draws of each kind."""
+
+
+def question_sums(
+    values: coo_array,
+    questions: Int64[np.ndarray, " pairs"],
+    counted: Bool[np.ndarray, " pairs"],
+) -> tuple[csr_array, Int64[np.ndarray, " questions"]]:
+    """Return the sums of values, (rows, pairs), over each question, (rows, questions).
+
+    Also returned is the number of pairs of each question. Only counted pairs count; questions
+    without one are left out.
+    """
+    names, sizes = np.unique(questions[counted], return_counts=True)
+    inside = counted[values.col]
+    columns = np.searchsorted(names, questions[values.col[inside]])
+    entries = values.data[inside], (values.row[inside], columns)
+    return coo_array(entries, shape=(values.shape[0], len(names))).tocsr(), sizes
 
 
 def intervals(
@@ -52,67 +75,75 @@ def intervals(
     pairs: Int64[np.ndarray, " questions"],
     resamples: int,
     seed: int,
-) -> Float64[np.ndarray, "2 features"]:
-    """Return the lower and the upper limit of each row's mean over pairs.
+) -> Float64[np.ndarray, "2 rows"]:
+    """Return the lower and the upper BCa limit of each row's mean over pairs.
 
-    Args:
-        sums: over the pairs of each question, (features, questions).
-        pairs: how many each question has, at least one.
-        resamples: how often to draw.
-        seed: of the draws.
-
-    Returns:
-        The limits; NaN where there are fewer than two questions, which tell nothing of others.
+    The sums over the pairs of each question are (rows, questions). The limits are NaN where there
+    are fewer than two questions: one says nothing about others.
     """
     limits = np.full((2, sums.shape[0]), np.nan)
     if len(pairs) < 2:  # noqa: PLR2004
         return limits
-    means = _row_sums(sums) / pairs.sum()  # (features,)
+    means = _row_sums(sums) / pairs.sum()  # (rows,)
     acceleration = _acceleration(sums, pairs, means)
-    for rows, table in _drawn(sums, _questions, resamples, (seed, OF_INTERVALS), pairs):
+    for rows, table in _resampled(sums, _counts, resamples, (seed, QUESTION_STREAM), pairs):
         mean = means[rows, None]
-        same = np.abs(table - mean) <= ROUNDING * np.abs(mean)
+        same = np.abs(table - mean) <= RELATIVE_ROUNDING * np.abs(mean)
         below = ((table < mean) & ~same).sum(axis=1) + same.sum(axis=1) / 2
         share = np.clip(below / resamples, 0.5 / resamples, 1 - 0.5 / resamples)
         table.sort(axis=1)
         bias = ndtri(share)
-        for limit, tail in zip(limits, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), strict=True):
+        for limit, tail in zip(limits, TAILS, strict=True):
             shifted = bias + ndtri(tail)
             level = ndtr(bias + shifted / (1 - acceleration[rows] * shifted))
             limit[rows] = _quantile(table, level)
     return limits
 
 
-def p_values(sums: csr_array, resamples: int, seed: int) -> Float64[np.ndarray, " features"]:
-    """Return each row's two-sided p-value for a mean of 0.
+def interval_of_mean(
+    values: Float64[np.ndarray, "sets pairs"],
+    questions: Int64[np.ndarray, " pairs"],
+    seed: int,
+) -> list[float] | None:
+    """Return the limits of the mean over all sets and pairs; None where there is one question.
 
-    Args:
-        sums: over the pairs of each question, (features, questions).
-        resamples: how often to draw.
-        seed: of the draws.
+    One set has BCa limits; of several sets, sets are drawn as well as questions.
     """
-    found = np.ones(sums.shape[0])
+    every_pair = np.ones(len(questions), dtype=bool)
+    sums, pairs = question_sums(coo_array(values), questions, every_pair)
+    if len(pairs) < 2:  # noqa: PLR2004
+        return None
+    if len(values) == 1:
+        limits = intervals(sums, pairs, RESAMPLES, seed)[:, 0]
+    else:
+        limits = np.quantile(_means_of_drawn_sets(sums, pairs, seed), TAILS)
+    return [float(limit) for limit in limits]
+
+
+def p_values(sums: csr_array, resamples: int, seed: int) -> Float64[np.ndarray, " rows"]:
+    """Return each row's two-sided p-value for a mean of 0, from the sums over each question."""
+    p = np.ones(sums.shape[0])
     totals = np.abs(_row_sums(sums))
-    sizes = _row_sums(abs(sums))  # of what rounding is relative to
-    for rows, table in _drawn(sums, _signs, resamples, (seed, OF_TESTS)):
-        reached = totals[rows, None] - ROUNDING * sizes[rows, None]
+    sizes = _row_sums(abs(sums))  # rounding is relative to them
+    for rows, table in _resampled(sums, _signs, resamples, (seed, SIGN_STREAM)):
+        reached = totals[rows, None] - RELATIVE_ROUNDING * sizes[rows, None]
         extreme = (np.abs(table) >= reached).sum(axis=1)
-        found[rows] = (1 + extreme) / (1 + resamples)
-    return found
+        p[rows] = (1 + extreme) / (1 + resamples)
+    return p
 
 
-def _row_sums(table: csr_array) -> Float64[np.ndarray, " features"]:
+def _row_sums(table: csr_array) -> Float64[np.ndarray, " rows"]:
     return np.asarray(table.sum(axis=1), dtype=np.float64).reshape(-1)
 
 
 def _acceleration(
     sums: csr_array,
     pairs: Int64[np.ndarray, " questions"],
-    means: Float64[np.ndarray, " features"],
-) -> Float64[np.ndarray, " features"]:
+    means: Float64[np.ndarray, " rows"],
+) -> Float64[np.ndarray, " rows"]:
     """Return a of each row: the skewness of U, multiplied out so that it stays sparse."""
     n = pairs.astype(np.float64)
-    first, second = sums @ n, sums @ n**2  # sum of S n and S n^2, (features,)
+    first, second = sums @ n, sums @ n**2  # sum of S n and S n^2, (rows,)
     squares = sums.power(2)
     u2 = _row_sums(squares) - 2 * means * first + means**2 * (n**2).sum()
     u3 = (
@@ -121,63 +152,80 @@ def _acceleration(
         + 3 * means**2 * second
         - means**3 * (n**3).sum()
     )
-    # Where all questions agree, what is left is rounding, and there is no skewness.
-    varies = u2 > ROUNDING * _row_sums(squares)
+    # Where all questions agree, only rounding is left, and there is no skewness.
+    varies = u2 > RELATIVE_ROUNDING * _row_sums(squares)
     return np.where(varies, u3 / (6 * np.where(varies, u2, 1.0) ** 1.5), 0.0)
 
 
-def _questions(rng: np.random.Generator, questions: int, count: int) -> np.ndarray:
-    """Draw questions with replacement; return how often each came, (questions, count)."""
-    drawn = rng.integers(questions, size=(count, questions))
-    return np.stack([np.bincount(row, minlength=questions) for row in drawn], axis=1)
+def _counts(rng: np.random.Generator, items: int, resamples: int) -> np.ndarray:
+    """Draw items with replacement; return how often each was drawn, (items, resamples)."""
+    drawn = rng.integers(items, size=(resamples, items))
+    return np.stack([np.bincount(row, minlength=items) for row in drawn], axis=1)
 
 
-def _signs(rng: np.random.Generator, questions: int, count: int) -> np.ndarray:
-    """Draw a sign for each question, (questions, count)."""
-    signs: np.ndarray = 2 * rng.integers(2, size=(questions, count)) - 1
+def _signs(rng: np.random.Generator, items: int, resamples: int) -> np.ndarray:
+    signs: np.ndarray = 2 * rng.integers(2, size=(items, resamples)) - 1
     return signs
 
 
-def _drawn(
+def _weights(
+    draw: Draw, items: int, resamples: int, stream: tuple[int, int]
+) -> Iterator[tuple[slice, Float64[np.ndarray, "items block"]]]:
+    """Yield, block by block, which resamples it is and the weight of each item in them."""
+    for block, start in enumerate(range(0, resamples, RESAMPLES_PER_BLOCK)):
+        # Drawn in full, so that the first resamples do not depend on how many there are.
+        weights = draw(np.random.default_rng([*stream, block]), items, RESAMPLES_PER_BLOCK)
+        stop = min(start + RESAMPLES_PER_BLOCK, resamples)
+        yield slice(start, stop), weights[:, : stop - start].astype(np.float64)
+
+
+def _resampled(
     sums: csr_array,
     draw: Draw,
     resamples: int,
-    seed: tuple[int, int],
+    stream: tuple[int, int],
     pairs: Int64[np.ndarray, " questions"] | None = None,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield for some rows at a time their sums in all resamples, (rows, resamples).
+    """Yield some rows at a time with their sums in all resamples, (rows, resamples).
 
-    Args:
-        sums: over the pairs of each question, (features, questions).
-        draw: gives the weights of the questions.
-        resamples: how often to draw.
-        seed: of the draws.
-        pairs: of each question; with them, means are yielded instead of sums.
+    With the number of pairs of each question, means are yielded instead of sums.
     """
-    features, questions = sums.shape
-    size = max(1, ENTRIES // resamples)
-    for start in range(0, features, size):
-        rows = slice(start, min(start + size, features))
+    row_count, questions = sums.shape
+    size = max(1, MAX_RESAMPLED_MEANS // resamples)
+    for start in range(0, row_count, size):
+        rows = slice(start, min(start + size, row_count))
         part = sums[rows]
         table = np.empty((rows.stop - start, resamples))
-        for block, first in enumerate(range(0, resamples, AT_A_TIME)):
-            # Drawn in full, so that the first resamples do not depend on how many there are.
-            weights = draw(np.random.default_rng([*seed, block]), questions, AT_A_TIME)
-            weights = weights[:, : resamples - first].astype(np.float64)
-            columns = table[:, first : first + AT_A_TIME]
-            columns[:] = part @ weights
+        for columns, weights in _weights(draw, questions, resamples, stream):
+            table[:, columns] = part @ weights
             if pairs is not None:
-                columns /= pairs @ weights
+                table[:, columns] /= pairs @ weights
         yield rows, table
 
 
+def _means_of_drawn_sets(
+    sums: csr_array, pairs: Int64[np.ndarray, " questions"], seed: int
+) -> Float64[np.ndarray, " resamples"]:
+    """Return the mean over drawn sets and the pairs of drawn questions, in each resample."""
+    sets, questions = sums.shape
+    means = np.empty(RESAMPLES)
+    of_sets = _weights(_counts, sets, RESAMPLES, (seed, SET_STREAM))
+    of_questions = _weights(_counts, questions, RESAMPLES, (seed, QUESTION_STREAM))
+    for (block, set_weights), (_, weights) in zip(of_sets, of_questions, strict=True):
+        set_means = (sums @ weights) / (pairs @ weights)  # (sets, block)
+        means[block] = (set_weights * set_means).sum(axis=0) / sets
+    return means
+
+
 def _quantile(
-    table: Float64[np.ndarray, "features resamples"], level: Float64[np.ndarray, " features"]
-) -> Float64[np.ndarray, " features"]:
-    """Return a quantile of each sorted row, a level for each, between neighbours by line."""
+    table: Float64[np.ndarray, "rows resamples"], level: Float64[np.ndarray, " rows"]
+) -> Float64[np.ndarray, " rows"]:
+    """Return a quantile of each sorted row, each row at its own level, linearly interpolated."""
     place = level * (table.shape[1] - 1)
     low = np.floor(place).astype(int)
     high = np.minimum(low + 1, table.shape[1] - 1)
     rows = np.arange(len(table))
-    found: np.ndarray = table[rows, low] + (place - low) * (table[rows, high] - table[rows, low])
-    return found
+    quantiles: np.ndarray = table[rows, low] + (place - low) * (
+        table[rows, high] - table[rows, low]
+    )
+    return quantiles

@@ -500,18 +500,67 @@ def test_results_without_a_scored_pair_are_told(
     assert f"{file} holds no scored pair" in refusal(file)
 
 
-def test_a_ratio_without_activations_is_refused_with_the_mend(
+def test_a_given_ratio_without_activations_is_refused_with_the_mend(
     tmp_path: Path, path: Path, refusal: Callable[..., str]
 ) -> None:
     file = made(tmp_path / "in", path, activations=True)
     other = made(tmp_path / "b", path, of="b")
 
-    line = refusal(file, other, options=())
+    line = refusal(file, other, options=("--min-log-ratio=0.5",))
 
     assert line == (
         f"{other}: no pair carries prompt_activations, which --min-log-ratio=0.5 needs. "
         "Run atp run with --prompt-activations, or pass --min-log-ratio=none."
     )
+
+
+# --- the default ratio
+
+
+def steps(sae: dict[str, Any]) -> list[str]:
+    """Return the thresholds that were applied to an SAE."""
+    return [step["threshold"] for step in sae["steps"]]
+
+
+def test_results_without_activations_are_selected_without_the_default_ratio(
+    tmp_path: Path, path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = made(tmp_path / "in", path)
+
+    contents = []
+    for options in ([], ["--min-log-ratio=none"]):
+        arguments = ["features", str(file), "--resamples=100", *options]
+        assert main([*arguments, f"--out={tmp_path / 'out'}"]) == ExitCode.OK
+        out, err = capfd.readouterr()
+        contents.append(read(Path(out.splitlines()[-1])))
+        warnings = of("features.no_ratio", events(err))
+        assert [line["saes"] for line in warnings] == ([] if options else [["sae-a"]])
+
+    default, none = contents
+    assert default["saes"] == none["saes"]
+    assert default["saes"][0]["selected"]
+    assert steps(default["saes"][0]) == ["--min-score=0", "--min-impact=0", "--top-features=50"]
+    selections = [content["metadata"]["atp"]["selection"] for content in contents]
+    assert selections[0] == selections[1]
+    assert selections[0]["min_log_ratio"] is None
+
+
+def test_the_default_ratio_is_applied_to_the_saes_whose_pairs_carry_activations(
+    tmp_path: Path, path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with_activations = made(tmp_path / "in", path, activations=True)
+    without = made(tmp_path / "b", path, of="b")
+    arguments = ["features", str(with_activations), str(without), "--resamples=100"]
+
+    assert main([*arguments, f"--out={tmp_path / 'out'}"]) == ExitCode.OK
+
+    out, err = capfd.readouterr()
+    content = read(Path(out.splitlines()[-1]))
+    (warning,) = of("features.no_ratio", events(err))
+    assert warning["saes"] == ["sae-b"]
+    assert "prompt_activations" in warning["reason"]
+    assert ["--min-log-ratio=0.5" in steps(sae) for sae in content["saes"]] == [True, False]
+    assert content["metadata"]["atp"]["selection"]["min_log_ratio"] == 0.5
 
 
 # --- where it is written

@@ -39,7 +39,7 @@ def test_the_library_gives_what_the_command_writes(
     )
     (told,) = read(features)["saes"]
     assert found.selected == {"sae-a": told["selected"]}
-    assert found.saes[0].negative == told["negative"]
+    assert found.saes[0].selection.negative == told["negative"]
     chosen = found.table[found.table["selected"] & (found.table["group"] == "all")]
     assert sorted(chosen["feature"].astype(str)) == sorted(told["selected"])
 
@@ -48,6 +48,14 @@ def test_none_leaves_a_threshold_out(file: Path) -> None:
     found = select_features(file, min_log_ratio=None, min_score=-9, resamples=100)
 
     assert len(found.selected["sae-a"]) == found.table["feature"].nunique()
+
+
+def test_a_ratio_is_asked_for_only_where_it_is_given_or_can_be_had(tmp_path: Path) -> None:
+    file = made(tmp_path / "in", source(tmp_path))
+
+    assert select_features(file, resamples=100).without_ratio == ["sae-a"]
+    with pytest.raises(InputError, match="no pair carries prompt_activations"):
+        select_features(file, min_log_ratio=0.5)
 
 
 def test_what_is_wrong_is_told_as_by_the_command(tmp_path: Path, file: Path) -> None:

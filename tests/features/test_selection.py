@@ -25,7 +25,7 @@ def table(**columns: list[Any]) -> pd.DataFrame:
 
 def chosen(found: pd.DataFrame, **options: Any) -> list[int]:
     """Return the selected features."""
-    return select(found, SelectionSettings(**{**FREE, **options})).selected
+    return list(map(int, select(found, SelectionSettings(**{**FREE, **options})).selected))
 
 
 def test_the_mean_score_must_be_above_the_threshold() -> None:
@@ -70,10 +70,10 @@ def test_the_top_features_are_those_of_greatest_mean_score_ties_by_number() -> N
 def test_as_many_negative_features_are_told_the_most_negative_first() -> None:
     found = table(mean_score=[0.4, -0.3, -0.5, 0.2, -0.1, 0.0])
 
-    assert select(found, SelectionSettings(min_log_ratio=None)).negative == [2, 1]
-    assert select(found, SelectionSettings(min_log_ratio=None, top_features=1)).negative == [2]
+    assert select(found, SelectionSettings(min_log_ratio=None)).negative == ["2", "1"]
+    assert select(found, SelectionSettings(min_log_ratio=None, top_features=1)).negative == ["2"]
     fewer = table(mean_score=[0.4, 0.1, -0.5, 0.2])
-    assert select(fewer, SelectionSettings(min_log_ratio=None)).negative == [2]
+    assert select(fewer, SelectionSettings(min_log_ratio=None)).negative == ["2"]
 
 
 def test_each_threshold_tells_what_it_took() -> None:
@@ -85,8 +85,8 @@ def test_each_threshold_tells_what_it_took() -> None:
 
     selection = select(found, SelectionSettings(min_impact=0.2, fdr=0.05, top_features=1))
 
-    assert selection.selected == [0]
-    assert [(step.option, step.took, step.left) for step in selection.steps] == [
+    assert selection.selected == ["0"]
+    assert [(step.threshold, step.took, step.left) for step in selection.steps] == [
         ("--min-score=0", 1, 5),
         ("--min-log-ratio=0.5", 1, 4),
         ("--min-impact=0.2", 1, 3),
@@ -109,16 +109,17 @@ def test_what_is_selected_is_what_passes_all_thresholds(
         (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 3
     )
     found = table(mean_score=scores, log_ratio=ratios, q_value=q_values)
-    choice = SelectionSettings(
+    thresholds = SelectionSettings(
         min_score=limits[0], min_log_ratio=limits[1], fdr=0.5, top_features=count
     )
 
-    selection = select(found, choice)
+    selection = select(found, thresholds)
 
     passing = [
         i
         for i, (score, ratio, q) in enumerate(rows)
         if score > limits[0] and ratio > limits[1] and q <= 0.5
     ]
-    assert selection.selected == sorted(passing, key=lambda i: (-scores[i], i))[:count]
+    ranked = sorted(passing, key=lambda i: (-scores[i], i))
+    assert selection.selected == list(map(str, ranked[:count]))
     assert sum(step.took for step in selection.steps) + len(selection.selected) == len(rows)

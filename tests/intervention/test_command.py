@@ -17,8 +17,9 @@ from runs import events, of, read, write
 
 from atp import load_model, load_sae
 from atp.cli.main import main
+from atp.dataset.output import HOLDER_NAME
 from atp.errors import ExitCode
-from atp.intervention import answers
+from atp.intervention import regeneration
 
 SELECTED, NEGATIVE = ("3", "17", "40"), ("5", "6")
 FLAGGED = {"I really like", "I really dislike", "I wrote"}
@@ -254,7 +255,7 @@ def test_a_killed_generation_goes_on_where_it_was(
     whole = [variations(path) for path in run(*options)[0][:2]]
 
     calls: list[int] = []
-    real = answers.generate
+    real = regeneration.generate
 
     def dies(model: Any, rows: Any, **others: Any) -> Any:
         calls.append(len(rows))
@@ -262,7 +263,7 @@ def test_a_killed_generation_goes_on_where_it_was(
             raise KeyboardInterrupt
         return real(model, rows, **others)
 
-    monkeypatch.setattr(answers, "generate", dies)
+    monkeypatch.setattr(regeneration, "generate", dies)
     with pytest.raises(KeyboardInterrupt):
         run(*options, "--fresh")
     monkeypatch.undo()
@@ -277,13 +278,13 @@ def test_a_signal_ends_it_and_leaves_what_was_answered(
     run: Callable[..., Any], features: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = [f"--features={features()}", "--controls=0", "--regenerate", "--max-new-tokens=3"]
-    real = answers.text_of
+    real = regeneration.text_of
 
     def stopped(*given: Any) -> str:
         os.kill(os.getpid(), signal.SIGTERM)
         return real(*given)
 
-    monkeypatch.setattr(answers, "text_of", stopped)
+    monkeypatch.setattr(regeneration, "text_of", stopped)
     with pytest.raises(SystemExit) as caught:
         run(*options)
 
@@ -457,6 +458,19 @@ def test_a_comparison_takes_two_files_and_a_folder(
         assert "--compare BEFORE AFTER" in log[-1]["message"]
     _, log = compared(tmp_path, capfd, ExitCode.USAGE, good, good, "--strength=2")
     assert "--strength is no option of atp intervene --compare" in log[-1]["message"]
+
+
+def test_a_killed_holder_of_the_folder_is_a_warning(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    good = str(labelled(tmp_path / "good.json", [1, 0]))
+    (tmp_path / "out").mkdir()
+    holder = {"pid": 7, "host": "here", "started": "2026-01-31T12:00:00+00:00"}
+    (tmp_path / "out" / HOLDER_NAME).write_text(json.dumps(holder))
+    _, log = compared(tmp_path, capfd, ExitCode.OK, good, good)
+
+    (line,) = of("lock.taken", log)
+    assert line["holder"] == "process 7 on here, since 2026-01-31T12:00:00+00:00"
 
 
 def test_the_files_of_an_intervention_are_labelled_and_compared(

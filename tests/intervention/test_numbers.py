@@ -1,4 +1,4 @@
-"""Divergence, intervals, control sets and tests of flags: against plain sums and known values."""
+"""Divergence, changes of the metric, control sets: against plain sums and known values."""
 
 from __future__ import annotations
 
@@ -11,18 +11,12 @@ import pytest
 import tiny
 import torch
 from plain import Plain
-from scipy.stats import binom
-from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
-from statsmodels.stats.proportion import proportion_confint
 
 from atp.attribution import divergence
-from atp.intervention import passes
 from atp.intervention.ablate import FeatureSet
-from atp.intervention.comparison import mcnemar, newcombe, wilson
-from atp.intervention.controls import NEAREST, matched
-from atp.intervention.intervals import Bootstrap, overlap
-from atp.intervention.metric_changes import against_controls, summary, verdict
-from atp.intervention.runner import AblationRunner
+from atp.intervention.feature_sets import NEIGHBOURS, matched
+from atp.intervention.metric_changes import against_controls, overlap, summary, verdict
+from atp.intervention.runner import AblationRunner, batches_of
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.language_model import Model
 from atp.model.pair_tokenizer import PairTokenizer, Text
@@ -49,8 +43,8 @@ def test_kl_and_perplexity_are_those_of_full_logits(
     pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
     texts = [pair_tokenizer.text(prompt, base) for prompt, _, base in tiny.triples(2)]
     assert all(isinstance(text, Text) for text in texts)
-    trial = AblationRunner(model, batch_tokens, 1.0, first_position=False)
-    (found,) = trial.side_effects(texts, [[FeatureSet(dictionary, FEATURES)]])
+    runner = AblationRunner(model, batch_tokens, 1.0, first_position=False)
+    (found,) = runner.side_effects(texts, [[FeatureSet(dictionary, FEATURES)]])
 
     sums = np.zeros(4)
     for text in texts:
@@ -79,9 +73,9 @@ def test_sequences_are_contrasted_without_features_too(
     )
     triples = tiny.triples(2)
     contrasts = [pair_tokenizer(*triple).contrast for triple in triples]
-    trial = AblationRunner(model, 500, 1.0, first_position=True)
-    with trial.without([FeatureSet(dictionary, FEATURES)]):
-        found = trial.metrics(contrasts)
+    runner = AblationRunner(model, 500, 1.0, first_position=True)
+    with runner.without([FeatureSet(dictionary, FEATURES)]):
+        found = runner.metrics(contrasts)
 
     for number, contrast in zip(found, contrasts, strict=True):
         expected = 0.0
@@ -135,7 +129,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_is_left_ou
             raise MemoryError
         return [10 * item for item in batch]
 
-    found = passes.halving(loaded("llama"), work, [1, 2, 3, 4, 5, 6, 7], lambda _: 1)
+    runner = AblationRunner(loaded("llama"), 1000, 1.0, first_position=True)
+    found = runner.in_halves(work, [1, 2, 3, 4, 5, 6, 7], lambda _: 1)
 
     assert found == [10, 20, 30, 40, None, 60, 70]
 
@@ -144,50 +139,21 @@ def test_another_fault_is_no_matter_of_memory(loaded: Callable[[str], Model]) ->
     def work(batch: list[int]) -> list[int]:
         raise RuntimeError(batch)
 
+    runner = AblationRunner(loaded("llama"), 1000, 1.0, first_position=True)
     with pytest.raises(RuntimeError):
-        passes.halving(loaded("llama"), work, [1, 2], lambda _: 1)
+        runner.in_halves(work, [1, 2], lambda _: 1)
 
 
 def test_batches_hold_every_text_once_within_the_budget() -> None:
     lengths = [5, 900, 7, 30, 30, 12]
-    batches = passes.batches_of(lengths, 70)
+    batches = batches_of(list(range(6)), lengths.__getitem__, 70)
 
     assert sorted(i for batch in batches for i in batch) == list(range(6))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 70
 
 
-# --- intervals
-
-
-def test_the_interval_of_independent_pairs_is_that_of_their_mean() -> None:
-    values = np.random.default_rng(0).normal(1.0, 2.0, size=400)
-    low, high = Bootstrap(np.arange(400), 0).interval(values[None]) or [0, 0]
-    half = 1.96 * values.std() / 20
-
-    assert low == pytest.approx(values.mean() - half, abs=0.02)
-    assert high == pytest.approx(values.mean() + half, abs=0.02)
-
-
-def test_pairs_of_a_question_that_repeat_each_other_make_the_interval_no_narrower() -> None:
-    values = np.random.default_rng(0).normal(size=40)
-    one = Bootstrap(np.arange(40), 0).interval(values[None])
-    repeated = Bootstrap(np.repeat(np.arange(40), 10), 0).interval(np.repeat(values, 10)[None])
-
-    assert one == pytest.approx(repeated)
-
-
-def test_sets_that_differ_make_the_interval_wider_than_one_set() -> None:
-    values = np.zeros((4, 30)) + np.array([-3.0, -1.0, 1.0, 3.0])[:, None]
-    bootstrap = Bootstrap(np.arange(30), 0)
-
-    assert bootstrap.interval(values[:1]) == [-3.0, -3.0]
-    low, high = bootstrap.interval(values) or [0, 0]
-    assert low < -1 < 1 < high
-
-
-def test_one_question_gives_no_interval() -> None:
-    assert Bootstrap(np.array([3, 3, 3]), 0).interval(np.ones((1, 3))) is None
+# --- changes of the metric
 
 
 def test_intervals_overlap_where_they_share_a_point() -> None:
@@ -198,7 +164,7 @@ def test_intervals_overlap_where_they_share_a_point() -> None:
 
 def test_a_summary_counts_changes_and_flips() -> None:
     before, after = np.array([1.0, 2.0, -1.0, 3.0]), np.array([-1.0, 1.0, 1.0, -5.0])
-    found = summary(before, after[None], Bootstrap(np.arange(4), 0))
+    found = summary(before, after[None], np.arange(4), 0)
 
     assert (found["mean_before"], found["mean_after"]) == (1.25, -1.0)
     assert found["mean_change"] == -2.25
@@ -219,12 +185,13 @@ def test_the_verdict_is_plain(
 ) -> None:
     noise = np.random.default_rng(1).normal(0, 0.1, size=(6, 50))
     before = noise[0]
-    bootstrap = Bootstrap(np.arange(50), 0)
+    questions = np.arange(50)
     targeted = before + shift + noise[1]
-    random = against_controls(before, targeted, before + of_controls + noise[2:], bootstrap)
+    controls = before + of_controls + noise[2:]
+    random = against_controls(before, targeted, controls, questions, 0)
 
     assert random["separated"] is separated
-    assert words in verdict(summary(before, targeted[None], bootstrap), random)
+    assert words in verdict(summary(before, targeted[None], questions, 0), random)
     assert p is None or random["p_random"] == p
 
 
@@ -240,7 +207,7 @@ def test_control_sets_are_of_the_same_size_other_features_and_as_active() -> Non
         assert drawn is not None
         assert len(set(drawn) | set(selected)) == 8
         for feature, control in zip(selected[:3], drawn[:3], strict=True):
-            assert abs(feature - control) <= NEAREST + len(selected)
+            assert abs(feature - control) <= NEIGHBOURS + len(selected)
         assert means[drawn[3]] == 0
 
 
@@ -253,47 +220,3 @@ def test_a_seed_gives_the_same_control_set_and_another_one_another() -> None:
 
 def test_too_few_active_features_give_no_control_set() -> None:
     assert matched(np.array([3.0, 2.0, 1.0, 0.0]), [0, 1], np.random.default_rng(0)) is None
-
-
-# --- flags
-
-
-@pytest.mark.parametrize(("before", "after"), [(0, 0), (5, 0), (3, 9), (10, 10), (40, 15)])
-def test_mcnemar_is_statsmodels(before: int, after: int) -> None:
-    theirs = their_mcnemar([[7, before], [after, 11]], exact=True).pvalue
-
-    assert mcnemar(before, after) == pytest.approx(min(1.0, float(theirs)) if before + after else 1)
-
-
-@pytest.mark.parametrize(("count", "n"), [(0, 9), (4, 9), (9, 9), (250, 1000)])
-def test_wilson_is_statsmodels(count: int, n: int) -> None:
-    assert wilson(count / n, n) == pytest.approx(proportion_confint(count, n, method="wilson"))
-
-
-def test_without_correlation_newcombe_is_the_square_and_add_of_wilsons() -> None:
-    # Margins of independent halves: both = n * before * after, so that phi is 0.
-    low, high = newcombe(4, 4, 4, 16)
-    one, other = wilson(0.5, 16)
-    reach = math.hypot(0.5 - one, other - 0.5)
-
-    assert (low, high) == pytest.approx((-reach, reach))
-
-
-def test_newcombe_turns_with_the_files() -> None:
-    low, high = newcombe(20, 12, 3, 50)
-
-    assert newcombe(20, 3, 12, 50) == pytest.approx([-high, -low])
-
-
-def test_newcombe_holds_the_true_difference_as_often_as_it_says() -> None:
-    n, up, down, both = 30, 0.1, 0.3, 0.3
-    held = 0.0
-    for changed in range(n + 1):  # exact: all tables of given discordance, the rest split evenly
-        weight = binom.pmf(changed, n, up + down)
-        for ups in range(changed + 1):
-            share = binom.pmf(ups, changed, up / (up + down))
-            same = round((n - changed) * both / (1 - up - down))
-            low, high = newcombe(same, changed - ups, ups, n)
-            held += weight * share * (low <= up - down <= high)
-
-    assert 0.93 <= held <= 0.985

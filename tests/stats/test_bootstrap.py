@@ -10,10 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 
 from atp.stats import bootstrap
-from atp.stats.bootstrap import intervals, p_values
+from atp.stats.bootstrap import (
+    RESAMPLES,
+    interval_of_mean,
+    intervals,
+    p_values,
+    question_sums,
+)
 
 Matrix = np.ndarray
 
@@ -28,19 +34,23 @@ def made(
     return np.where(rng.random(sums.shape) < density, sums, 0.0), pairs
 
 
+def blocks(items: int, resamples: int, seed: int, stream: int) -> list[Matrix]:
+    """Return the items that are drawn in each resample."""
+    drawn = [
+        row
+        for block in range(-(-resamples // 250))
+        for row in np.random.default_rng([seed, stream, block]).integers(items, size=(250, items))
+    ]
+    return drawn[:resamples]
+
+
 def slow_interval(sums: Matrix, pairs: Matrix, resamples: int, seed: int) -> tuple[float, float]:
     """Return the BCa limits of one feature's mean, from the formulas, one resample at a time."""
     normal = NormalDist()
     mean = sum(sums) / sum(pairs)
-    drawn = [
-        row
-        for block in range(-(-resamples // 250))
-        for row in np.random.default_rng([seed, 0, block]).integers(
-            len(pairs), size=(250, len(pairs))
-        )
-    ]
     found = sorted(
-        sum(sums[q] for q in row) / sum(int(pairs[q]) for q in row) for row in drawn[:resamples]
+        sum(sums[q] for q in row) / sum(int(pairs[q]) for q in row)
+        for row in blocks(len(pairs), resamples, seed, 0)
     )
     equal = [abs(value - mean) < 1e-9 * abs(mean) for value in found]
     below = sum(v < mean and not e for v, e in zip(found, equal, strict=True)) + sum(equal) / 2
@@ -167,7 +177,7 @@ def test_the_numbers_of_a_feature_do_not_depend_on_others_or_on_memory(
     sums, pairs = made(20, 30)
     whole = intervals(csr_array(sums), pairs, 600, 4), p_values(csr_array(sums), 600, 4)
 
-    monkeypatch.setattr(bootstrap, "ENTRIES", 1800)  # three features at a time
+    monkeypatch.setattr(bootstrap, "MAX_RESAMPLED_MEANS", 1800)  # three features at a time
     parts = intervals(csr_array(sums), pairs, 600, 4), p_values(csr_array(sums), 600, 4)
     alone = intervals(csr_array(sums[7:8]), pairs, 600, 4), p_values(csr_array(sums[7:8]), 600, 4)
 
@@ -184,3 +194,88 @@ def test_another_seed_is_another_draw() -> None:
         intervals(csr_array(sums), pairs, 300, 1) != intervals(csr_array(sums), pairs, 300, 2)
     ).any()
     assert (p_values(csr_array(sums), 300, 1) != p_values(csr_array(sums), 300, 2)).any()
+
+
+# --- of values by pair, of one or several sets
+
+
+def test_sums_are_those_of_the_counted_pairs_of_each_question() -> None:
+    rng = np.random.default_rng(0)
+    questions = rng.integers(3, 11, size=40)
+    counted = rng.random(40) < 0.6
+    values = rng.normal(size=(5, 40)) * (rng.random((5, 40)) < 0.5)
+
+    sums, sizes = question_sums(coo_array(values), questions, counted)
+
+    names = sorted(set(questions[counted].tolist()))
+    assert sizes.tolist() == [int(((questions == name) & counted).sum()) for name in names]
+    for column, name in enumerate(names):
+        wanted = values[:, (questions == name) & counted].sum(axis=1)
+        assert np.allclose(sums.toarray()[:, column], wanted)
+
+
+def test_the_interval_of_one_set_is_that_of_its_sums() -> None:
+    rng = np.random.default_rng(1)
+    questions, values = rng.integers(12, size=30), rng.normal(size=(1, 30))
+
+    found = interval_of_mean(values, questions, 3)
+
+    sums, pairs = question_sums(coo_array(values), questions, np.ones(30, dtype=bool))
+    assert found == intervals(sums, pairs, RESAMPLES, 3)[:, 0].tolist()
+
+
+def test_of_several_sets_sets_and_questions_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 600)
+    rng = np.random.default_rng(2)
+    questions, values = rng.integers(8, size=30), rng.normal(size=(4, 30))
+
+    found = interval_of_mean(values, questions, 5)
+
+    names = np.unique(questions)
+    draws = zip(blocks(len(names), 600, 5, 0), blocks(4, 600, 5, 2), strict=True)
+    means = []
+    for drawn_questions, drawn_sets in draws:
+        pairs = [i for q in drawn_questions for i in np.flatnonzero(questions == names[q])]
+        means.append(np.mean([values[s, i] for s in drawn_sets for i in pairs]))
+    assert found == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist())
+
+
+def test_the_interval_of_independent_pairs_is_that_of_their_mean() -> None:
+    values = np.random.default_rng(0).normal(1.0, 2.0, size=400)
+    low, high = interval_of_mean(values[None], np.arange(400), 0) or [0, 0]
+    half = 1.96 * values.std() / 20
+
+    assert low == pytest.approx(values.mean() - half, abs=0.02)
+    assert high == pytest.approx(values.mean() + half, abs=0.02)
+
+
+def test_pairs_of_a_question_that_repeat_each_other_make_the_interval_no_narrower() -> None:
+    values = np.random.default_rng(0).normal(size=40)
+    once = interval_of_mean(values[None], np.arange(40), 0)
+    repeated = interval_of_mean(np.repeat(values, 10)[None], np.repeat(np.arange(40), 10), 0)
+
+    assert once == pytest.approx(repeated)
+
+
+def test_sets_that_differ_make_the_interval_wider_than_one_set() -> None:
+    values = np.zeros((4, 30)) + np.array([-3.0, -1.0, 1.0, 3.0])[:, None]
+
+    assert interval_of_mean(values[:1], np.arange(30), 0) == [-3.0, -3.0]
+    low, high = interval_of_mean(values, np.arange(30), 0) or [0, 0]
+    assert low < -1 < 1 < high
+
+
+def test_intervals_over_sets_cover_about_95_percent() -> None:
+    """Each set has an effect of its own, and so has each question."""
+    rng = np.random.default_rng(7)
+    hits = []
+    for _ in range(150):
+        values = rng.normal(size=(20, 1)) + rng.normal(size=40) + rng.normal(size=(20, 40))
+        low, high = interval_of_mean(values, np.arange(40), 0) or [0, 0]
+        hits.append(low <= 0 <= high)
+    assert 0.88 <= np.mean(hits) <= 0.99
+
+
+def test_one_question_gives_no_interval() -> None:
+    assert interval_of_mean(np.ones((1, 3)), np.array([3, 3, 3]), 0) is None
+    assert interval_of_mean(np.ones((2, 3)), np.array([3, 3, 3]), 0) is None
