@@ -1,1 +1,1 @@
-"""The user's file: what goes in, what comes out, what survives a crash. Knows nothing of models."""
+"""The user's file and the results: reading, writing, and the journal between. Nothing of models."""

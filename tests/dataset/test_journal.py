@@ -1,4 +1,4 @@
-"""What was journalled and saved is there again, whatever the crash cut off after it."""
+"""Saved pairs are in the journal again, whatever a crash cut off after them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def contents(path: Path) -> dict[PairKey, Any]:
 @pytest.mark.parametrize(
     ("analysis", "kind"), [(SCORED[0], "scored"), (SKIPPED[0], "skipped"), (FAILED[0], "error")]
 )
-def test_the_outcome_of_an_analysis_is_told_by_its_field(
+def test_the_outcome_of_an_analysis_follows_from_its_field(
     analysis: dict[str, Any], kind: str
 ) -> None:
     assert outcome(analysis) == kind
@@ -73,7 +73,7 @@ def test_a_reopened_journal_holds_what_was_added(path: Path) -> None:
         assert journal.analyses(PairKey(1, 1)) is None
 
 
-def test_a_reopened_journal_goes_on_where_it_stopped(path: Path) -> None:
+def test_a_reopened_journal_continues_where_it_stopped(path: Path) -> None:
     with Journal.create(path, HEADER) as journal:
         journal.add(PairKey(0, 1), SCORED)
     with reopened(path) as journal:
@@ -160,7 +160,7 @@ def test_the_end_is_remembered(path: Path) -> None:
         assert len(journal) == 1
 
 
-def test_a_pair_after_the_end_means_that_the_run_goes_on(path: Path) -> None:
+def test_a_pair_after_the_end_means_that_the_run_continues(path: Path) -> None:
     with Journal.create(path, HEADER) as journal:
         journal.end("now")
         journal.add(PairKey(0, 0), SCORED)

@@ -130,7 +130,7 @@ def test_a_run_is_named_for_its_model_and_the_time(tmp_path: Path, model: str, p
     assert run_name(tmp_path, model, NOON) == f"{plain}_20260131_120000"
 
 
-def test_the_time_is_utc_now_unless_told(tmp_path: Path) -> None:
+def test_the_time_is_utc_now_by_default(tmp_path: Path) -> None:
     before = f"{datetime.now(UTC):m_%Y%m%d_%H%M%S}"
     name = run_name(tmp_path, "m")
     after = f"{datetime.now(UTC):m_%Y%m%d_%H%M%S}"
@@ -213,7 +213,7 @@ def test_the_names_of_a_run_are_taken_once_its_files_are_there(tmp_path: Path) -
 # --- who holds it
 
 
-def test_a_second_run_is_told_who_holds_the_folder(tmp_path: Path) -> None:
+def test_a_second_run_learns_who_holds_the_folder(tmp_path: Path) -> None:
     with held(tmp_path):
         code = (
             "import sys; from pathlib import Path; from atp.dataset.output import held\n"
@@ -259,14 +259,14 @@ def test_a_folder_whose_holder_was_killed_is_taken_and_says_so(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff", b"3"])
-def test_a_broken_note_of_the_holder_stands_in_nobodys_way(tmp_path: Path, note: bytes) -> None:
+def test_a_broken_note_of_the_holder_is_ignored(tmp_path: Path, note: bytes) -> None:
     (tmp_path / HOLDER_NAME).write_bytes(note)
 
     with capture_logs() as log, held(tmp_path):
         assert log == []
 
 
-def test_a_full_disk_is_told_when_the_folder_is_taken(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_when_the_folder_is_taken(tmp_path: Path) -> None:
     with files_limited_to(1), pytest.raises(SaveError) as caught, held(tmp_path):
         pass
 

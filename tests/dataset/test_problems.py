@@ -1,4 +1,4 @@
-"""All that is wrong with an input is told, each with its place; the rest is read all the same."""
+"""Every problem of an input is reported with its place, and the rest is still read."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_each_kind_of_problem_has_its_place_and_what_a_run_does(
     assert found.pairs >= 2
 
 
-def test_every_problem_of_a_file_is_told_in_order(write: Callable[..., Path]) -> None:
+def test_every_problem_of_a_file_is_reported_in_order(write: Callable[..., Path]) -> None:
     flagged = {**FLAGGED, "prompt": None, "response": 3}
     content = {
         "metadata": [],
@@ -107,7 +107,7 @@ def test_every_problem_of_a_file_is_told_in_order(write: Callable[..., Path]) ->
     assert (found.questions, found.pairs, found.broken_pairs) == (3, 4, 3)
 
 
-def test_what_several_pairs_lack_is_told_once(write: Callable[..., Path]) -> None:
+def test_a_text_that_several_pairs_lack_is_reported_once(write: Callable[..., Path]) -> None:
     base = {**BASE, "response": None}
 
     _, problems = told(write({"results": [{"variations": [base, FLAGGED, FLAGGED]}]}))
@@ -154,7 +154,9 @@ def test_what_stands_before_a_break_is_read(write: Callable[..., Path], padding:
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_every_half_of_a_surrogate_pair_is_told_by_its_byte(write: Callable[..., Path]) -> None:
+def test_every_half_of_a_surrogate_pair_is_reported_with_its_byte(
+    write: Callable[..., Path],
+) -> None:
     text = rb'{"results": [{"variations": [], "a": "\ud83d", "b": "\udc00"}]}'
 
     found, problems = told(write(text))
@@ -165,7 +167,7 @@ def test_every_half_of_a_surrogate_pair_is_told_by_its_byte(write: Callable[...,
 
 
 @pytest.mark.parametrize("name", ["input.json", "input.jsonl"])
-def test_a_number_that_is_too_long_ends_the_reading_and_is_told(
+def test_a_number_that_is_too_long_ends_the_reading_and_is_reported(
     write: Callable[..., Path], name: str
 ) -> None:
     long = b'{"variations": [], "n": ' + b"7" * (MAX_DIGITS + 1) + b"}"
@@ -179,7 +181,7 @@ def test_a_number_that_is_too_long_ends_the_reading_and_is_told(
     assert found.sha256 == hashlib.sha256(data).hexdigest()
 
 
-def test_top_level_fields_given_twice_are_told_and_the_rest_is_read(
+def test_top_level_fields_given_twice_are_reported_and_the_rest_is_read(
     write: Callable[..., Path],
 ) -> None:
     found, problems = told(write(b'{"a": 1, "a": 2, "results": [3], "b": 1, "b": 1}'))
@@ -201,7 +203,7 @@ def test_an_error_of_who_uses_the_pairs_is_not_taken_for_broken_json(
 
 @quick
 @given(json_texts)
-def test_a_run_refuses_exactly_what_is_told_as_refused(scratch: Path, text: str) -> None:
+def test_a_run_refuses_exactly_what_is_reported_as_refused(scratch: Path, text: str) -> None:
     path = scratch / "any.json"
     path.write_text('{"results": [' + text + ', {"variations": [{"x": ' + text + "}]}]}")
     _, problems = told(path)

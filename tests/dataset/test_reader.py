@@ -171,7 +171,7 @@ def test_pairs_come_in_input_order_broken_ones_included(write: Callable[..., Pat
     assert second.key == PairKey(1, 0)
 
 
-def test_what_lies_beyond_the_limit_is_not_read(write: Callable[..., Path]) -> None:
+def test_pairs_beyond_the_limit_are_not_read(write: Callable[..., Path]) -> None:
     path = write({"results": [QUESTION, BROKEN, "no question"]})
 
     assert len(list(pairs(path, limit=1))) == 1
@@ -237,7 +237,7 @@ NOTE = b'{"results": [\n{"variations": [], "x": '
         (BYTE_ORDER_MARK + b"\n\n\x00", "line 3, column 1", ""),
     ],
 )
-def test_whatever_breaks_a_file_its_place_is_told_and_how_to_mend_it(
+def test_a_broken_file_is_refused_with_the_place_and_the_repair(
     write: Callable[..., Path], content: bytes, place: str, hint: str
 ) -> None:
     line = refused(write(content))
@@ -264,7 +264,7 @@ def test_the_place_of_a_fault_is_its_very_byte(
     assert any(f"at line {lines + 1}, column {column}:" in line for column in columns)
 
 
-def test_the_place_of_a_fault_far_into_a_file_is_told_as_near_as_is_known(
+def test_the_place_of_a_fault_far_into_a_file_is_named_as_nearly_as_is_known(
     write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "LOCATABLE", CHUNK)
@@ -273,7 +273,7 @@ def test_the_place_of_a_fault_far_into_a_file_is_told_as_near_as_is_known(
     assert f"soon after line {3 * CHUNK - 12}, column 1" in refused(path)
 
 
-def test_json_lines_under_the_name_of_json_is_told_to_be_renamed(
+def test_json_lines_under_the_name_of_json_are_to_be_renamed(
     write: Callable[..., Path],
 ) -> None:
     line = refused(write(json_lines(QUESTION, BROKEN)))
@@ -282,7 +282,7 @@ def test_json_lines_under_the_name_of_json_is_told_to_be_renamed(
     assert "*.jsonl" in line
 
 
-def test_a_single_json_line_under_the_name_of_json_is_told_of_json_lines(
+def test_a_single_json_line_under_the_name_of_json_is_to_be_renamed(
     write: Callable[..., Path],
 ) -> None:
     assert "*.jsonl" in refused(write(json_lines(QUESTION)))

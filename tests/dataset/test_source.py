@@ -206,7 +206,7 @@ def test_a_number_behind_texts_of_digits_is_still_refused(
 # --- long texts
 
 
-def test_pieces_grow_while_one_text_goes_on_and_only_then() -> None:
+def test_pieces_grow_while_one_text_continues_and_only_then() -> None:
     text = b'["' + b'abc \\" ' * 40 + b'", ' + b"1.5e3, [true], " * 40 + b'"", 1' + b" " * 100
     file = GrowingPieces(BytesIO(text))
 

@@ -56,7 +56,7 @@ def test_a_key_twice_beside_the_results_is_refused(write: Callable[..., Path]) -
     assert "metadata holds 'a' twice" in refused(path)
 
 
-def test_each_is_told_at_its_own_question_though_a_chunk_holds_many(
+def test_each_is_reported_at_its_own_question_though_a_chunk_holds_many(
     write: Callable[..., Path],
 ) -> None:
     twice = b'{"variations": [], "k": 1, "k": 2}'

@@ -146,7 +146,7 @@ def test_a_pair_with_an_error_makes_the_exit_code_of_a_run(
     assert merged(*files, code=ExitCode.PAIRS_FAILED) == [file]  # told as often as it is asked
 
 
-def test_a_merge_that_is_there_is_told_and_not_written_again(
+def test_a_merge_that_exists_is_reported_and_not_written_again(
     tmp_path: Path, path: Path, merged: Callable[..., list[Path]]
 ) -> None:
     files = shards(tmp_path / "in", path, 2)
@@ -267,7 +267,7 @@ def test_of_folders_the_last_run_is_taken_and_the_choice_is_logged(
     assert read(out.strip())["metadata"]["atp"]["source_sha256"] == "e" * 64
 
 
-def test_an_earlier_run_that_was_never_finished_is_in_nobodys_way(
+def test_an_earlier_run_that_was_never_finished_does_not_matter(
     tmp_path: Path, path: Path, merged: Callable[..., list[Path]]
 ) -> None:
     shards(tmp_path / "in", source(tmp_path, questions=2, name="older.json"), 2)[1].unlink()
@@ -385,7 +385,7 @@ def test_the_fact_in_which_shards_differ_is_named(
     assert str(other) in line
 
 
-def test_shards_of_another_input_or_of_another_number_are_told(
+def test_shards_of_another_input_or_of_another_number_are_refused(
     tmp_path: Path, path: Path, refusal: Callable[..., str]
 ) -> None:
     first, _ = shards(tmp_path / "in", path, 2)
@@ -396,7 +396,7 @@ def test_shards_of_another_input_or_of_another_number_are_told(
     assert "they are shards 0/2 and 1/3" in refusal(first, third)
 
 
-def test_what_is_no_result_of_a_shard_is_told(
+def test_a_file_that_is_no_result_of_a_shard_is_refused(
     tmp_path: Path, path: Path, refusal: Callable[..., str]
 ) -> None:
     assert "input.json is no result of atp run" in refusal(path)
@@ -433,7 +433,7 @@ def test_a_result_that_does_not_say_what_it_is_of_is_none(
     assert f"{second} is no result of atp run" in refusal(first, second)
 
 
-def test_damaged_json_is_told_with_its_place(
+def test_damaged_json_is_refused_with_its_place(
     tmp_path: Path, path: Path, refusal: Callable[..., str]
 ) -> None:
     first, second = shards(tmp_path / "in", path, 2)
@@ -486,7 +486,7 @@ def test_a_pair_with_two_results_and_a_result_without_a_pair_are_named(
     assert "results[3].variations[0] has a result and is no pair" in refusal(first, second)
 
 
-def test_shards_of_other_lengths_are_told(
+def test_shards_of_different_lengths_are_refused(
     tmp_path: Path, path: Path, refusal: Callable[..., str]
 ) -> None:
     first, second = shards(tmp_path / "in", path, 2)
@@ -498,7 +498,7 @@ def test_shards_of_other_lengths_are_told(
 # --- where it is written
 
 
-def test_a_full_disk_is_told_with_the_bytes_needed_and_leaves_nothing(
+def test_a_full_disk_is_reported_with_the_bytes_needed_and_leaves_nothing(
     tmp_path: Path, path: Path, refusal: Callable[..., str]
 ) -> None:
     files = shards(tmp_path / "in", path, 2)
@@ -554,7 +554,7 @@ def bytes_read() -> int:
     return int(Path("/proc/self/io").read_text(encoding="ascii").split()[1])
 
 
-def test_a_shard_that_changes_while_it_is_merged_is_told(
+def test_a_shard_that_changes_while_it_is_merged_is_refused(
     tmp_path: Path, path: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = shards(tmp_path / "in", path, 2)
