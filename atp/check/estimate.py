@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from atp.model.dictionaries.placement import RESIDENT_SHARE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -69,7 +71,8 @@ def memory(
     per_token = outline.shape.bytes_per_token([sae.hook_name or "" for sae in saes], work.tail)
     base = outline.bytes + (HOST_BYTES if kind == "cpu" else 0)
     sae_bytes = sum(known)
-    if kind == "cuda" and sae_bytes > (free_bytes - base) / 4:  # offloaded: one at a time
+    if kind == "cuda" and sae_bytes > RESIDENT_SHARE * (free_bytes - base):
+        # The SAEs are offloaded: one at a time is on the device.
         sae_bytes = max(known, default=0)
     basis = "weights and SAEs exactly, batches at most"
     if kind == "cpu":
