@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from atp.run.setup import Loaded
 
 RESIDUAL_AFTER_LAYER = re.compile(r"blocks\.(\d+)\.hook_resid_post")
-WARM_UP_PAIRS = 3
-"""For the notebook's procedure, which is slow."""
+WARM_UP_PAIRS = 3  # for the notebook's procedure, which is slow
 
 
 @dataclass(frozen=True)
