@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from atp.model.dictionaries.loading import Dictionary
     from atp.run.setup import Loaded
 
-WARM_UP_PAIRS = 3
-"""For the notebook's procedure, which is slow."""
+WARM_UP_PAIRS = 3  # for the notebook's procedure, which is slow
 
 
 @dataclass(frozen=True)

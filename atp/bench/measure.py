@@ -30,10 +30,8 @@ class Contender:
     name: str
     run: Callable[[], object]
     warm_up: Callable[[], object]
-    seconds: list[float] = field(default_factory=list)
-    """Of each round."""
-    peak_bytes: int | None = None
-    """Most memory in use in any round; None where the system does not report it."""
+    seconds: list[float] = field(default_factory=list)  # of each round
+    peak_bytes: int | None = None  # in any round; None where the system does not report it
     out_of_memory: bool = False
 
     @property

@@ -21,12 +21,9 @@ class Answer:
     target_token: str
     base_token: str
     logit_diff: float
-    activations: torch.Tensor
-    """(d_sae,)"""
-    gradients: torch.Tensor
-    """(d_sae,)"""
-    scores: torch.Tensor
-    """(d_sae,)"""
+    activations: torch.Tensor  # (d_sae,)
+    gradients: torch.Tensor  # (d_sae,)
+    scores: torch.Tensor  # (d_sae,)
 
 
 def layers_of(model: Any) -> Any:  # noqa: ANN401  (any Hugging Face causal model)
@@ -40,7 +37,7 @@ class Notebook:
     """A plain model, its tokenizer, and an SAE on the output of one layer.
 
     Args:
-        model: a Hugging Face causal language model; each call gives its weights gradients.
+        model: a Hugging Face causal language model; its weights get gradients during a call.
         tokenizer: of the model.
         sae: of SAELens.
         module: the layer whose output the SAE reads.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from atp.model.dictionaries.placement import RESIDENT_SHARE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
     Rate = tuple[float | None, str, tuple[float, float]]
     """Operations per second, their basis, and the shares that a run reaches: best and worst."""
 
-HOST_BYTES = 600 << 20
-"""Memory of Python and its libraries."""
+HOST_BYTES = 600 << 20  # memory of Python and its libraries
 
 # Bytes in the files that a run writes. Indented JSON is longer than JSON on one line.
 FEATURE_BYTES = {True: 180, False: 78}
@@ -31,10 +32,10 @@ PAIR_BYTES = {True: 550, False: 320}
 JOURNAL_FEATURE_BYTES, JOURNAL_PAIR_BYTES = 78, 380
 METADATA_BYTES = 2500
 
-LIBRARY_SECONDS = (8.0, 20.0)
-"""Importing torch, transformer_lens and SAELens."""
-READ_BYTES_PER_SECOND = (2e9, 2e8)
-"""Loading weights: from memory, and from a slow disk."""
+# Loading, at best and at worst.
+LIBRARY_SECONDS = (8.0, 20.0)  # importing torch, transformer_lens and SAELens
+READ_BYTES_PER_SECOND = (2e9, 2e8)  # from memory, and from a slow disk
+
 CPU_SHARES = (1.0, 0.3)
 """Of the rate of one large matrix product, the share that a run reaches: best and worst."""
 GPU_SHARES = (0.5, 0.1)
@@ -69,7 +70,8 @@ def memory(
     per_token = outline.shape.bytes_per_token([sae.hook_name or "" for sae in saes], work.tail)
     base = outline.bytes + (HOST_BYTES if kind == "cpu" else 0)
     sae_bytes = sum(known)
-    if kind == "cuda" and sae_bytes > (free_bytes - base) / 4:  # offloaded: one at a time
+    if kind == "cuda" and sae_bytes > RESIDENT_SHARE * (free_bytes - base):
+        # The SAEs are offloaded: one at a time is on the device.
         sae_bytes = max(known, default=0)
     basis = "weights and SAEs exactly, batches at most"
     if kind == "cpu":

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
     from atp.dataset.pairs import Problem
 
-MAX_KEPT_PROBLEMS = 10_000
-"""Memory must not grow with the number of problems in a file."""
+MAX_KEPT_PROBLEMS = 10_000  # memory must not grow with the number of problems
 
 
 @dataclass

@@ -43,7 +43,7 @@ class Device:
     """"cpu" or "cuda"."""
     gpu: Gpu | None = None
     note: str = ""
-    """Why it is the CPU, where nobody asked for it."""
+    """Why a run without --device takes the CPU."""
 
 
 def find_nvidia() -> Nvidia | None:
@@ -86,10 +86,7 @@ def _visible(uuids: list[str], visible_devices: str | None) -> list[int]:
 def choose_device(requested: str | None, nvidia: Nvidia | None, cuda: str | None) -> Device:
     """Return the device that a run would take, without starting CUDA.
 
-    Args:
-        requested: as given to --device.
-        nvidia: from `find_nvidia`.
-        cuda: the version that torch was built for; None for its CPU build.
+    `cuda` is the version that torch was built for; None for its CPU build.
 
     Raises:
         UnavailableError: the device is not available; says what to do.

@@ -44,18 +44,20 @@ class RunOutline:
     work: RunWork | None = None
 
     def estimates(self, scan: InputScan) -> dict[str, Any]:
-        """Return what the run would take, as JSON values; model and work are there."""
+        """Return memory, disk and time of the run as JSON values, once its work is counted."""
         model, saes, work = self.model, self.saes, self.work
         assert model is not None  # noqa: S101  (for the type checker)
         assert work is not None  # noqa: S101  (as above)
-        unknown = {"unknown": "the device is not available"}
-        estimates: dict[str, Any] = {"memory": unknown, "disk": unknown, "time": unknown}
-        estimates["disk"] = disk(scan.size, work, saes, indented=scan.indented)
-        if self.device is not None and self.free_bytes is not None:
-            kind, gpu = self.device.kind, self.device.gpu
-            estimates["memory"] = memory(model, saes, work, kind, self.free_bytes)
-            estimates["time"] = time_needed(model, saes, work, kind, gpu.name if gpu else "")
-        return estimates
+        written = disk(scan.size, work, saes, indented=scan.indented)
+        if self.device is None or self.free_bytes is None:
+            unknown = {"unknown": "the device is not available"}
+            return {"memory": unknown, "disk": written, "time": unknown}
+        kind, gpu = self.device.kind, self.device.gpu
+        return {
+            "memory": memory(model, saes, work, kind, self.free_bytes),
+            "disk": written,
+            "time": time_needed(model, saes, work, kind, gpu.name if gpu else ""),
+        }
 
 
 def outline_run(
@@ -65,14 +67,9 @@ def outline_run(
     findings: Findings,
     problems: InputProblems,
 ) -> RunOutline:
-    """Look at device, model and SAEs, and get ready to count the work.
+    """Inspect device, model and SAEs, and prepare to count the work.
 
-    Args:
-        settings: of the run.
-        specs: the SAEs whose names are right.
-        nvidia: the driver and its GPUs.
-        findings: receives what is not available, and settings that do not fit.
-        problems: receives pairs that would end in an error.
+    `findings` receives what is missing or does not fit, `problems` the pairs that would fail.
     """
     quiet_libraries()
     host = figures(torch.device("cpu"))
