@@ -45,7 +45,10 @@ def mixed(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def options(
-    tmp_path: Path, model_folder: Callable[[str], Path], sae_folder: Callable[..., Path]
+    tmp_path: Path,
+    model_folder: Callable[[str], Path],
+    sae_folder: Callable[..., Path],
+    runs_share_models: None,
 ) -> Callable[..., list[str]]:
     """Return a function from an input to the arguments of a check or a run of it.
 

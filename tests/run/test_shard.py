@@ -15,7 +15,7 @@ import pytest
 import tiny
 from runs import analyses, events, of, read, without_times, write
 from shards import without_places
-from ways import WAYS
+from ways import WAYS, every_way
 
 from atp.check import readiness
 from atp.cli.main import main
@@ -35,7 +35,9 @@ def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def options(model_folder: Callable[[str], Path], sae_folder: Callable[..., Path]) -> list[str]:
+def options(
+    model_folder: Callable[[str], Path], sae_folder: Callable[..., Path], runs_share_models: None
+) -> list[str]:
     """Options of a run on the tiny GPT-2."""
     return [
         f"--model={model_folder('gpt2')}",
@@ -97,7 +99,7 @@ def test_merged_shards_are_the_bytes_of_a_run_without_shards(
     assert min(kinds["scored"], kinds["skipped"], kinds["error"]) > 0
 
 
-@pytest.mark.parametrize("way", WAYS)
+@every_way
 def test_so_are_those_of_every_way_to_score(
     tmp_path: Path,
     options: list[str],
