@@ -45,10 +45,7 @@ def mixed(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def options(
-    tmp_path: Path,
-    model_folder: Callable[[str], Path],
-    sae_folder: Callable[..., Path],
-    runs_share_models: None,
+    tmp_path: Path, model_folder: Callable[[str], Path], sae_folder: Callable[..., Path]
 ) -> Callable[..., list[str]]:
     """Return a function from an input to the arguments of a check or a run of it.
 

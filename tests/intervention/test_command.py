@@ -21,6 +21,8 @@ from atp.errors import ExitCode
 from atp.intervention import answers
 from atp.model.loading import Model
 
+pytestmark = pytest.mark.usefixtures("runs_share_models")
+
 SELECTED, NEGATIVE = ("3", "17", "40"), ("5", "6")
 FLAGGED = {"I really like", "I really dislike", "I wrote"}
 
@@ -67,7 +69,6 @@ def run(
     input_file: Path,
     model_folder: Callable[[str], Path],
     sae: Path,
-    runs_share_models: None,
     capfd: pytest.CaptureFixture[str],
 ) -> Callable[..., tuple[list[Path], list[dict[str, Any]]]]:
     """Return a function that intervenes and gives the files it printed, and the log."""
@@ -201,7 +202,7 @@ def variations(path: Path) -> list[dict[str, Any]]:
     return [v for question in read(path)["results"] for v in question["variations"]]
 
 
-def test_answers_are_those_of_the_plain_model_in_the_inputs_own_schema(
+def test_answers_are_those_of_the_plain_model_in_the_inputs_own_schema(  # noqa: PLR0913, PLR0917  (fixtures)
     run: Callable[..., Any],
     features: Callable[..., Path],
     model_folder: Callable[[str], Path],

@@ -29,13 +29,12 @@ from atp.cli.main import main
 from atp.errors import ExitCode
 from atp.scoring import scorer
 
+pytestmark = pytest.mark.usefixtures("runs_share_models")
+
 
 @pytest.fixture
 def options(
-    model_folder: Callable[[str], Path],
-    sae_folder: Callable[..., Path],
-    tmp_path: Path,
-    runs_share_models: None,
+    model_folder: Callable[[str], Path], sae_folder: Callable[..., Path], tmp_path: Path
 ) -> list[str]:
     """Options that make `atp run` use the tiny GPT-2, its SAE and a folder of the test."""
     return [

@@ -32,6 +32,8 @@ from atp.model.dictionaries import placement
 from atp.run import pipeline
 from atp.scoring import base_prompts, scorer
 
+pytestmark = pytest.mark.usefixtures("runs_share_models")
+
 SMALL = 8
 """Pairs of a window, and prompts of a mean's, in these tests."""
 SEQUENCE = ["--metric=sequence"]
@@ -44,9 +46,7 @@ def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def options(
-    model_folder: Callable[[str], Path], sae_folder: Callable[..., Path], runs_share_models: None
-) -> list[str]:
+def options(model_folder: Callable[[str], Path], sae_folder: Callable[..., Path]) -> list[str]:
     """Options of a run on the tiny Llama, with SAEs on two layers."""
     return [
         f"--model={model_folder('llama')}",
