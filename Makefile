@@ -9,8 +9,14 @@ BIN = $(VENV)/bin
 SMOLLM2 = .cache/models/SmolLM2-135M-Instruct
 MODEL ?= $(SMOLLM2)
 
+# The tests, on all cores. They keep compiled Python files even where the environment says not to:
+# most of the time in which a process imports torch and its companions goes into compiling them.
+WORKERS ?= auto
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+TESTS = $(PYTEST) --numprocesses=$(WORKERS) --dist=worksteal
+
 .DEFAULT_GOAL := help
-.PHONY: help install model demo image image-test test test-demo test-faults bench check sbom audit lock clean
+.PHONY: help install model demo image image-test test test-all test-slow test-demo test-faults bench check sbom audit lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,14 +37,20 @@ image: ## build the container image `atp` (LOCK=requirements-cpu.lock: without C
 image-test: $(VENV)/.installed-dev ## build the image without CUDA and use it as a user would
 	tools/image/test.sh $(BIN)
 
-test: $(VENV)/.installed-dev ## run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev ## run the tests of the first tier (under 3 minutes)
+	$(TESTS)
+
+test-all: $(VENV)/.installed-dev ## run them and the slow ones (under 12 minutes)
+	$(TESTS) -m "not full and not demo and not image"
+
+test-slow: $(VENV)/.installed-dev ## run the slow ones alone
+	$(TESTS) -m slow
 
 test-demo: $(VENV)/.installed-dev model ## compare the demo with the plain procedure, pair by pair; run the example's notebook
-	$(BIN)/python -m pytest -m demo -s
+	$(PYTEST) -m demo -s
 
 test-faults: $(VENV)/.installed-dev model ## kill runs, fill the disk, send signals, break the model, at every moment (an hour)
-	$(BIN)/python -m pytest tests/faults tests/test_fuzz.py --full
+	$(PYTEST) tests/faults tests/test_fuzz.py -m "not demo and not image" --full
 
 bench: $(VENV)/.installed model ## measure speed and memory on the demo's model, on a CPU (25 minutes)
 	$(BIN)/atp bench examples/smollm2/feedback.json --chat-template --device=cpu --rounds=5 \

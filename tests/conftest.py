@@ -9,10 +9,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from atp.model.loading import Model
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))  # also where a worker imports it
 
@@ -55,11 +59,52 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
     def get(architecture: str) -> Path:
         if architecture not in made:
-            folder = tmp_path_factory.mktemp(architecture) / "tiny"
+            folder = tmp_path_factory.mktemp(architecture, numbered=False) / "tiny"
             made[architecture] = tiny.save_model(folder, architecture)
         return made[architecture]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def loaded(model_folder: Callable[[str], Path]) -> Callable[[str], Model]:
+    """Return a function from an architecture to its tiny model, loaded once a session.
+
+    A test must leave the model as it was; one that changes a model loads its own.
+    """
+    from atp.model.loading import load_model  # noqa: PLC0415  (imports torch)
+
+    models: dict[str, Model] = {}
+
+    def get(architecture: str) -> Model:
+        if architecture not in models:
+            models[architecture] = load_model(str(model_folder(architecture)), device="cpu")
+        return models[architecture]
+
+    return get
+
+
+@pytest.fixture
+def runs_share_models(
+    loaded: Callable[[str], Model],
+    model_folder: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Have a run in float32, here or in a fork, use the tiny model that `loaded` holds."""
+    import tiny  # noqa: PLC0415
+
+    from atp.model import loading  # noqa: PLC0415
+
+    load_from_disk = loading.load_model
+
+    def load_model(name: str, *, dtype: str | None = None, **how: Any) -> Model:
+        architecture = Path(name).parent.name
+        is_tiny = architecture in tiny.CONFIGS and name == str(model_folder(architecture))
+        if is_tiny and dtype in {None, "float32"}:
+            return loaded(architecture)
+        return load_from_disk(name, dtype=dtype, **how)
+
+    monkeypatch.setattr(loading, "load_model", load_model)
 
 
 @pytest.fixture(scope="session")

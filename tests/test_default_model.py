@@ -31,6 +31,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return default_hub.make(tmp_path_factory.mktemp("hf"))
 
 
+@pytest.mark.slow
 def test_the_defaults_run_offline_and_give_the_oracles_numbers(
     hub: Path, input_file: Path, tmp_path: Path
 ) -> None:

@@ -36,10 +36,11 @@ from atp.config.settings import Settings
 from atp.errors import ExitCode
 from atp.run import setup
 
-REDUCED, FULL = 300, 10_000
+FIRST, REST, FULL = range(60), range(60, 300), range(300, 10_000)
+"""Seeds of the files of `make test`, and of those that test-all and test-faults have besides."""
 SECONDS = 20
 """Processor time that one file may take; most take a hundredth of a second."""
-SHARE = 25
+SHARE = 15
 """Files that a process takes on at a time."""
 EXAMPLE = Path(__file__).parents[1] / "examples" / "smollm2" / "feedback.json"
 PLACE = re.compile(
@@ -183,12 +184,16 @@ def _bases(folder: Path, options: tuple[str, ...]) -> tuple[Base, ...]:
     )
 
 
+@pytest.mark.parametrize(
+    "seeds",
+    [FIRST, pytest.param(REST, marks=pytest.mark.slow), pytest.param(FULL, marks=pytest.mark.full)],
+    ids=["first", "more", "all others"],
+)
 def test_every_hostile_file_is_refused_with_its_place_or_processed(
-    fuzzer: Fuzzer, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
+    fuzzer: Fuzzer, seeds: range, record_property: Callable[[str, object], None]
 ) -> None:
     one = os.environ.get("FUZZ_SEED")
-    count = FULL if pytestconfig.getoption("--full", default=False) else REDUCED
-    seeds = range(int(one), int(one) + 1) if one else range(count)
+    seeds = range(int(one), int(one) + 1) if one else seeds
     shares = [seeds[start : start + SHARE] for start in range(0, len(seeds), SHARE)]
     outcome_counts: Counter[str] = Counter()
     faults: list[str] = []
@@ -208,8 +213,8 @@ def test_every_hostile_file_is_refused_with_its_place_or_processed(
     record_property("outcome_counts", dict(outcome_counts))
     assert not faults, "\n".join([f"{len(faults)} faults:", *faults[:50]])
     if not one:  # refused files and processed ones were tried
-        assert outcome_counts["refused"] > count / 4
+        assert outcome_counts["refused"] > len(seeds) / 4
         assert (
             min(outcome_counts["scored"], outcome_counts["skipped"], outcome_counts["error"])
-            > count / 20
+            > len(seeds) / 20
         )

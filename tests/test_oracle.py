@@ -23,22 +23,13 @@ from atp.attribution.scores import score
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
 from atp.model.language_model import Model
-from atp.model.loading import load_model
 from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
 from atp.scoring.preflight import check_dictionaries
 from atp.scoring.scorer import Scorer
 
 ModelFolder = Callable[[str], Path]
+Loaded = Callable[[str], Model]
 SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4
-
-_models: dict[str, Model] = {}
-
-
-def model_of(folder: Path, architecture: str) -> Model:
-    """Load a tiny model once a session."""
-    if architecture not in _models:
-        _models[architecture] = load_model(str(folder), device="cpu")
-    return _models[architecture]
 
 
 def dictionary_of(sae: SAE[Any]) -> Dictionary:
@@ -83,47 +74,43 @@ def assert_same(rows: list[tuple[TokenizedPair, Any, Any]], expected: list[Answe
 
 @pytest.mark.parametrize("architecture", tiny.CONFIGS)
 def test_scores_are_the_oracles_on_every_architecture(
-    model_folder: ModelFolder, architecture: str
+    model_folder: ModelFolder, loaded: Loaded, architecture: str
 ) -> None:
-    folder, sae = model_folder(architecture), tiny.make_sae("standard")
-    oracle = Oracle(str(folder), sae, tiny.HOOK_LAYER)
+    """Each row alone, and among longer ones: padding does not change it."""
+    sae = tiny.make_sae("standard")
+    oracle = Oracle(str(model_folder(architecture)), sae, tiny.HOOK_LAYER)
     expected = [oracle(*triple) for triple in tiny.triples()]
-    for batch_size in (1, 4, 16):
-        assert_same(all_scores(model_of(folder, architecture), sae, batch_size), expected)
+    alone, *padded = (all_scores(loaded(architecture), sae, size) for size in (1, 4, 16))
+    lengths = {item.contrast.prompt_length for item, _, _ in alone}
+    assert max(lengths) > 1.5 * min(lengths)
+    assert_same(alone, expected)
+    for rows in padded:
+        assert_same(rows, expected)
+        for (_, metric, scores), (_, other_metric, other_scores) in zip(alone, rows, strict=True):
+            assert abs(float(metric - other_metric)) <= LOGIT_BOUND
+            assert (scores - other_scores).abs().max() <= SCORE_BOUND * scores.abs().max()
 
 
 @pytest.mark.parametrize("kind", tiny.SAE_KINDS)
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
 def test_scores_are_the_oracles_on_every_sae_kind(
-    model_folder: ModelFolder, architecture: str, kind: str
+    model_folder: ModelFolder, loaded: Loaded, kind: str
 ) -> None:
-    folder, sae = model_folder(architecture), tiny.make_sae(kind)
-    oracle = Oracle(str(folder), sae, tiny.HOOK_LAYER)
+    sae = tiny.make_sae(kind)
+    oracle = Oracle(str(model_folder("gemma2")), sae, tiny.HOOK_LAYER)
     expected = [oracle(*triple) for triple in tiny.triples(2)]
     for batch_size in (1, 4, 16):
-        rows = all_scores(model_of(folder, architecture), sae, batch_size)
-        assert_same(rows[: len(expected)], expected)
+        rows = all_scores(loaded("gemma2"), sae, batch_size, tiny.triples(2))
+        assert_same(rows, expected)
 
 
 @pytest.mark.parametrize("layer", range(tiny.N_LAYERS))
-def test_scores_are_the_oracles_at_every_layer(model_folder: ModelFolder, layer: int) -> None:
-    folder, sae = model_folder("gemma2"), tiny.make_sae("jumprelu", layer=layer)
-    oracle = Oracle(str(folder), sae, layer)
+def test_scores_are_the_oracles_at_every_layer(
+    model_folder: ModelFolder, loaded: Loaded, layer: int
+) -> None:
+    sae = tiny.make_sae("jumprelu", layer=layer)
+    oracle = Oracle(str(model_folder("gemma2")), sae, layer)
     expected = [oracle(*triple) for triple in tiny.triples()]
-    assert_same(all_scores(model_of(folder, "gemma2"), sae, 16), expected)
-
-
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
-def test_padding_does_not_change_a_row(model_folder: ModelFolder, architecture: str) -> None:
-    """A row among longer neighbours equals the row alone, within the oracle's bounds."""
-    model = model_of(model_folder(architecture), architecture)
-    sae = tiny.make_sae("standard")
-    alone, padded = all_scores(model, sae, 1), all_scores(model, sae, 16)
-    lengths = {item.contrast.prompt_length for item, _, _ in alone}
-    assert max(lengths) > 1.5 * min(lengths)
-    for (_, metric, scores), (_, other_metric, other_scores) in zip(alone, padded, strict=True):
-        assert abs(float(metric - other_metric)) <= LOGIT_BOUND
-        assert (scores - other_scores).abs().max() <= SCORE_BOUND * scores.abs().max()
+    assert_same(all_scores(loaded("gemma2"), sae, 16), expected)
 
 
 def opinion_last() -> list[tuple[str, str, str]]:
@@ -137,9 +124,9 @@ def opinion_last() -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("architecture", tiny.CONFIGS)
 def test_a_start_that_rows_share_is_computed_once_and_changes_nothing(
-    model_folder: ModelFolder, architecture: str
+    model_folder: ModelFolder, loaded: Loaded, architecture: str
 ) -> None:
-    model, sae = model_of(model_folder(architecture), architecture), tiny.make_sae("standard")
+    model, sae = loaded(architecture), tiny.make_sae("standard")
     oracle = Oracle(str(model_folder(architecture)), sae, tiny.HOOK_LAYER)
     triples = opinion_last()
     rows = all_scores(model, sae, len(triples), triples)
@@ -151,7 +138,7 @@ def test_a_start_that_rows_share_is_computed_once_and_changes_nothing(
 
 @pytest.mark.parametrize("joins_heads", [True, False])
 def test_an_sae_on_attention_heads_gives_the_oracles_scores(
-    model_folder: ModelFolder, joins_heads: bool
+    model_folder: ModelFolder, loaded: Loaded, joins_heads: bool
 ) -> None:
     """hook_z, (batch, position, head, d_head), is what the output projection reads, flattened."""
     folder, flat = model_folder("llama"), tiny.make_sae("standard")
@@ -161,7 +148,7 @@ def test_an_sae_on_attention_heads_gives_the_oracles_scores(
     if joins_heads:
         sae = SAE.from_dict({**flat.cfg.to_dict(), "reshape_activations": "hook_z"})
         sae.load_state_dict(flat.state_dict())
-    dictionary, model = dictionary_of(sae), model_of(folder, "llama")
+    dictionary, model = dictionary_of(sae), loaded("llama")
     check_dictionaries(model, Dictionaries([dictionary], model.device))
     for triple, analysis in zip(
         tiny.triples(), attribute(model, dictionary, tiny.triples()), strict=True
@@ -175,8 +162,8 @@ def test_an_sae_on_attention_heads_gives_the_oracles_scores(
             assert gap <= SCORE_BOUND * largest
 
 
-def test_more_saes_in_one_pass_change_nothing(model_folder: ModelFolder) -> None:
-    model = model_of(model_folder("llama"), "llama")
+def test_more_saes_in_one_pass_change_nothing(loaded: Loaded) -> None:
+    model = loaded("llama")
     saes = [tiny.make_sae("topk", layer=layer, seed=layer) for layer in (0, 2, 3)]
     saes.append(tiny.make_sae("standard", layer=2, d_sae=64))
     pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
@@ -201,10 +188,12 @@ def test_more_saes_in_one_pass_change_nothing(model_folder: ModelFolder) -> None
                 assert abs(one["score"] - other["score"]) <= bound
 
 
-def test_the_analysis_lists_the_oracles_top_features(model_folder: ModelFolder) -> None:
+def test_the_analysis_lists_the_oracles_top_features(
+    model_folder: ModelFolder, loaded: Loaded
+) -> None:
     folder, sae = model_folder("gpt2"), tiny.make_sae("standard")
     oracle = Oracle(str(folder), sae, tiny.HOOK_LAYER)
-    model = model_of(folder, "gpt2")
+    model = loaded("gpt2")
     analyses = attribute(model, dictionary_of(sae), tiny.triples(), top_k=10, chat_template=True)
     for triple, analysis in zip(tiny.triples(), analyses, strict=True):
         answer = oracle(*triple, chat=True)
@@ -226,9 +215,9 @@ def test_the_analysis_lists_the_oracles_top_features(model_folder: ModelFolder) 
 
 
 @pytest.mark.parametrize("kind", tiny.SAE_KINDS)
-def test_the_shares_of_the_effect_add_up(model_folder: ModelFolder, kind: str) -> None:
+def test_the_shares_of_the_effect_add_up(loaded: Loaded, kind: str) -> None:
     """x.g = sum f*(dm/df) + decode(0).g + error.g, with terms computed apart."""
-    model, sae = model_of(model_folder("llama"), "llama"), tiny.make_sae(kind)
+    model, sae = loaded("llama"), tiny.make_sae(kind)
     pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
     contrasts = [pair_tokenizer(*triple).contrast for triple in tiny.triples()]
     hook = sae.cfg.metadata.hook_name

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from schema import ANALYSIS_FIELDS, FEATURE_FIELDS
+from runs import ANALYSIS_FIELDS, FEATURE_FIELDS
 
 from atp.cli.usage import USAGE
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import tiny
@@ -13,15 +12,14 @@ from atp.attribution.batches import Batch
 from atp.attribution.capture import HookError, SplitError, capture, check_split_pass
 from atp.attribution.contrasts import Contrast
 from atp.model.language_model import Model
-from atp.model.loading import load_model
 
 HOOK = "blocks.2.hook_resid_post"
 
 
 @pytest.fixture(scope="module")
-def model(model_folder: Callable[[str], Path]) -> Model:
+def model(loaded: Callable[[str], Model]) -> Model:
     """A tiny Llama."""
-    return load_model(str(model_folder("llama")), device="cpu")
+    return loaded("llama")
 
 
 def batch(*contrasts: Contrast) -> Batch:

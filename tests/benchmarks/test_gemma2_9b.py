@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gemma2_9b.py"
 SECTIONS = ["rate", "compare", "wide", "memory", "scale", "dtype"]
 
 
+@pytest.mark.slow
 def test_every_section_runs_and_names_unmeasured_figures(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     done = subprocess.run(

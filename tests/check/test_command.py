@@ -154,6 +154,7 @@ def test_the_budget_of_a_pass_is_the_users(input_file: Path, report: Report) -> 
     assert (small["batch_tokens"], large["batch_tokens"]) == (64, 4096)
 
 
+@pytest.mark.slow
 def test_neither_cuda_is_started_nor_weights_are_read(input_file: Path, options: Options) -> None:
     """The weights that the check could read are none (the fixture sees to it)."""
     code, text, imported = alone(["check", *options(input_file)])
@@ -394,6 +395,7 @@ LINE = json.dumps(
 )
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file_or_with_its_problems(tmp_path: Path) -> None:
     peaks = []
     for count in (11_000, 60_000):

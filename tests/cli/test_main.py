@@ -20,23 +20,38 @@ if TYPE_CHECKING:
 
 CANONICAL = "gemma-scope-9b-it-res-canonical"
 TELL_TORCH = """
-import sys
+import json, os, sys
+import atp.bench.command, atp.features.command, atp.fetch.command
+import atp.intervention.command, atp.merge.command, atp.run.command
 from atp.cli.main import main
-code = main(sys.argv[1:])
-print("torch imported" if "torch" in sys.modules else "light")
-sys.exit(code)
+
+for folder, arguments in json.load(sys.stdin):
+    if os.fork() == 0:
+        os.chdir(folder)
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY, 0o600), number)
+        code = main(arguments)
+        print("torch imported" if "torch" in sys.modules else "light", flush=True)
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
 """
+"""Runs commands, each in a fork of a process that has imported what starts them and no more."""
+
+
+def fill(folder: Path) -> None:
+    """Write what the commands below are given: one input, and two files that are none."""
+    (folder / "answers.json").write_text('{"results": []}')
+    (folder / "broken.json").write_text('{"results": [')
+    (folder / "text.json").write_text("no JSON\nat all\n")
+    (folder / "empty").mkdir()
 
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The working directory: a folder of the test with one input and one that is broken."""
+    """The working directory: a folder of the test with one input and two that are broken."""
     monkeypatch.setattr(options, "VOLUME_INPUT", tmp_path / "no" / "volume")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "answers.json").write_text('{"results": []}')
-    (tmp_path / "broken.json").write_text('{"results": [')
-    (tmp_path / "text.json").write_text("no JSON\nat all\n")
-    (tmp_path / "empty").mkdir()
+    fill(tmp_path)
     return tmp_path
 
 
@@ -348,17 +363,40 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("arguments", FAULTS, ids=" ".join)
-def test_a_fault_is_one_line_and_exit_code_2_without_torch(arguments: list[str]) -> None:
+@pytest.fixture(scope="module")
+def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
+    """The exit code, standard output and standard error of every faulty command."""
+    folders = [tmp_path_factory.mktemp("fault") for _ in FAULTS]
+    for folder in folders:
+        fill(folder)
     done = subprocess.run(
-        [sys.executable, "-c", TELL_TORCH, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-c", TELL_TORCH],
+        input=json.dumps([*zip(map(str, folders), FAULTS, strict=True)]),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
+    return {
+        " ".join(arguments): (
+            int(code),
+            (folder / "stdout").read_text(encoding="utf-8"),
+            (folder / "stderr").read_text(encoding="utf-8"),
+        )
+        for arguments, folder, code in zip(FAULTS, folders, done.stdout.split(), strict=True)
+    }
 
-    assert done.returncode == ExitCode.USAGE
-    assert done.stdout == "light\n"
-    assert len(done.stderr.splitlines()) == 1
-    assert "Traceback" not in done.stderr
-    assert json.loads(done.stderr)["exit_code"] == ExitCode.USAGE
+
+@pytest.mark.parametrize("command", map(" ".join, FAULTS))
+def test_a_fault_is_one_line_and_exit_code_2_without_torch(
+    without_torch: dict[str, tuple[int, str, str]], command: str
+) -> None:
+    code, stdout, stderr = without_torch[command]
+
+    assert code == ExitCode.USAGE
+    assert stdout == "light\n"
+    assert len(stderr.splitlines()) == 1
+    assert "Traceback" not in stderr
+    assert json.loads(stderr)["exit_code"] == ExitCode.USAGE
 
 
 @pytest.mark.parametrize("arguments", [FAULTS[1], FAULTS[6], FAULTS[7], FAULTS[9]], ids=" ".join)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 COPY = """
 import resource, sys
 from pathlib import Path
@@ -49,6 +51,7 @@ def write(path: Path, count: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_file_forty_times_as_large_takes_no_more_memory(tmp_path: Path) -> None:
     small, large = write(tmp_path / "small.json", 10), write(tmp_path / "large.json", 400)
     assert large.stat().st_size > 50e6

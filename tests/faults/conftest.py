@@ -7,21 +7,18 @@ from pathlib import Path
 
 import pytest
 import tiny
-from jobs import OUT, Job, undisturbed
-from report import Report
+from jobs import OUT, Job, Report, undisturbed
 from runs import write
+
+from atp.model.loading import Model
 
 FIGURES = pytest.StashKey[list[tuple[str, str, str]]]()
 """What, target, found."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is run in the full counts only."""
-    if config.getoption("--full"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("full")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+@pytest.fixture(autouse=True)
+def _runs_share_models(runs_share_models: None) -> None:
+    """A fork need not load what the tests have loaded."""
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +42,7 @@ def pytest_terminal_summary(
 @pytest.fixture(scope="session")
 def job_of(
     model_folder: Callable[[str], Path],
+    loaded: Callable[[str], Model],
     sae_folder: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., Job]:
@@ -52,6 +50,7 @@ def job_of(
 
     Each question has three pairs.
     """
+    loaded("gpt2")  # before a fork, which then has it
     made: dict[tuple[object, ...], Job] = {}
     sae = sae_folder("standard")
 

@@ -14,8 +14,7 @@ import pytest
 from disk import small_disk
 from forked import Ended
 from io_steps import failing, first_of_each
-from jobs import OUT, Job, at_each_step, damage, listed, pairs_in, saved, shortfall
-from report import Report
+from jobs import OUT, Job, Report, at_each_step, damage, listed, pairs_in, saved, shortfall
 
 from atp.errors import ExitCode
 
@@ -52,6 +51,7 @@ def wrong_with_the_message(ended: Ended, pattern: str = "") -> list[str]:
     return wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [False, True], ids=["a first start", "a start that goes on"])
 @pytest.mark.parametrize("name", FAULTS)
 def test_at_whatever_step_the_disk_refuses_the_saved_pairs_stand_and_the_next_start_goes_on(

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from forked import Ended
 from io_steps import Fault, first_of_each, killed_after, killed_before, killed_midway
-from jobs import Job, at_each_step, damage, listed, saved, shortfall, was_killed
-from report import Report
+from jobs import Job, Report, at_each_step, damage, listed, saved, shortfall, was_killed
 from runs import events, of
 
 MOST_ATTEMPTS = 12
@@ -33,6 +32,7 @@ def killed(job: Job, folder: Path, moment: float) -> Ended:
     return ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [1, 10])
 def test_a_run_killed_at_random_moments_goes_on_to_the_same_bytes(
     job_of: Callable[..., Job],
@@ -76,6 +76,7 @@ def test_a_run_killed_at_random_moments_goes_on_to_the_same_bytes(
     assert kills >= len(seeds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [False, True], ids=["a first start", "a start that goes on"])
 @pytest.mark.parametrize("fault", [killed_before, killed_midway, killed_after])
 def test_a_run_killed_at_any_step_of_its_files_goes_on_to_the_same_bytes(

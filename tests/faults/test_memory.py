@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import forked
+import pytest
 import tiny
 from forked import Child, Ended
-from jobs import OUT
-from report import Report
+from jobs import OUT, Report
 from runs import write
 
 from atp.errors import ExitCode
@@ -38,6 +38,7 @@ def watched(child: Child) -> tuple[Ended, list[tuple[int, int]]]:
     return ended, seen
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_the_pairs(
     model_folder: Callable[[str], Path],
     sae_folder: Callable[..., Path],

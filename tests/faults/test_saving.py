@@ -8,8 +8,7 @@ from pathlib import Path
 
 import forked
 import pytest
-from jobs import Job
-from report import Report
+from jobs import Job, Report
 from runs import events, of
 
 from atp.errors import ExitCode
@@ -30,6 +29,7 @@ def per_pair(job: Job) -> tuple[float, float]:
     return sum(sizes) / job.pairs, len(sizes) / job.pairs
 
 
+@pytest.mark.slow
 def test_each_of_many_pairs_costs_as_much_saving_as_each_of_few(job_of: Callable[..., Job]) -> None:
     few, many = (job_of(count, "--save-interval=10") for count in (10, 80))
     for of_few, of_many in zip(per_pair(few), per_pair(many), strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import forked
 from jobs import OUT, Job, saved, shortfall
-from slow import Slow
+from stalled_batch import StalledBatch
 
 from atp.errors import ExitCode
 
@@ -23,7 +23,7 @@ def test_a_second_run_on_a_folder_is_refused_and_told_which_run_holds_it(
     other.mkdir()
     (other / OUT).symlink_to(one / OUT)
     with (
-        Slow(batch=3) as slow,
+        StalledBatch(batch=3) as slow,
         forked.started(job.arguments, one, job.counted(one, slow.install)) as first,
     ):
         slow.wait()

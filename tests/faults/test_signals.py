@@ -14,10 +14,10 @@ from statistics import median
 import forked
 import pytest
 from forked import Child, Ended
-from jobs import OUT, Job, damage, listed, pairs_in, saved, shortfall
-from report import Report
+from jobs import OUT, Job, Report, damage, listed, pairs_in, saved, shortfall
 from runs import analyses, read
-from slow import Slow
+from stalled_batch import StalledBatch
+from tiers import first_tier
 
 from atp.errors import ExitCode
 
@@ -70,6 +70,7 @@ def wrong_with_the_partial_result(folder: Path) -> list[str]:
     return wrong
 
 
+@pytest.mark.slow
 def test_a_signal_at_a_random_moment_ends_the_run_soon_and_loses_nothing(
     job_of: Callable[..., Job],
     tmp_path: Path,
@@ -146,13 +147,13 @@ def test_a_signal_at_a_random_moment_ends_the_demo_soon(
     assert max(seconds) <= WORST
 
 
-@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("number", first_tier([signal.SIGTERM], CODES))
 def test_a_batch_that_takes_minutes_is_given_up_after_seconds(
     job_of: Callable[..., Job], tmp_path: Path, number: int
 ) -> None:
     job = job_of(8, "--save-interval=1")
     with (
-        Slow(batch=4) as slow,
+        StalledBatch(batch=4) as slow,
         forked.started(job.arguments, tmp_path, job.counted(tmp_path, slow.install)) as child,
     ):
         slow.wait()
@@ -166,6 +167,7 @@ def test_a_batch_that_takes_minutes_is_given_up_after_seconds(
     assert shortfall(job, job.run(tmp_path), held, tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", CODES)
 @pytest.mark.parametrize("first", CODES)
 def test_a_second_signal_ends_the_run_at_once_in_the_middle_of_a_batch(
@@ -177,7 +179,7 @@ def test_a_second_signal_ends_the_run_at_once_in_the_middle_of_a_batch(
 ) -> None:
     job = job_of(8, "--save-interval=1")
     with (
-        Slow(batch=4) as slow,
+        StalledBatch(batch=4) as slow,
         forked.started(job.arguments, tmp_path, job.counted(tmp_path, slow.install)) as child,
     ):
         slow.wait()

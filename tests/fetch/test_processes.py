@@ -98,6 +98,7 @@ def without_network() -> list[str]:
     return start if tried.returncode == 0 else []
 
 
+@pytest.mark.slow
 def test_after_a_fetch_a_run_makes_no_network_call_and_stays_on_its_commit(
     atp: Atp, hub: FakeHub, place: Place, input_file: Path, capsys: Capture
 ) -> None:
@@ -140,8 +141,8 @@ def begun(process: subprocess.Popen[str], place: Place, least: int = 40_000) -> 
     ("number", "code"),
     [
         (signal.SIGKILL, -signal.SIGKILL),
-        (signal.SIGTERM, ExitCode.TERMINATED),
-        (signal.SIGINT, ExitCode.INTERRUPTED),
+        pytest.param(signal.SIGTERM, ExitCode.TERMINATED, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, ExitCode.INTERRUPTED, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )

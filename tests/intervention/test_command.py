@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from plain import Plain
+from rerun import Ablated
 from runs import events, of, read, write
 
-from atp import load_model, load_sae
+from atp import load_sae
 from atp.cli.main import main
 from atp.dataset.output import HOLDER_NAME
 from atp.errors import ExitCode
 from atp.intervention import regeneration
+from atp.model.language_model import Model
+
+pytestmark = pytest.mark.usefixtures("runs_share_models")
 
 SELECTED, NEGATIVE = ("3", "17", "40"), ("5", "6")
 FLAGGED = {"I really like", "I really dislike", "I wrote"}
@@ -34,9 +37,9 @@ def sae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def features(tmp_path: Path, model_folder: Callable[[str], Path], sae: Path) -> Callable[..., Path]:
+def features(tmp_path: Path, loaded: Callable[[str], Model], sae: Path) -> Callable[..., Path]:
     """Return a function that writes a features file, with changes."""
-    model = load_model(str(model_folder("llama")), device="cpu")
+    model = loaded("llama")
     told = {"name": model.name, **model.origin, "dtype": "float32"}
     dictionary = load_sae(str(sae))
 
@@ -109,6 +112,7 @@ def test_the_report_holds_the_plain_models_numbers(
     run: Callable[..., Any],
     features: Callable[..., Path],
     model_folder: Callable[[str], Path],
+    loaded: Callable[[str], Model],
     sae: Path,
 ) -> None:
     paths, log = run(f"--features={features()}", "--controls=4")
@@ -118,9 +122,9 @@ def test_the_report_holds_the_plain_models_numbers(
     assert [path.suffix for path in paths] == [".txt", ".json"]
     assert paths[-1].name.startswith("atp_intervention_tiny_")
     assert len(pairs) == summary["pairs"] == 15
-    plain = Plain(model_folder("llama"))
+    plain = Ablated(model_folder("llama"))
     removals = [(tiny.HOOK_LAYER, load_sae(str(sae)).sae, list(map(int, SELECTED)))]
-    model = load_model(str(model_folder("llama")), device="cpu")
+    model = loaded("llama")
     from atp.model.pair_tokenizer import PairTokenizer  # noqa: PLC0415  (imports torch)
 
     pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
@@ -203,10 +207,11 @@ def variations(path: Path) -> list[dict[str, Any]]:
     return [v for question in read(path)["results"] for v in question["variations"]]
 
 
-def test_answers_are_those_of_the_plain_model_in_the_inputs_own_schema(
+def test_answers_are_those_of_the_plain_model_in_the_inputs_own_schema(  # noqa: PLR0913, PLR0917  (fixtures)
     run: Callable[..., Any],
     features: Callable[..., Path],
     model_folder: Callable[[str], Path],
+    loaded: Callable[[str], Model],
     sae: Path,
     tmp_path: Path,
 ) -> None:
@@ -219,8 +224,8 @@ def test_answers_are_those_of_the_plain_model_in_the_inputs_own_schema(
     before, after, _, report = paths
 
     del questions[0]["variations"][2]
-    model = load_model(str(model_folder("llama")), device="cpu")
-    plain = Plain(model_folder("llama"))
+    model = loaded("llama")
+    plain = Ablated(model_folder("llama"))
     removals = [(tiny.HOOK_LAYER, load_sae(str(sae)).sae, list(map(int, SELECTED)))]
     for path, strength in ((before, 0.0), (after, 1.0)):
         content = read(path)

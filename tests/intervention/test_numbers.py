@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from plain import Plain
+from rerun import Ablated
 
 from atp.attribution import divergence
 from atp.intervention.ablate import FeatureSet
@@ -37,7 +37,7 @@ def test_kl_and_perplexity_are_those_of_full_logits(
     batch_tokens: int,
 ) -> None:
     monkeypatch.setattr(divergence, "AT_ONCE", 5 * tiny.VOCABULARY)
-    model, plain = loaded(architecture), Plain(model_folder(architecture))
+    model, plain = loaded(architecture), Ablated(model_folder(architecture))
     sae = tiny.make_sae("standard")
     dictionary = Dictionary("memory", "tiny", sae.cfg.metadata.hook_name, sae, {})
     pair_tokenizer = PairTokenizer(model, max_tokens_to_check=20, chat_template=False)
@@ -65,7 +65,7 @@ def test_sequences_are_contrasted_without_features_too(
     model_folder: Callable[[str], Path], loaded: Callable[[str], Model], architecture: str
 ) -> None:
     """The difference of mean log-probabilities, whole texts with full logits."""
-    model, plain = loaded(architecture), Plain(model_folder(architecture))
+    model, plain = loaded(architecture), Ablated(model_folder(architecture))
     sae = tiny.make_sae("standard")
     dictionary = Dictionary("memory", "tiny", sae.cfg.metadata.hook_name, sae, {})
     pair_tokenizer = PairTokenizer(

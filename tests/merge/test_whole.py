@@ -103,6 +103,7 @@ def peak_mib(folder: Path) -> int:
     return int(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_shards_twenty_times_as_large_take_no_more_memory(tmp_path: Path) -> None:
     small, large = large_shards(tmp_path / "small", 10), large_shards(tmp_path / "large", 200)
     assert sum(path.stat().st_size for path in large.glob("?/*.json")) > 50e6

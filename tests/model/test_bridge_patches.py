@@ -10,17 +10,16 @@ import tiny
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from atp.model.loading import load_model
+from atp.model.loading import Model
 
 IDS = torch.arange(7, 27)[None]
 
 
 @pytest.mark.parametrize("architecture", tiny.CONFIGS)
 def test_a_model_gives_what_its_untouched_bridge_gives(
-    model_folder: Callable[[str], Path], architecture: str
+    model_folder: Callable[[str], Path], loaded: Callable[[str], Model], architecture: str
 ) -> None:
-    folder = str(model_folder(architecture))
-    model = load_model(folder, device="cpu")
+    folder, model = str(model_folder(architecture)), loaded(architecture)
     bridge = TransformerBridge.boot_transformers(folder, dtype=torch.float32, device="cpu").eval()
     with torch.no_grad():
         ours, theirs = model.bridge.original_model(IDS), bridge.original_model(IDS)
@@ -32,9 +31,9 @@ def test_a_model_gives_what_its_untouched_bridge_gives(
 @pytest.mark.parametrize("architecture", tiny.CONFIGS)
 @pytest.mark.parametrize("name", ["hook_scale", "hook_normalized"])
 def test_a_watched_norm_fires_and_can_be_changed(
-    model_folder: Callable[[str], Path], architecture: str, name: str
+    loaded: Callable[[str], Model], architecture: str, name: str
 ) -> None:
-    model = load_model(str(model_folder(architecture)), device="cpu")
+    model = loaded(architecture)
     seen: list[torch.Tensor] = []
 
     def watch(x: torch.Tensor, hook: object) -> torch.Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import tiny
@@ -13,21 +12,15 @@ import torch
 from atp.bench.notebook import layers_of
 from atp.model.kv_cache import PrefixCache
 from atp.model.language_model import Model
-from atp.model.loading import load_model
 
-ModelFolder = Callable[[str], Path]
 UNKNOWN = tiny.VOCABULARY + 7
 """A token that the model does not have: its embedding raises IndexError."""
 
-_models: dict[str, Model] = {}
-
 
 @pytest.fixture(params=tiny.CONFIGS)
-def model(request: pytest.FixtureRequest, model_folder: ModelFolder) -> Model:
-    """A tiny model of each architecture, loaded once."""
-    if request.param not in _models:
-        _models[request.param] = load_model(str(model_folder(request.param)), device="cpu")
-    return _models[request.param]
+def model(request: pytest.FixtureRequest, loaded: Callable[[str], Model]) -> Model:
+    """A tiny model of each architecture."""
+    return loaded(request.param)
 
 
 def tokens(rows: int, columns: int, seed: int = 0) -> torch.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,13 +13,12 @@ from atp.model import memory_model
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
 from atp.model.language_model import Model
-from atp.model.loading import load_model
 
 
 @pytest.fixture(scope="module")
-def model(model_folder: Callable[[str], Path]) -> Model:
+def model(loaded: Callable[[str], Model]) -> Model:
     """A tiny Gemma-2."""
-    return load_model(str(model_folder("gemma2")), device="cpu")
+    return loaded("gemma2")
 
 
 def saes(model: Model, layer: int) -> Dictionaries:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from atp.errors import UnavailableError
 from atp.model import memory_model
-from atp.model.loading import load_model
+from atp.model.language_model import Model
 from atp.model.outline import Outline, outline
 from atp.model.pair_tokenizer import PairTokenizer
 
@@ -41,9 +41,12 @@ def of(folder: Path, dtype: torch.dtype = torch.float32) -> Outline:
 
 @pytest.mark.parametrize("architecture", tiny.CONFIGS)
 def test_it_says_what_the_loaded_model_says(
-    architecture: str, bare: Callable[[str], Path], model_folder: Callable[[str], Path]
+    architecture: str,
+    bare: Callable[[str], Path],
+    model_folder: Callable[[str], Path],
+    loaded: Callable[[str], Model],
 ) -> None:
-    model = load_model(str(model_folder(architecture)), device="cpu")
+    model = loaded(architecture)
     found = of(bare(architecture))
 
     assert (found.name, found.n_ctx, found.bos_token_id) == (
@@ -71,9 +74,9 @@ def test_the_body_is_without_both_embeddings_tied_or_not(
 
 
 def test_its_tokens_are_those_of_the_model(
-    bare: Callable[[str], Path], model_folder: Callable[[str], Path]
+    bare: Callable[[str], Path], loaded: Callable[[str], Model]
 ) -> None:
-    model = load_model(str(model_folder("llama")), device="cpu")
+    model = loaded("llama")
     options = {"max_tokens_to_check": 20, "chat_template": True}
     of_model = PairTokenizer(model, **options)
     of_outline = PairTokenizer(of(bare("llama")), **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,16 +18,15 @@ from transformers import PreTrainedTokenizerFast
 from atp.attribution.contrasts import Contrast
 from atp.errors import SettingsError
 from atp.model.language_model import Model
-from atp.model.loading import load_model
 from atp.model.pair_tokenizer import PairIssue, PairTokenizer, TokenizedPair
 
 PROMPT = "Please comment. Argument: birds fly.\nComment:"
 
 
 @pytest.fixture(scope="module")
-def model(model_folder: Callable[[str], Path]) -> Model:
+def model(loaded: Callable[[str], Model]) -> Model:
     """A model whose tokenizer has a BOS token and a chat template that writes it."""
-    return load_model(str(model_folder("gpt2")), device="cpu")
+    return loaded("gpt2")
 
 
 def pair_tokenizer(model: Any, *, max_tokens: int = 20, chat: bool = False) -> PairTokenizer:
@@ -73,8 +71,8 @@ def test_a_chat_template_brings_its_own_bos_and_it_stays_the_only_one(model: Mod
     assert found.contrast.tokens.count(model.bos_token_id) == 1
 
 
-def test_a_model_without_bos_gets_none(model_folder: Callable[[str], Path]) -> None:
-    qwen = load_model(str(model_folder("qwen2")), device="cpu")
+def test_a_model_without_bos_gets_none(loaded: Callable[[str], Model]) -> None:
+    qwen = loaded("qwen2")
     found = contrasted(pair_tokenizer(qwen)(PROMPT, " yes", " no"))
     prompt = qwen.tokenizer(PROMPT, add_special_tokens=False).input_ids
     assert list(found.contrast.tokens[: found.contrast.prompt_length]) == prompt

@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from atp.errors import UnavailableError
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
 from atp.model.language_model import Model
-from atp.model.loading import load_model
 from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
 from atp.run.batch_runner import FAILURES_IN_A_ROW, BatchRunner, FailedPair
 from atp.scoring import dictionary_scorer
@@ -45,9 +43,9 @@ def _quick_collections() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def model(model_folder: Callable[[str], Path]) -> Model:
+def model(loaded: Callable[[str], Model]) -> Model:
     """A tiny Llama."""
-    return load_model(str(model_folder("llama")), device="cpu")
+    return loaded("llama")
 
 
 @pytest.fixture(scope="module")

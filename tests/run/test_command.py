@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import tiny
 import torch
 from disk import files_limited_to
 from oracle import Oracle
-from runs import analyses, events, read, without_times, write
-from schema import ANALYSIS_FIELDS, FEATURE_FIELDS
+from runs import (
+    ANALYSIS_FIELDS,
+    FEATURE_FIELDS,
+    analyses,
+    events,
+    read,
+    without_times,
+    write,
+)
 from transformers import PreTrainedTokenizerFast
 
 from atp.cli.main import main
 from atp.errors import ExitCode
 from atp.scoring import preflight, scorer
+
+pytestmark = pytest.mark.usefixtures("runs_share_models")
 
 
 @pytest.fixture
@@ -38,25 +45,11 @@ def options(
     ]
 
 
-def run_aside(arguments: list[str]) -> subprocess.Popen[str]:
-    """Start `atp run` as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "atp", "run", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
-
-
-def wait_for_batches(process: subprocess.Popen[str], count: int) -> None:
-    """Read the log of a run until `count` batches are done."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        count -= '"batch.done"' in line
-        if count == 0:
-            return
-    pytest.fail("the run ended before it was to be stopped")
+def wait_for_batches(child: forked.Child, count: int) -> None:
+    """Wait until `count` batches of a run are done."""
+    while child.log.count('"batch.done"') < count:
+        if child.ended(within=0.01) is not None:
+            pytest.fail("the run ended before it was to be stopped")
 
 
 def test_a_run_gives_the_oracles_scores_and_the_documented_schema(
@@ -243,7 +236,12 @@ def test_a_finished_run_is_not_computed_again_unless_fresh(
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        (signal.SIGKILL, -9),
+    ],
 )
 def test_a_stopped_run_goes_on_to_the_same_bytes(
     tmp_path: Path,
@@ -254,11 +252,13 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
 ) -> None:
     path = write(tmp_path / "many.json", tiny.questions(40))
     arguments = [str(path), *options, "--batch-tokens=300", "--save-interval=1"]
-    process = run_aside(arguments)
-    wait_for_batches(process, 5)
-    process.send_signal(number)
-    process.communicate()
-    assert process.returncode == code
+    as_a_user_starts_it = number is signal.SIGKILL
+    with forked.started(["run", *arguments], tmp_path / "cwd", new=as_a_user_starts_it) as child:
+        wait_for_batches(child, 5)
+        child.send(number)
+        ended = child.ended()
+    assert ended is not None
+    assert ended.code == code
     partial = list((tmp_path / "out").glob("*.json"))
     if number is not signal.SIGKILL:
         (file,) = partial
@@ -280,13 +280,10 @@ def test_a_second_run_on_the_same_folder_is_refused(
     tmp_path: Path, options: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "many.json", tiny.questions(40))
-    process = run_aside([str(path), *options, "--batch-tokens=300"])
-    wait_for_batches(process, 1)
-    try:
+    arguments = ["run", str(path), *options, "--batch-tokens=300"]
+    with forked.started(arguments, tmp_path / "cwd") as child:
+        wait_for_batches(child, 1)
         assert main(["run", str(path), *options]) == ExitCode.BUSY
-    finally:
-        process.kill()
-        process.communicate()
     (line,) = capfd.readouterr().err.splitlines()
     assert str(tmp_path / "out") in line
 

@@ -22,7 +22,7 @@ import pytest
 import tiny
 import torch
 from runs import analyses, events, of, read, without_times, write
-from ways import WAYS
+from ways import WAYS, every_way
 
 from atp.attribution import prompts
 from atp.check import run_outline
@@ -31,6 +31,8 @@ from atp.errors import ExitCode
 from atp.model.dictionaries import placement
 from atp.run import pipeline
 from atp.scoring import base_prompts, scorer
+
+pytestmark = pytest.mark.usefixtures("runs_share_models")
 
 SMALL = 8
 """Pairs of a window, and prompts of a mean's, in these tests."""
@@ -88,7 +90,7 @@ def with_base_prompts(*base_prompts: Any) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("way", WAYS)
+@every_way
 def test_a_killed_run_goes_on_to_the_same_bytes(
     tmp_path: Path, options: list[str], way: str
 ) -> None:
@@ -285,7 +287,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 @pytest.mark.parametrize("shard", [(), ("--shard=1/3",)])
-@pytest.mark.parametrize("way", WAYS)
+@every_way
 def test_a_check_counts_the_tokens_that_the_run_computes(  # noqa: PLR0913, PLR0917  (fixtures)
     tmp_path: Path,
     run: Callable[..., Any],
@@ -324,7 +326,7 @@ def one_pair(prompt: str, flagged: str, base: str, base_prompt: str = "") -> lis
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
-@pytest.mark.parametrize("way", WAYS)
+@every_way
 def test_the_shortest_texts_are_scored(  # noqa: PLR0913, PLR0917  (fixtures)
     tmp_path: Path,
     run: Callable[..., Any],
@@ -346,7 +348,7 @@ def test_the_shortest_texts_are_scored(  # noqa: PLR0913, PLR0917  (fixtures)
             assert analysis["sequence_tokens"] == [1, 1]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@every_way
 def test_features_that_are_all_inactive_are_no_fault(
     tmp_path: Path, run: Callable[..., Any], way: str
 ) -> None:
@@ -367,7 +369,7 @@ def test_features_that_are_all_inactive_are_no_fault(
             assert analysis["prompt_activations"] == {"ids": [], "flagged": [], "base": []}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@every_way
 def test_more_features_than_the_sae_has_are_all_of_them(
     tmp_path: Path, run: Callable[..., Any], sae_folder: Callable[..., Path], way: str
 ) -> None:

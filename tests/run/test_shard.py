@@ -15,7 +15,7 @@ import pytest
 import tiny
 from runs import analyses, events, of, read, without_times, write
 from shards import without_places
-from ways import WAYS
+from ways import WAYS, every_way
 
 from atp.check import run_outline
 from atp.cli.main import main
@@ -24,6 +24,8 @@ from atp.errors import ExitCode, SettingsError
 from atp.model.dictionaries import placement
 from atp.run import pipeline
 from atp.scoring import base_prompts, scorer
+
+pytestmark = pytest.mark.usefixtures("runs_share_models")
 
 SMALL = 8
 """Pairs of a window in these tests: batches are numbered over several windows."""
@@ -97,7 +99,7 @@ def test_merged_shards_are_the_bytes_of_a_run_without_shards(
     assert min(kinds["scored"], kinds["skipped"], kinds["error"]) > 0
 
 
-@pytest.mark.parametrize("way", WAYS)
+@every_way
 def test_so_are_those_of_every_way_to_score(
     tmp_path: Path,
     options: list[str],

@@ -16,14 +16,13 @@ import tiny
 import torch
 from rerun import Rerun
 from scipy import stats
+from tiers import first_tier
 
 from atp import attribute, exact_effects
 from atp.errors import SettingsError
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.language_model import Model
-from atp.model.loading import load_model
 
-ModelFolder = Callable[[str], Path]
 Triple = tuple[str, str, str]
 EFFECT_BOUND, SUM_BOUND, METRIC_BOUND = 1e-4, 1e-4, 1e-4
 RESOLUTION = 2e-6
@@ -33,19 +32,23 @@ BASE_PROMPTS = [
     question["variations"][0]["prompt"] for question in tiny.questions(2) for _ in tiny.OPINIONS
 ]
 TOP = 6
+every_architecture = pytest.mark.parametrize(
+    "architecture", first_tier(["gemma2", "qwen2"], tiny.CONFIGS)
+)
+Parts = Callable[..., tuple[Model, Dictionary, Rerun]]
 
-_models: dict[str, Model] = {}
 
+@pytest.fixture
+def parts(model_folder: Callable[[str], Path], loaded: Callable[[str], Model]) -> Parts:
+    """Return a function that gives a model, an SAE, and the plain model to compare with."""
 
-def parts(
-    model_folder: ModelFolder, architecture: str = "llama", kind: str = "standard"
-) -> tuple[Model, Dictionary, Rerun]:
-    """Return a tiny model, an SAE on it, and the plain model that both are held against."""
-    folder, sae = model_folder(architecture), tiny.make_sae(kind)
-    if architecture not in _models:
-        _models[architecture] = load_model(str(folder), device="cpu")
-    dictionary = Dictionary("memory", "tiny", sae.cfg.metadata.hook_name, sae, {})
-    return _models[architecture], dictionary, Rerun(str(folder), sae, tiny.HOOK_LAYER)
+    def get(architecture: str = "llama", kind: str = "standard") -> tuple[Model, Dictionary, Rerun]:
+        sae = tiny.make_sae(kind)
+        dictionary = Dictionary("memory", "tiny", sae.cfg.metadata.hook_name, sae, {})
+        plain = Rerun(str(model_folder(architecture)), sae, tiny.HOOK_LAYER)
+        return loaded(architecture), dictionary, plain
+
+    return get
 
 
 def ids_of(analysis: dict[str, Any]) -> list[int]:
@@ -75,11 +78,11 @@ def effects_of(
     return torch.tensor(single), whole - plain.metric(texts, [plain.without(ids, [p], baseline)])
 
 
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@every_architecture
 def test_effects_are_those_of_the_plain_model_on_every_architecture(
-    model_folder: ModelFolder, architecture: str
+    parts: Parts, architecture: str
 ) -> None:
-    model, dictionary, plain = parts(model_folder, architecture)
+    model, dictionary, plain = parts(architecture)
     analyses = attribute(model, dictionary, TRIPLES, exact=True, top_k=TOP)
     for triple, analysis in zip(TRIPLES, analyses, strict=True):
         expected, joint = effects_of(plain, triple, ids_of(analysis))
@@ -97,20 +100,18 @@ def test_effects_are_those_of_the_plain_model_on_every_architecture(
 
 
 @pytest.mark.parametrize("kind", tiny.SAE_KINDS)
-def test_effects_are_those_of_the_plain_model_on_every_sae_kind(
-    model_folder: ModelFolder, kind: str
-) -> None:
-    model, dictionary, plain = parts(model_folder, "gemma2", kind)
+def test_effects_are_those_of_the_plain_model_on_every_sae_kind(parts: Parts, kind: str) -> None:
+    model, dictionary, plain = parts("gemma2", kind)
     (analysis,) = attribute(model, dictionary, TRIPLES[:1], exact=True, top_k=TOP)
     expected, _ = effects_of(plain, TRIPLES[0], ids_of(analysis))
     assert_close(values(analysis, "effect"), expected, EFFECT_BOUND)
 
 
 def test_a_removed_feature_is_its_activation_times_its_decoder_direction(
-    model_folder: ModelFolder,
+    parts: Parts,
 ) -> None:
     """It is x - f_i d_i, for an SAE without normalisation, written out."""
-    model, dictionary, plain = parts(model_folder)
+    model, dictionary, plain = parts()
     (found,) = exact_effects(model, dictionary, TRIPLES[:1], top_k=3)
     texts = plain.texts(*TRIPLES[0])
     p = texts[0].prompt_length - 1
@@ -129,8 +130,8 @@ def test_a_removed_feature_is_its_activation_times_its_decoder_direction(
         assert effect == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-def test_the_effects_of_any_features_can_be_asked_for(model_folder: ModelFolder) -> None:
-    model, dictionary, plain = parts(model_folder)
+def test_the_effects_of_any_features_can_be_asked_for(parts: Parts) -> None:
+    model, dictionary, plain = parts()
     (found,) = exact_effects(model, dictionary, TRIPLES[:1], ["5", 17, 99])
     assert list(found["effects"]) == ["5", "17", "99"]
     expected, joint = effects_of(plain, TRIPLES[0], [5, 17, 99])
@@ -142,10 +143,8 @@ def test_the_effects_of_any_features_can_be_asked_for(model_folder: ModelFolder)
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 200, 5000])
-def test_how_variants_are_batched_changes_no_effect(
-    model_folder: ModelFolder, batch_tokens: int
-) -> None:
-    model, dictionary, _ = parts(model_folder, "gemma3")
+def test_how_variants_are_batched_changes_no_effect(parts: Parts, batch_tokens: int) -> None:
+    model, dictionary, _ = parts("gemma3")
     first = attribute(model, dictionary, TRIPLES, exact=True, top_k=TOP)
     again = attribute(model, dictionary, TRIPLES, exact=True, top_k=TOP, batch_tokens=batch_tokens)
     for one, other in zip(first, again, strict=True):
@@ -154,9 +153,9 @@ def test_how_variants_are_batched_changes_no_effect(
 
 @pytest.mark.parametrize("hook", ["hook_mlp_out", "hook_attn_out", "hook_resid_pre", "attn.hook_z"])
 @pytest.mark.parametrize("layer", [0, 2])
-def test_effects_at_other_hook_points(model_folder: ModelFolder, hook: str, layer: int) -> None:
+def test_effects_at_other_hook_points(parts: Parts, hook: str, layer: int) -> None:
     """Held against a plain pass of the same model: the hook point changes what it holds."""
-    model, dictionary, plain = parts(model_folder)
+    model, dictionary, plain = parts()
     dictionary.sae.cfg.metadata.hook_name = f"blocks.{layer}.{hook}"
     dictionary = Dictionary("memory", "tiny", f"blocks.{layer}.{hook}", dictionary.sae, {})
     (found,) = exact_effects(model, dictionary, TRIPLES[:1], top_k=3)
@@ -182,11 +181,11 @@ def test_effects_at_other_hook_points(model_folder: ModelFolder, hook: str, laye
 
 
 @pytest.mark.parametrize("baseline", ["zero", "base", "mean"])
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@every_architecture
 def test_baselines_are_the_activations_on_the_base_prompts(
-    model_folder: ModelFolder, architecture: str, baseline: str
+    parts: Parts, architecture: str, baseline: str
 ) -> None:
-    model, dictionary, plain = parts(model_folder, architecture)
+    model, dictionary, plain = parts(architecture)
     analyses = attribute(
         model,
         dictionary,
@@ -230,11 +229,11 @@ def test_baselines_are_the_activations_on_the_base_prompts(
 
 
 @pytest.mark.parametrize("baseline", ["zero", "base"])
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@every_architecture
 def test_integrated_gradients_are_the_mean_gradient_on_the_way(
-    model_folder: ModelFolder, architecture: str, baseline: str
+    parts: Parts, architecture: str, baseline: str
 ) -> None:
-    model, dictionary, plain = parts(model_folder, architecture)
+    model, dictionary, plain = parts(architecture)
     steps = 4
     (analysis,) = attribute(
         model,
@@ -276,8 +275,8 @@ def test_integrated_gradients_are_the_mean_gradient_on_the_way(
     assert path["completeness_gap"] == pytest.approx(gap, rel=1e-3)
 
 
-def test_more_steps_make_integrated_gradients_complete(model_folder: ModelFolder) -> None:
-    model, dictionary, _ = parts(model_folder)
+def test_more_steps_make_integrated_gradients_complete(parts: Parts) -> None:
+    model, dictionary, _ = parts()
     gaps = []
     for steps in (5, 50, 500):
         analyses = attribute(model, dictionary, TRIPLES, method="ig", ig_steps=steps)
@@ -288,11 +287,11 @@ def test_more_steps_make_integrated_gradients_complete(model_folder: ModelFolder
 
 @pytest.mark.parametrize("sequence_tokens", [None, 3])
 @pytest.mark.parametrize("position", ["tail", "all"])
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@every_architecture
 def test_scores_at_several_positions_are_summed(
-    model_folder: ModelFolder, architecture: str, position: str, sequence_tokens: int | None
+    parts: Parts, architecture: str, position: str, sequence_tokens: int | None
 ) -> None:
-    model, dictionary, plain = parts(model_folder, architecture)
+    model, dictionary, plain = parts(architecture)
     pairs = TRIPLES[:2]
     analyses = attribute(
         model,
@@ -342,11 +341,11 @@ def test_scores_at_several_positions_are_summed(
 
 
 @pytest.mark.parametrize("sequence_tokens", [1, 3, 50])
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@every_architecture
 def test_sequences_are_contrasted_by_their_mean_log_probabilities(
-    model_folder: ModelFolder, architecture: str, sequence_tokens: int
+    parts: Parts, architecture: str, sequence_tokens: int
 ) -> None:
-    model, dictionary, plain = parts(model_folder, architecture)
+    model, dictionary, plain = parts(architecture)
     pairs = TRIPLES[:3]
     analyses = attribute(
         model, dictionary, pairs, sequence_tokens=sequence_tokens, exact=True, top_k=TOP
@@ -368,9 +367,9 @@ def test_sequences_are_contrasted_by_their_mean_log_probabilities(
 
 
 def test_a_difference_after_the_tokens_to_check_is_contrasted_as_a_sequence(
-    model_folder: ModelFolder,
+    parts: Parts,
 ) -> None:
-    model, dictionary, plain = parts(model_folder)
+    model, dictionary, plain = parts()
     same = " The argument is weak, I think. It is weak, it is weak, it is weak, it is weak,"
     late = [(TRIPLES[0][0], same + " yes.", same + " no.")]
     (skipped,) = attribute(model, dictionary, late, max_tokens_to_check=5)
@@ -387,10 +386,8 @@ def test_a_difference_after_the_tokens_to_check_is_contrasted_as_a_sequence(
 
 
 @pytest.mark.parametrize("position", ["tail", "all"])
-def test_a_baseline_of_prompts_is_one_of_their_last_tokens(
-    model_folder: ModelFolder, position: str
-) -> None:
-    model, dictionary, _ = parts(model_folder)
+def test_a_baseline_of_prompts_is_one_of_their_last_tokens(parts: Parts, position: str) -> None:
+    model, dictionary, _ = parts()
     with pytest.raises(SettingsError, match=f"--position={position} asks for others"):
         attribute(
             model,

@@ -25,6 +25,20 @@ OUT = "out"
 
 
 @dataclass(frozen=True)
+class Report:
+    """How many faults to try, and the lines of the table at the end of `make test-faults`."""
+
+    full: bool
+    """In the full counts, not in the few of the other test targets."""
+    lines: list[tuple[str, str, str]]
+    """What, target, found."""
+
+    def figure(self, what: str, target: str, found: str) -> None:
+        """Add a line."""
+        self.lines.append((what, target, found))
+
+
+@dataclass(frozen=True)
 class Job:
     """One command, and what it gives when nothing disturbs it."""
 

@@ -1,7 +1,9 @@
-"""What every faster path is compared with: the notebook's procedure on a model from disk."""
+"""The reference for every faster path: the notebook's procedure on a plain model from disk."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +12,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from atp.bench.notebook import Answer, Notebook, layers_of
 
-__all__ = ["Answer", "Oracle"]
+__all__ = ["Answer", "Oracle", "plain_model"]
+
+
+@lru_cache(maxsize=8)
+def plain_model(folder: str | Path, gguf_file: str | None = None) -> Any:
+    """Return a Hugging Face model in float32, loaded once; who hooks into it removes the hooks."""
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", gguf_file=gguf_file
+    ).eval()
 
 
 class Oracle(Notebook):
@@ -32,9 +42,7 @@ class Oracle(Notebook):
         gguf_file: str | None = None,
         part: str | None = None,
     ) -> None:
-        model = AutoModelForCausalLM.from_pretrained(
-            model_folder, dtype=torch.float32, attn_implementation="eager", gguf_file=gguf_file
-        ).eval()
+        model = plain_model(model_folder, gguf_file)
         tokenizer = AutoTokenizer.from_pretrained(model_folder, gguf_file=gguf_file)
         module = layers_of(model)[layer]
         if part is not None:

@@ -1,18 +1,23 @@
-"""What methods and effects are held against: the plain Hugging Face model, on whole texts.
+"""The reference for methods, effects and ablations: the plain model, run again with changes.
 
-No cache, no batch, full logits; what is changed at the layer is changed by a forward hook, for one
-text at a time. Formulas are those of the method page, written out.
+Whole texts one at a time, no cache, full logits; a forward hook changes the output of a layer. The
+formulas are those of docs/method.md, written out. Nothing is shared with the fast code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from oracle import Oracle
+from oracle import Oracle, plain_model
+from sae_lens import SAE
 from torch import Tensor
+
+from atp.bench.notebook import layers_of
 
 Change = Callable[[Tensor], Tensor]
 """From the residuals of a text, (position, d_model), to what they become."""
@@ -148,3 +153,71 @@ class Rerun(Oracle):
         leaf = self.features(x).requires_grad_()
         (gradient,) = torch.autograd.grad(self.sae.decode(leaf[None])[0] @ g, leaf)
         return gradient
+
+
+class Ablated:
+    """A plain model in which the features of some SAEs can be switched off, whole texts at a time.
+
+    The contribution of a feature is found by switching it off and decoding again.
+
+    Args:
+        folder: of the model.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.model = plain_model(str(folder))
+
+    @contextmanager
+    def without(
+        self,
+        removals: Sequence[tuple[int, SAE[Any], Sequence[int]]],
+        strength: float = 1.0,
+        *,
+        first: bool = True,
+    ) -> Iterator[None]:
+        """Subtract features, (layer, SAE, ids), at every position of whole texts."""
+        handles = []
+        for layer, sae, ids in removals:
+
+            def hook(
+                _module: object,
+                _inputs: object,
+                output: Any,
+                sae: SAE[Any] = sae,
+                ids: Sequence[int] = ids,
+            ) -> Any:
+                x = output[0] if isinstance(output, tuple) else output
+                new = x.clone()
+                for position in range(0 if first else 1, x.shape[1]):
+                    here = x[:, position]
+                    f = sae.encode(here)
+                    whole = sae.decode(f)
+                    sae.encode(here)  # what a decode used up
+                    f = f.clone()
+                    f[:, list(ids)] = 0
+                    new[:, position] = here - strength * (whole - sae.decode(f))
+                return (new, *output[1:]) if isinstance(output, tuple) else new
+
+            handles.append(layers_of(self.model)[layer].register_forward_hook(hook))
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        """Return all logits of one text, (position, vocabulary)."""
+        with torch.no_grad():
+            found: Tensor = self.model(torch.tensor([list(tokens)])).logits[0].float()
+        return found
+
+    def answer(self, tokens: Sequence[int], count: int, ends: set[int]) -> list[int]:
+        """Return the greedy answer, token by token, the whole text anew for each."""
+        text = list(tokens)
+        for _ in range(count):
+            new = int(self.logits(text)[-1].argmax())
+            if new in ends:
+                break
+            text.append(new)
+        return text[len(tokens) :]

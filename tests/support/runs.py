@@ -1,4 +1,4 @@
-"""What tests read off a run: its input, its result without the times, its log."""
+"""The files and the log of a run: tests write its input, read its result, and look at its log."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from events import EVENTS, ON_EVERY_LINE
 
 TIMES = ("started", "finished")
 """The fields of `metadata.atp` in which a resumed run differs from an uninterrupted one."""
+
+ANALYSIS_FIELDS = [
+    "target_token",
+    "base_token",
+    "token_position",
+    "logit_diff",
+    "boundary",
+    "target_token_id",
+    "base_token_id",
+    "diagnostics",
+    "top_features",
+]
+FEATURE_FIELDS = ["id", "score", "activation", "gradient"]
+"""The fields of an analysis and of a listed feature, in the order in which README.md shows them."""
 
 
 def write(path: Path, questions: list[dict[str, Any]]) -> Path:

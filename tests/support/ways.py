@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+from tiers import first_tier
+
 WAYS = {
     "exact": ["--exact", "--top-k=5"],
     "ig": ["--method=ig", "--ig-steps=3", "--exact", "--top-k=5"],
@@ -14,3 +17,6 @@ WAYS = {
     "sequence, ig, all": ["--metric=sequence", "--method=ig", "--ig-steps=2", "--position=all"],
 }
 """By what is other than by default."""
+
+every_way = pytest.mark.parametrize("way", first_tier(["base", "sequence, ig, all"], WAYS))
+"""Runs a test once for each way; two that have every kind of pass between them come first."""

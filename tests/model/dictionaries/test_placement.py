@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from atp.model.dictionaries import placement
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
 from atp.model.language_model import Model
-from atp.model.loading import load_model
 from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
 from atp.scoring.scorer import Scorer
 
@@ -28,9 +26,9 @@ LAYERS = (0, 2, 3)
 
 
 @pytest.fixture(scope="module")
-def model(model_folder: Callable[[str], Path]) -> Model:
+def model(loaded: Callable[[str], Model]) -> Model:
     """A tiny Llama."""
-    return load_model(str(model_folder("llama")), device="cpu")
+    return loaded("llama")
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ LONG = 600.0
 """Seconds that no test waits."""
 
 
-class Slow:
-    """A model whose pass over a batch takes `seconds`; the test is told when it begins.
+class StalledBatch:
+    """A model whose pass over a batch takes `seconds`; the test can wait until it begins.
 
     Args:
         batch: which batch, counted from 1.
@@ -32,7 +32,7 @@ class Slow:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close what the child told the test through."""
+        """Close the pipe between the child and the test."""
         os.close(self._read)
         os.close(self._write)
 
