@@ -74,7 +74,11 @@ class _Watched:
         self.model, self.live = model, live
         self.fill_prefix = self.forward = 0
         self.head, self.device = model.head, model.device
-        self.new_cache, self.hooks, self.reading = model.new_cache, model.hooks, model.reading
+        self.new_cache, self.hooks, self.recorded_layers = (
+            model.new_cache,
+            model.hooks,
+            model.recorded_layers,
+        )
         self.layers_before, self.layers_through = model.layers_before, model.layers_through
         self.resume = model.resume
 

@@ -215,9 +215,9 @@ def test_atp_writes_and_removes_a_folder_of_its_own(settings: Settings, temporar
     class Watching:
         """A pair tokenizer that records the files in the temporary folders."""
 
-        def __call__(self, *texts: str) -> Any:
+        def __call__(self, *texts: str, **more: str | None) -> Any:
             written.append(sorted(path.name for path in temporary.glob("*/*")))
-            return proper(*texts)
+            return proper(*texts, **more)
 
     work = bench.work()
     bench.loaded = replace(bench.loaded, pair_tokenizer=Watching())

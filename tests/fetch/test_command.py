@@ -618,7 +618,7 @@ def test_another_fetch_of_the_same_model_is_waited_for(at_hub: FakeHub, capsys: 
 def test_a_fetch_takes_no_input(capsys: Capture) -> None:
     line = refused(capsys, "fetch", "answers.json", code=ExitCode.USAGE)
 
-    assert "does not fit the usage: atp fetch [options]." in line
+    assert "does not fit the usage: atp fetch [options]" in line
 
 
 def test_a_fetch_takes_the_options_of_its_run(at_hub: FakeHub, capsys: Capture) -> None:

@@ -143,7 +143,7 @@ def test_pieces_of_a_batch_give_what_the_whole_gives(monkeypatch: pytest.MonkeyP
     x = torch.randn(3, 7, tiny.D_MODEL)
     removal = ablation.Removal(sae, tiny.D_SAE, lambda rows: rows, torch.tensor(FEATURES))
     whole = ablation.Ablation([removal], 1.0)(x, None)
-    monkeypatch.setattr(ablation, "AT_ONCE", 4 * tiny.D_SAE)
+    monkeypatch.setattr(ablation, "MAX_ACTIVATIONS_PER_CHUNK", 4 * tiny.D_SAE)
 
     assert torch.allclose(ablation.Ablation([removal], 1.0)(x, None), whole, atol=1e-6)
 

@@ -36,7 +36,7 @@ def test_kl_and_perplexity_are_those_of_full_logits(
     architecture: str,
     batch_tokens: int,
 ) -> None:
-    monkeypatch.setattr(divergence, "AT_ONCE", 5 * tiny.VOCABULARY)
+    monkeypatch.setattr(divergence, "MAX_LOGITS_PER_CHUNK", 5 * tiny.VOCABULARY)
     model, plain = loaded(architecture), Ablated(model_folder(architecture))
     sae = tiny.make_sae("standard")
     dictionary = Dictionary("memory", "tiny", sae.cfg.metadata.hook_name, sae, {})

@@ -76,7 +76,7 @@ def test_lent_saes_give_the_very_numbers_of_resident_ones(
 ) -> None:
     both = [Dictionaries(of_kind(kind), CPU, offload=offload) for offload in (False, True)]
     scorers = [Scorer(model, each, top_k=tiny.D_SAE) for each in both]
-    reading = scorers[0].read(batch)
+    reading = scorers[0].capture(batch)
     analyses = [scorer.analyse([reading]) for scorer in scorers]
     assert analyses[0] == analyses[1]
     assert len(analyses[0]) == len(batch)
