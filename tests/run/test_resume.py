@@ -1,4 +1,4 @@
-"""A run that goes on keeps the token budget it began with, unless the user asks for another one."""
+"""A resumed run keeps its token budget; a run that is not resumed is named with the reason."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from runs import of, read, without_times, write
 from atp.cli.main import main
 from atp.errors import ExitCode
 from atp.model import memory_model
+from atp.run import metadata
 from atp.scoring import scorer
 
 BEGUN, OTHER = 1500, 400
@@ -27,7 +28,7 @@ BATCHES = 2
 def arguments(
     model_folder: Callable[[str], Path], sae_folder: Callable[..., Path], tmp_path: Path
 ) -> list[str]:
-    """A run of the tiny GPT-2 over 60 pairs, without a memory_model."""
+    """A run of the tiny GPT-2 over 60 pairs, without a token budget."""
     path = write(tmp_path / "many.json", tiny.questions(20))
     return [
         "run",
@@ -168,3 +169,36 @@ def test_a_finished_run_is_reported_whatever_the_default_is_by_now(
     log = events(capfd)
     assert batches(log) == []
     assert result(log) == first
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_an_unfinished_run_with_other_settings_is_named_and_left_alone(
+    arguments: list[str], capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (journal,) = (tmp_path / "out").glob("*.journal.jsonl")
+    before = journal.read_bytes()
+    assert main([*arguments, "--top-k=3"]) == ExitCode.OK
+    (left,) = of("journal.not_resumed", events(capfd))
+    assert left["journal"] == str(journal)
+    assert left["reason"] == "its settings differ"
+    assert journal.read_bytes() == before
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_an_unfinished_run_of_another_version_is_named_and_left_alone(
+    arguments: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata, "source_sha256", lambda: "of another version")
+    assert main(arguments) == ExitCode.OK
+    (left,) = of("journal.not_resumed", events(capfd))
+    assert left["reason"] == "another version of atp wrote it"
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_a_finished_run_or_a_fresh_start_warns_of_no_other_run(
+    arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--fresh"]) == ExitCode.OK
+    assert not of("journal.not_resumed", events(capfd))
+    assert main(arguments) == ExitCode.OK  # the fresh run is complete, and is resumed first
+    assert not of("journal.not_resumed", events(capfd))
