@@ -42,14 +42,11 @@ class ReadPositions:
     """Where in a batch features are read."""
 
     rows: Int[Tensor, " read"]
-    columns: Int[Tensor, " read"]
-    """Counted from the start of the tail."""
+    columns: Int[Tensor, " read"]  # counted from the start of the tail
     pair_positions: Int[Tensor, " read"]
     """The number of each one's pair position, counted over the batch in the order of the pairs."""
-    firsts: Int[Tensor, " position"]
-    """The first read position of each pair position."""
-    counts: tuple[int, ...]
-    """The number of pair positions of each pair."""
+    firsts: Int[Tensor, " position"]  # the first read position of each pair position
+    counts: tuple[int, ...]  # the number of pair positions of each pair
     positions: tuple[tuple[int, int], ...]
     """Each pair position as (index in its text, 0 or 1 for which text of the pair)."""
 
@@ -99,19 +96,14 @@ class Batch:
     prefix_of_row: Int[Tensor, " row"]
     prefix_columns: Int[Tensor, "row shared"]
     """The index in its prefix of each of a row's shared columns; padding repeats the first."""
-    ids: Int[Tensor, "row own"]
-    """The columns that each row computes by itself, left-padded."""
+    ids: Int[Tensor, "row own"]  # the columns that each row computes by itself, left-padded
     positions: Int[Tensor, "row own"]
     """The position of each of these columns in the row's own text."""
-    mask: Int[Tensor, "row shared+own"]
-    """1 for tokens, 0 for padding."""
-    tail: int
-    """The number of last columns that carry gradients."""
+    mask: Int[Tensor, "row shared+own"]  # 1 for tokens, 0 for padding
+    tail: int  # the number of last columns that carry gradients
     read_positions: ReadPositions
-    contrast_tokens: Int[Tensor, "row 2"]
-    """Target and base token of each row."""
-    texts: tuple[Row, ...]
-    """The texts of the rows."""
+    contrast_tokens: Int[Tensor, "row 2"]  # target and base token of each row
+    texts: tuple[Row, ...]  # the texts of the rows
     next_tokens: Int[Tensor, "row tail"] | None = None
     """For sequences: the token that follows each column."""
     weights: Float[Tensor, "row tail"] | None = None

@@ -62,19 +62,16 @@ class ResumeState:
 class Capture:
     """The numbers of one pass over a batch."""
 
-    metric: Float[Tensor, " pair"]
-    """m, float32."""
+    metric: Float[Tensor, " pair"]  # m, float32
     residuals: dict[str, Float[Tensor, " position *hook"]]
     """x at each hook point, in the hook point's shape and the model's dtype."""
     gradients: dict[str, Float[Tensor, " position *hook"]]
     """g at each hook point, shaped like x."""
-    counts: tuple[int, ...]
-    """The number of positions of each pair."""
+    counts: tuple[int, ...]  # the number of positions of each pair
     positions: tuple[tuple[int, int], ...]
     """Each position as (index in its text, 0 or 1 for which text of the pair)."""
     resume_state: ResumeState | None = None
-    first_pair: int = 0
-    """The number of the first pair in the batch of `resume_state`."""
+    first_pair: int = 0  # the number of the first pair in the batch of `resume_state`
 
     def pairs(self, which: slice) -> Capture:
         """Return the capture of some of the pairs."""

@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-MAX_LOGITS_PER_CHUNK = 2**24
-"""Logits of either pass in memory at a time: 64 MiB."""
+MAX_LOGITS_PER_CHUNK = 2**24  # logits of either pass in memory at a time: 64 MiB
 
 
 @runtime_checkable

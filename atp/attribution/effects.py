@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from atp.attribution.patched_run import PatchedRun
     from atp.attribution.scores import Autoencoder
 
-MAX_ACTIVATIONS_PER_CHUNK = 1 << 25
-"""Changed activations in memory at a time: 128 MiB."""
+MAX_ACTIVATIONS_PER_CHUNK = 1 << 25  # changed activations in memory at a time: 128 MiB
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,8 @@ class Effects:
     """Exactly 0 for a feature whose activation equals its baseline."""
     changed: Float[Tensor, " feature"]
     """1 for each feature that was removed, 0 for one whose activation equals its baseline."""
-    joint: float
-    """The effect of removing all of them together."""
-    noise_floor: float
-    """The largest change of the metric seen when nothing is removed."""
+    joint: float  # the effect of removing all of them together
+    noise_floor: float  # the largest change of the metric seen when nothing is removed
 
 
 @torch.no_grad()

@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 class IntegratedGradients:
     """The path of one pair from its baseline."""
 
-    gradient: Float[Tensor, " position *d_in"]
-    """The mean of dm/dx on the path, float32."""
-    change: float
-    """m(x) - m(x(0))"""
+    gradient: Float[Tensor, " position *d_in"]  # the mean of dm/dx on the path, float32
+    change: float  # m(x) - m(x(0))
 
 
 def integrate(  # noqa: PLR0913, PLR0917  (tensors of a pair)

@@ -29,11 +29,9 @@ class PatchedRun:
 
     model: LanguageModel
     state: ResumeState
-    pair: int
-    """Its number in the batch of `state`."""
+    pair: int  # its number in the batch of `state`
     hook_name: str
-    chunk_tokens: int
-    """Most tokens of variants in a pass, cached ones included."""
+    chunk_tokens: int  # most tokens of variants in a pass, cached ones included
 
     def chunks(self, variants: int) -> Iterator[slice]:
         """Cut variants into parts that fit into a pass, with room for one more variant in each."""

@@ -45,26 +45,18 @@ class Autoencoder(Protocol):
 class Scores:
     """Scores of every feature, and how far the dictionary accounts for x."""
 
-    activations: Float[Tensor, "position d_sae"]
-    """f"""
+    activations: Float[Tensor, "position d_sae"]  # f
     gradients: Float[Tensor, "position d_sae"]
     """dm/df; for summed positions, the mean weighted by f."""
-    scores: Float[Tensor, "position d_sae"]
-    """(f - f_base) * dm/df"""
+    scores: Float[Tensor, "position d_sae"]  # (f - f_base) * dm/df
     n_active: Float[Tensor, " position"]
     """Number of non-zero activations (L0), float64; for summed positions, their mean."""
-    unexplained: Float[Tensor, " position"]
-    """|x - decode(f)|^2, float64."""
-    spread: Float[Tensor, " position"]
-    """|x - decode(0)|^2, float64."""
-    features: Float[Tensor, " position"]
-    """sum_i f_i dm/df_i, float64."""
-    bias: Float[Tensor, " position"]
-    """decode(0).g, float64."""
-    sae_error: Float[Tensor, " position"]
-    """(x - decode(f)).g, float64."""
-    total: Float[Tensor, " position"]
-    """x.g, float64."""
+    unexplained: Float[Tensor, " position"]  # |x - decode(f)|^2, float64
+    spread: Float[Tensor, " position"]  # |x - decode(0)|^2, float64
+    features: Float[Tensor, " position"]  # sum_i f_i dm/df_i, float64
+    bias: Float[Tensor, " position"]  # decode(0).g, float64
+    sae_error: Float[Tensor, " position"]  # (x - decode(f)).g, float64
+    total: Float[Tensor, " position"]  # x.g, float64
     size: Float[Tensor, " position"]
     """The sum of the sizes of the terms of the identity above, float64."""
 

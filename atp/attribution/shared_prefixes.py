@@ -29,16 +29,11 @@ copies of keys and values cost something, too."""
 class SharedPrefixes:
     """The shared prefixes of a batch's rows."""
 
-    tokens: tuple[Tokens, ...]
-    """The distinct prefixes; none begins with another one."""
-    of_row: tuple[int, ...]
-    """The number of each row's prefix."""
-    lengths: tuple[int, ...]
-    """The number of its tokens that each row takes."""
-    columns: int
-    """S, the number of columns that come from prefixes."""
-    computed: int
-    """Tokens that the batch runs through the model, padding included."""
+    tokens: tuple[Tokens, ...]  # the distinct prefixes; none begins with another one
+    of_row: tuple[int, ...]  # the number of each row's prefix
+    lengths: tuple[int, ...]  # the number of its tokens that each row takes
+    columns: int  # S, the number of columns that come from prefixes
+    computed: int  # tokens that the batch runs through the model, padding included
 
 
 def find_shared_prefixes(rows: Sequence[Tokens], own: int) -> SharedPrefixes:

@@ -35,8 +35,7 @@ log = structlog.get_logger()
 class FailedPair:
     """A pair whose capture failed alone."""
 
-    analyses: list[Analysis]
-    """The error, for each SAE."""
+    analyses: list[Analysis]  # the error, for each SAE
 
 
 class BatchRunner:

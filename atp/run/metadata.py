@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from atp.model.dictionaries.loading import Dictionary
     from atp.model.language_model import Model
 
-PACKAGE = Path(__file__).parents[1]
-"""The folder of atp's own source."""
+PACKAGE = Path(__file__).parents[1]  # the folder of atp's own source
 
 LIBRARIES = ("torch", "transformers", "transformer-lens", "sae-lens", "tokenizers")
 MEANS = ("n_active", "variance_explained")
@@ -81,10 +80,8 @@ def fingerprint(known: Mapping[str, Any]) -> str:
 class RunTotals:
     """Counts and sums over the analyses of one SAE, in input order: float sums depend on it."""
 
-    counts: dict[str, int]
-    """By outcome."""
-    sums: dict[str, float]
-    """Of the diagnostics in MEANS."""
+    counts: dict[str, int]  # by outcome
+    sums: dict[str, float]  # of the diagnostics in MEANS
     effects: Pooled = field(default_factory=Pooled)
     """Of all features that were removed, with --exact."""
 

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from atp.dataset.journal import Analysis
     from atp.dataset.pairs import PairKey
 
-REFRESH_SHARE = 0.003
-"""The share of a run's time that refreshing the result files may take."""
+REFRESH_SHARE = 0.003  # the share of a run's time that refreshing the result files may take
 
 CATCH_UP_SECONDS = 30.0
 """The time that a start may spend on result files that a killed run left behind its journal."""
@@ -79,21 +78,17 @@ class ResultWriter:
     save_interval: int
     advance: Callable[[int], None] = lambda _: None
     """Called with the number of pairs just handled."""
-    done_before: int = field(init=False)
-    """Pairs that were done when the run began."""
+    done_before: int = field(init=False)  # pairs that were done when the run began
     handled: int = field(init=False)
     """Pairs that need nothing more from this run: done before, or tried by it."""
     refresh_seconds: float = field(init=False)
     """The expected time of writing the result files."""
     began: float = field(default_factory=time.monotonic)
-    saving_seconds: float = 0.0
-    """The time that journal and result files took so far."""
-    refreshed_seconds: float = 0.0
-    """The part of it that the result files took."""
+    saving_seconds: float = 0.0  # the time that journal and result files took so far
+    refreshed_seconds: float = 0.0  # the part of it that the result files took
     unsaved: int = 0
     """Pairs in the journal that are not fsynced; those of other shards cost nothing."""
-    of_other_shards: int = 0
-    """Pairs of other shards that this process has recorded."""
+    of_other_shards: int = 0  # pairs of other shards that this process has recorded
 
     def __post_init__(self) -> None:
         # Until the first refresh is timed: reading and writing take about as long.

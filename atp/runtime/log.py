@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from rich.progress import ProgressColumn
 
-TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
-"""The form of the hub's tokens."""
+TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")  # the form of the hub's tokens
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 SHOWN_BY_THE_BAR = {"batch.done", "save.done", "results.written", "pair.skipped"}

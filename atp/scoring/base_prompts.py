@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from atp.model.halving import Failure
     from atp.model.language_model import Model
 
-    Prompt = tuple[int, ...]
-    """Token ids."""
+    Prompt = tuple[int, ...]  # token ids
 
 
 class BasePrompts:

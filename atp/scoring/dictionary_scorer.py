@@ -32,20 +32,16 @@ class DictionaryScores:
 
     captured: Capture
     method: Method
-    at_positions: Scores
-    """A row for each position of a pair."""
-    scores: Scores
-    """A row for each pair: the sums over its positions."""
-    top: Tensor
-    """The ids of the listed features, (pair, k)."""
+    at_positions: Scores  # a row for each position of a pair
+    scores: Scores  # a row for each pair: the sums over its positions
+    top: Tensor  # the ids of the listed features, (pair, k)
     baseline: Tensor | None = None
     """The activations that scores are measured from, (pair, d_sae); None for zero."""
     base_activations: Tensor | None = None
     """The activations on each pair's base prompt, (pair, d_sae), where these are run."""
     integrated: list[IntegratedGradients] = field(default_factory=list)
     """One a pair, for --method=ig."""
-    effects: list[Effects] = field(default_factory=list)
-    """One a pair, for --exact."""
+    effects: list[Effects] = field(default_factory=list)  # one a pair, for --exact
 
 
 @dataclass(frozen=True)
@@ -56,8 +52,7 @@ class DictionaryScorer:
     dictionary: Dictionary
     method: Method
     top_k: int
-    chunk_tokens: int
-    """Most tokens of variants of a pair in a pass."""
+    chunk_tokens: int  # most tokens of variants of a pair in a pass
 
     def score(
         self,

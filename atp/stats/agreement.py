@@ -41,8 +41,7 @@ class Pooled:
 
     features: int = 0
     same_sign: int = 0
-    sums: tuple[float, ...] = (0.0,) * 5
-    """Of s, e, s², e² and s e."""
+    sums: tuple[float, ...] = (0.0,) * 5  # of s, e, s², e² and s e
 
     def add(self, scores: Sequence[float], effects: Sequence[float]) -> None:
         """Add one pair."""

@@ -40,14 +40,12 @@ TAILS = (1 - LEVEL) / 2, (1 + LEVEL) / 2
 
 RESAMPLES = 9999
 
-RESAMPLES_PER_BLOCK = 250
-"""Resamples that are drawn together; part of what a seed means."""
+RESAMPLES_PER_BLOCK = 250  # resamples that are drawn together; part of what a seed means
 
 MAX_RESAMPLED_MEANS = 1 << 24
 """In memory at a time: 128 MiB, and a few times as much while it is worked on."""
 
-RELATIVE_ROUNDING = 1e-12
-"""Sums that differ by less are the same, added in another order."""
+RELATIVE_ROUNDING = 1e-12  # sums that differ by less are the same, added in another order
 
 QUESTION_STREAM, SIGN_STREAM, SET_STREAM = 0, 1, 2
 """One seed gives independent draws of each kind."""
