@@ -26,12 +26,7 @@ class ExitCode(IntEnum):
 
 
 class AtpError(Exception):
-    """Something the user can mend.
-
-    Args:
-        message: what is wrong, and where.
-        hint: what to do about it.
-    """
+    """Something the user can mend: a message on what is wrong and where, a hint on what to do."""
 
     exit_code = ExitCode.USAGE
 
@@ -72,13 +67,7 @@ class BusyError(AtpError):
 
 
 class StoppedError(AtpError):
-    """A signal asked the run to stop.
-
-    Args:
-        exit_code: INTERRUPTED or TERMINATED.
-        message: what was saved, and where.
-        hint: how to go on.
-    """
+    """A signal asked the run to stop: INTERRUPTED or TERMINATED."""
 
     def __init__(self, exit_code: ExitCode, message: str, hint: str) -> None:
         super().__init__(message, hint)

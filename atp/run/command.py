@@ -26,17 +26,9 @@ log = structlog.get_logger()
 
 
 def run(settings: Settings, stop: StopRequest) -> tuple[ExitCode, list[Path]]:
-    """Score every pair of the input.
+    """Score every pair of the input; return OK or PAIRS_FAILED, and the result files.
 
-    Args:
-        settings: of the run.
-        stop: receives the signals that ask for a stop.
-
-    Returns:
-        The exit code, OK or PAIRS_FAILED, and the result files.
-
-    Raises:
-        AtpError: anything the user can mend; the journal holds what was computed before.
+    AtpError is anything that the user can mend; the journal holds the results so far.
     """
     specs = setup.check(settings)
     with output.held(settings.out):

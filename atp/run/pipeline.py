@@ -51,11 +51,7 @@ def run_pipeline(
     stop: StopRequest,
     shard: Shard = WHOLE,
 ) -> tuple[ExitCode, list[Path]]:
-    """Score the pairs that are left, and write the result files.
-
-    Returns:
-        OK or PAIRS_FAILED, and the result files.
-    """
+    """Score the pairs that are left; return OK or PAIRS_FAILED, and the result files."""
     if not writer.finished:
         with stop.finishing():
             try:
@@ -114,7 +110,6 @@ def _score_pairs(
 def _tokenise(
     pairs: Iterator[Pair | BrokenPair], pair_tokenizer: PairTokenizer, stop: StopRequest
 ) -> Iterator[Window]:
-    """Yield the pairs in windows, tokenised."""
     while raw := list(islice(pairs, WINDOW_PAIRS)):
         window: Window = []
         for pair in raw:
@@ -123,12 +118,8 @@ def _tokenise(
             if isinstance(pair, BrokenPair):
                 window.append((pair.key, {"error": pair.error, "details": pair.details}))
                 continue
-            item = pair_tokenizer(
-                pair.prompt,
-                pair.target_response,
-                pair.base_response,
-                base_prompt=pair.base_prompt,
-            )
+            texts = pair.prompt, pair.target_response, pair.base_response
+            item = pair_tokenizer(*texts, base_prompt=pair.base_prompt)
             window.append((pair.key, issue_analysis(item) if isinstance(item, PairIssue) else item))
         yield window
 
@@ -145,7 +136,7 @@ def _score_batches(
     for number, batch in batches:
         if not shard.does(number):
             writer.append([(key, [_other_shard(shard, number)]) for key, _ in batch])
-        elif not all(writer.is_done(key) for key, _ in batch):
+        elif not all(writer.journal.is_done(key) for key, _ in batch):
             todo.append(batch)
     if not todo:
         return
@@ -183,7 +174,6 @@ def _other_shard(shard: Shard, number: int) -> Analysis:
 def _take_means(
     pair_tokenizer: PairTokenizer, runner: BatchRunner, writer: ResultWriter, stop: StopRequest
 ) -> None:
-    """Take the mean activations over the base prompts of all questions with a pair."""
     try:
         with stop.abortable():
             runner.scorer.take_means(_base_prompts(pair_tokenizer, writer, stop))

@@ -45,9 +45,6 @@ def catch_up(folder: Path, scan: InputScan) -> None:
     This happens before anything is loaded, so that the files are there even if this start is
     stopped while it loads. Files that would take long are left to the run itself, and journals of
     another user to that user.
-
-    Raises:
-        SaveError: they cannot be written, or their journal is not safe on the disk.
     """
     if 2 * scan.seconds > CATCH_UP_SECONDS:
         return
@@ -115,10 +112,6 @@ class ResultWriter:
         """The number of pairs with an error, or never tried."""
         return self.total - self.journal.done
 
-    def is_done(self, key: PairKey) -> bool:
-        """Return whether a pair has a result that stands; errors are tried again."""
-        return self.journal.is_done(key)
-
     def elapsed(self) -> float:
         """Return the seconds since the run began."""
         return time.monotonic() - self.began
@@ -143,17 +136,14 @@ class ResultWriter:
     def append(self, analysed: Sequence[tuple[PairKey, list[Analysis]]]) -> int:
         """Add the analyses of pairs that are not done yet to the journal; return their number.
 
-        Args:
-            analysed: for each pair one analysis for each SAE, or a single one for all of them.
-
-        Raises:
-            SaveError: the journal cannot be written; it then holds none of them.
-            InputError: the input was changed since it was scanned.
+        A pair has one analysis for each SAE, or a single one for all of them. A journal that cannot
+        be written holds none of them and raises SaveError, an input changed since its scan
+        InputError.
         """
         new = [
             (key, analyses * (self.n_saes // len(analyses)))
             for key, analyses in analysed
-            if not self.is_done(key)
+            if not self.journal.is_done(key)
         ]
         if not new:
             return 0
@@ -194,8 +184,7 @@ class ResultWriter:
     def save_on_failure(self, error: BaseException) -> None:
         """Save everything that is computed, whatever ends the run early.
 
-        Raises:
-            AtpError: a run that was asked to stop cannot save: the exit code must say so.
+        A run that was asked to stop raises if it cannot save: the exit code must say so.
         """
         disk_at_fault = isinstance(error, SaveError)
         try:

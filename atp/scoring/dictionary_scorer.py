@@ -63,17 +63,17 @@ class DictionaryScorer:
     ) -> DictionaryScores:
         """Score the features of captured pairs; at more positions than the last, of one pair.
 
-        Args:
-            captured: from the pass over the pairs.
-            base: the activations on each pair's base prompt, (pair, d_sae).
-            mean: the mean activations over the input's base prompts, (d_sae,).
-            features: the ids to list; by default the `top_k` of each pair by |score|.
+        `base` holds the activations on each pair's base prompt, (pair, d_sae), and `mean` those
+        over the input's base prompts, (d_sae,). `features` are the ids to list; by default the
+        `top_k` of each pair by |score|.
         """
         sae, pairs = self.dictionary.sae, len(captured.metric)
         baseline = base if self.method.baseline == "base" else None
         if self.method.baseline == "mean" and mean is not None:
             baseline = mean.expand(pairs, -1)
-        x, g = (self._view(table) for table in (captured.residuals, captured.gradients))
+        hook_name = self.dictionary.hook_name
+        x = self.dictionary.view(captured.residuals[hook_name])
+        g = self.dictionary.view(captured.gradients[hook_name])
         at_positions = score(sae, x, g, baseline)
         delta = -at_positions.activations
         if baseline is not None:
@@ -100,9 +100,6 @@ class DictionaryScorer:
         return DictionaryScores(
             captured, self.method, at_positions, scores, top, baseline, base, integrated, effects
         )
-
-    def _view(self, tables: dict[str, Tensor]) -> Tensor:
-        return self.dictionary.view(tables[self.dictionary.hook_name])
 
     def _runs(self, captured: Capture) -> Iterator[tuple[PatchedRun, slice, float]]:
         """Yield each pair ready to be run again, its positions, and its metric."""

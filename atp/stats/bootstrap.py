@@ -52,9 +52,7 @@ QUESTION_STREAM, SIGN_STREAM, SET_STREAM = 0, 1, 2
 
 
 def question_sums(
-    values: coo_array,
-    questions: Int64[np.ndarray, " pairs"],
-    counted: Bool[np.ndarray, " pairs"],
+    values: coo_array, questions: Int64[np.ndarray, " pairs"], counted: Bool[np.ndarray, " pairs"]
 ) -> tuple[csr_array, Int64[np.ndarray, " questions"]]:
     """Return the sums of values, (rows, pairs), over each question, (rows, questions).
 
@@ -69,10 +67,7 @@ def question_sums(
 
 
 def intervals(
-    sums: csr_array,
-    pairs: Int64[np.ndarray, " questions"],
-    resamples: int,
-    seed: int,
+    sums: csr_array, pairs: Int64[np.ndarray, " questions"], resamples: int, seed: int
 ) -> Float64[np.ndarray, "2 rows"]:
     """Return the lower and the upper BCa limit of each row's mean over pairs.
 
@@ -223,7 +218,6 @@ def _quantile(
     low = np.floor(place).astype(int)
     high = np.minimum(low + 1, table.shape[1] - 1)
     rows = np.arange(len(table))
-    quantiles: np.ndarray = table[rows, low] + (place - low) * (
-        table[rows, high] - table[rows, low]
-    )
+    at_low, at_high = table[rows, low], table[rows, high]
+    quantiles: np.ndarray = at_low + (place - low) * (at_high - at_low)
     return quantiles
