@@ -117,10 +117,11 @@ def exact_effects(  # noqa: PLR0913  (keywords with defaults)
 ) -> list[dict[str, Any] | Analysis]:
     """Remove features at the prompt's last token, each in turn; return what the metric loses.
 
-    `features` are ids; by default, the `top_k` of each pair by |score|. The other arguments, and the
-    analysis of a pair that cannot be contrasted, are as in `attribute`. Any other pair gives
-    {"metric", "effects": {id: effect}, "joint_effect", "noise_floor"}. SettingsError: the SAE does
-    not fit the model, or has no such feature.
+    `features` are ids; by default, the `top_k` of each pair by |score|. The other arguments are as
+    in `attribute`, and so is the analysis of a pair that cannot be contrasted. Any other pair gives
+    {"metric", "effects": {id: effect}, "joint_effect", "noise_floor"}.
+
+    SettingsError is raised if the SAE does not fit the model, or has no such feature.
     """
     how = Method(exact=True)
     dictionaries = Dictionaries([sae], model.device)

@@ -53,7 +53,7 @@ def score(
     """Score every pair with a loaded model; returns and raises as `run` does."""
     # Imported here: they import torch, and earlier errors need not wait for it.
     from atp.run.batch_runner import BatchRunner  # noqa: PLC0415
-    from atp.run.pipeline import run_pipeline  # noqa: PLC0415
+    from atp.run.pipeline import Pipeline  # noqa: PLC0415
     from atp.run.resume import open_journal  # noqa: PLC0415
     from atp.run.writer import ResultWriter  # noqa: PLC0415
     from atp.scoring.scorer import Scorer  # noqa: PLC0415
@@ -62,6 +62,5 @@ def score(
         budget = journal.header["facts"]["settings"]["batch_tokens"]
         scorer = Scorer(loaded.model, loaded.dictionaries, settings.top_k, settings.scoring, budget)
         writer = ResultWriter(scan, journal, len(loaded.dictionaries), settings.save_interval)
-        return run_pipeline(
-            loaded.pair_tokenizer, BatchRunner(scorer), writer, stop, settings.shard or WHOLE
-        )
+        runner, shard = BatchRunner(scorer), settings.shard or WHOLE
+        return Pipeline(loaded.pair_tokenizer, runner, writer, stop, shard).run()
