@@ -70,15 +70,9 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
     Raises:
         SettingsError: the SAE does not fit the model, or options do not go together.
     """
-    how = Method(
-        method,
-        ig_steps,
-        baseline,
-        position,
-        exact=exact,
-        prompt_activations=base_prompts is not None,
-    )
-    how.check(has_base_prompts=base_prompts is not None)
+    has_base = base_prompts is not None
+    how = Method(method, ig_steps, baseline, position, exact=exact, prompt_activations=has_base)
+    how.check(has_base_prompts=has_base)
     dictionaries = Dictionaries([sae], model.device)
     check_dictionaries(model, dictionaries, how)
     pair_tokenizer = PairTokenizer(
@@ -86,7 +80,7 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
         max_tokens_to_check=max_tokens_to_check,
         chat_template=chat_template,
         sequence_tokens=sequence_tokens,
-        base_prompts=base_prompts is not None,
+        base_prompts=has_base,
     )
     texts = list(answers)
     prompts = [None] * len(texts) if base_prompts is None else base_prompts
@@ -123,23 +117,11 @@ def exact_effects(  # noqa: PLR0913  (keywords with defaults)
 ) -> list[dict[str, Any] | Analysis]:
     """Remove features at the prompt's last token, each in turn; return what the metric loses.
 
-    Args:
-        model: from `load_model`.
-        sae: from `load_sae`.
-        answers: (prompt, sycophantic response, neutral response) of each pair.
-        features: their ids; by default, the `top_k` of each pair by |score|.
-        top_k: see above.
-        max_tokens_to_check: how many tokens of the responses to compare.
-        sequence_tokens: as in `attribute`.
-        chat_template: put prompts through the tokenizer's chat template.
-        batch_tokens: most tokens in one pass, padding included.
+    `features` are ids; by default, the `top_k` of each pair by |score|. The other arguments are as
+    in `attribute`, and so is the analysis of a pair that cannot be contrasted. Any other pair gives
+    {"metric", "effects": {id: effect}, "joint_effect", "noise_floor"}.
 
-    Returns:
-        For each pair {"metric", "effects": {id: effect}, "joint_effect", "noise_floor"}; for a pair
-        that cannot be contrasted, its analysis as in `attribute`.
-
-    Raises:
-        SettingsError: the SAE does not fit the model, or has no such feature.
+    SettingsError is raised if the SAE does not fit the model, or has no such feature.
     """
     how = Method(exact=True)
     dictionaries = Dictionaries([sae], model.device)
@@ -165,15 +147,11 @@ def exact_effects(  # noqa: PLR0913  (keywords with defaults)
         with dictionaries.on_device(sae):
             scores = dictionary_scorer.score(captured, features=ids)
         (effects,) = scores.effects
+        of_features = zip(scores.top[0].tolist(), effects.effects.tolist(), strict=True)
         results.append(
             {
                 "metric": shortest(float(captured.metric)),
-                "effects": {
-                    str(feature): shortest(effect)
-                    for feature, effect in zip(
-                        scores.top[0].tolist(), effects.effects.tolist(), strict=True
-                    )
-                },
+                "effects": {str(feature): shortest(effect) for feature, effect in of_features},
                 "joint_effect": shortest(effects.joint),
                 "noise_floor": shortest(effects.noise_floor),
             }

@@ -13,33 +13,20 @@ from enum import IntEnum
 class ExitCode(IntEnum):
     """Exit codes of the command."""
 
-    OK = 0
-    """Every pair has a result; skipped pairs included."""
-    PAIRS_FAILED = 1
-    """The run is complete and some pairs carry `error`."""
-    USAGE = 2
-    """The command line, the settings or the input file are at fault."""
-    UNAVAILABLE = 3
-    """The model, the SAE or the device cannot be had."""
-    BUG = 70
-    """A fault of atp itself (EX_SOFTWARE)."""
+    OK = 0  # every pair has a result; skipped pairs included
+    PAIRS_FAILED = 1  # the run is complete and some pairs carry `error`
+    USAGE = 2  # the command line, the settings or the input file are at fault
+    UNAVAILABLE = 3  # the model, the SAE or the device cannot be had
+    BUG = 70  # a fault of atp itself (EX_SOFTWARE)
     SAVE_FAILED = 74
     """Results could not be written (EX_IOERR); what was saved before is intact."""
-    BUSY = 75
-    """Another run holds the output folder (EX_TEMPFAIL)."""
-    INTERRUPTED = 130
-    """Stopped by SIGINT."""
-    TERMINATED = 143
-    """Stopped by SIGTERM."""
+    BUSY = 75  # another run holds the output folder (EX_TEMPFAIL)
+    INTERRUPTED = 130  # stopped by SIGINT
+    TERMINATED = 143  # stopped by SIGTERM
 
 
 class AtpError(Exception):
-    """Something the user can mend.
-
-    Args:
-        message: what is wrong, and where.
-        hint: what to do about it.
-    """
+    """Something the user can mend: a message on what is wrong and where, a hint on what to do."""
 
     exit_code = ExitCode.USAGE
 
@@ -80,13 +67,7 @@ class BusyError(AtpError):
 
 
 class StoppedError(AtpError):
-    """A signal asked the run to stop.
-
-    Args:
-        exit_code: INTERRUPTED or TERMINATED.
-        message: what was saved, and where.
-        hint: how to go on.
-    """
+    """A signal asked the run to stop: INTERRUPTED or TERMINATED."""
 
     def __init__(self, exit_code: ExitCode, message: str, hint: str) -> None:
         super().__init__(message, hint)

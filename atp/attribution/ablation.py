@@ -51,43 +51,26 @@ class Removal:
         return (both[0] - both[1]).view(x.shape)
 
 
+@dataclass(frozen=True)
 class Ablation:
-    """A hook that removes features at every position of a pass.
+    """A hook that removes features at every position of a pass."""
 
-    Args:
-        removals: of one hook point, one for each SAE.
-        strength: s; 1 removes the whole contribution, 0 nothing.
-        keep_mask: returns the positions of x, (batch, position, *hook), that stay unchanged, as
-            (batch, position); none by default.
-    """
-
-    def __init__(
-        self,
-        removals: Sequence[Removal],
-        strength: float,
-        keep_mask: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        self.removals = tuple(removals)
-        self.strength = strength
-        self.keep_mask = keep_mask
-
-    def removed(
-        self, x: Float[Tensor, "batch position *hook"]
-    ) -> Float[Tensor, "batch position *hook"]:
-        """Return the summed contribution of all removals, float32."""
-        rows = x.flatten(0, 1)  # (batch * position, *hook)
-        total = torch.zeros_like(rows, dtype=torch.float32)
-        for removal in self.removals:
-            for part in _chunks(len(rows), removal.d_sae):
-                total[part] += removal.of(rows[part])
-        return total.view(x.shape)
+    removals: Sequence[Removal]  # of one hook point, one for each SAE
+    strength: float  # s; 1 removes the whole contribution, 0 nothing
+    keep_mask: Callable[[Tensor], Tensor] | None = None
+    """Returns the positions of x that stay unchanged, (batch, position)."""
 
     def __call__(
         self, x: Float[Tensor, "batch position *hook"], hook: object
     ) -> Float[Tensor, "batch position *hook"]:
         """Return `x` without the features."""
         del hook
-        ablated = (x.float() - self.strength * self.removed(x)).to(x.dtype)
+        rows = x.flatten(0, 1)  # (batch * position, *hook)
+        removed = torch.zeros_like(rows, dtype=torch.float32)
+        for removal in self.removals:
+            for part in _chunks(len(rows), removal.d_sae):
+                removed[part] += removal.of(rows[part])
+        ablated = (x.float() - self.strength * removed.view(x.shape)).to(x.dtype)
         if self.keep_mask is None:
             return ablated
         keep = self.keep_mask(x)
@@ -95,13 +78,7 @@ class Ablation:
 
 
 class ActivationSums:
-    """A hook that sums the activations of an SAE's features and changes nothing.
-
-    Args:
-        sae: the SAE.
-        d_sae: its number of features.
-        view: as in Removal.
-    """
+    """A hook that sums the activations of an SAE's features and changes nothing."""
 
     def __init__(self, sae: Autoencoder, d_sae: int, view: Callable[[Tensor], Tensor]) -> None:
         self.sae, self.d_sae, self.view = sae, d_sae, view

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,14 +41,11 @@ class ReadPositions:
     """Where in a batch features are read."""
 
     rows: Int[Tensor, " read"]
-    columns: Int[Tensor, " read"]
-    """Counted from the start of the tail."""
+    columns: Int[Tensor, " read"]  # counted from the start of the tail
     pair_positions: Int[Tensor, " read"]
     """The number of each one's pair position, counted over the batch in the order of the pairs."""
-    firsts: Int[Tensor, " position"]
-    """The first read position of each pair position."""
-    counts: tuple[int, ...]
-    """The number of pair positions of each pair."""
+    firsts: Int[Tensor, " position"]  # the first read position of each pair position
+    counts: tuple[int, ...]  # the number of pair positions of each pair
     positions: tuple[tuple[int, int], ...]
     """Each pair position as (index in its text, 0 or 1 for which text of the pair)."""
 
@@ -99,23 +95,17 @@ class Batch:
     prefix_of_row: Int[Tensor, " row"]
     prefix_columns: Int[Tensor, "row shared"]
     """The index in its prefix of each of a row's shared columns; padding repeats the first."""
-    ids: Int[Tensor, "row own"]
-    """The columns that each row computes by itself, left-padded."""
+    ids: Int[Tensor, "row own"]  # the columns that each row computes by itself, left-padded
     positions: Int[Tensor, "row own"]
     """The position of each of these columns in the row's own text."""
-    mask: Int[Tensor, "row shared+own"]
-    """1 for tokens, 0 for padding."""
-    tail: int
-    """The number of last columns that carry gradients."""
+    mask: Int[Tensor, "row shared+own"]  # 1 for tokens, 0 for padding
+    tail: int  # the number of last columns that carry gradients
     read_positions: ReadPositions
-    contrast_tokens: Int[Tensor, "row 2"]
-    """Target and base token of each row."""
-    texts: tuple[Row, ...]
-    """The texts of the rows."""
+    contrast_tokens: Int[Tensor, "row 2"]  # target and base token of each row
+    texts: tuple[Row, ...]  # the texts of the rows
+    # For sequences: the token that follows each column, and the weight of its log-probability.
     next_tokens: Int[Tensor, "row tail"] | None = None
-    """For sequences: the token that follows each column."""
     weights: Float[Tensor, "row tail"] | None = None
-    """For sequences: the weight of that token's log-probability in the metric."""
 
     @classmethod
     def of(
@@ -186,13 +176,8 @@ def plan(
     on time, memory or finished pairs: so a resumed run makes the same batches and gets the same
     bits.
 
-    Args:
-        contrasts: a window of the input, in input order.
-        batch_tokens: most tokens in a batch, padding included; a longer contrast gets its own.
-        position: where features are read.
-
-    Returns:
-        Indices into `contrasts`, each in exactly one batch.
+    Returned are indices into `contrasts`, each in exactly one batch. A contrast of more tokens than
+    the budget, padding included, gets a batch of its own.
     """
     orders: tuple[Callable[[int], tuple[object, ...]], ...] = (
         lambda i: (len(contrasts[i].tokens), contrasts[i].tokens, i),
@@ -201,14 +186,16 @@ def plan(
     plans = [
         _cut(sorted(range(len(contrasts)), key=order), contrasts, batch_tokens) for order in orders
     ]
-    return min(plans, key=partial(_cost, contrasts, position))
+
+    def cost(batches: list[list[int]]) -> int:
+        tokens = [computed_tokens([contrasts[i] for i in batch], position) for batch in batches]
+        return sum(tokens) + PASS_TOKENS * len(batches)
+
+    return min(plans, key=cost)
 
 
 def _cut(order: Sequence[int], contrasts: Sequence[Contrast], batch_tokens: int) -> list[list[int]]:
-    """Cut an order of contrasts into the cheapest batches within the budget.
-
-    A batch costs its tokens, padding included, and PASS_TOKENS.
-    """
+    """Cut an order of contrasts into the cheapest batches: their tokens, and PASS_TOKENS each."""
     sizes = [[len(row.tokens) for row in contrasts[index].rows] for index in order]
     widths = [max(lengths) for lengths in sizes]
     rows = max(map(len, sizes), default=1)  # of a contrast
@@ -231,14 +218,6 @@ def _cut(order: Sequence[int], contrasts: Sequence[Contrast], batch_tokens: int)
         batches.append(list(order[starts[end - 1] : end]))
         end = starts[end - 1]
     return batches[::-1]
-
-
-def _cost(
-    contrasts: Sequence[Contrast], position: Position, batches: Sequence[Sequence[int]]
-) -> int:
-    return sum(
-        PASS_TOKENS + computed_tokens([contrasts[i] for i in batch], position) for batch in batches
-    )
 
 
 def computed_tokens(batch: Sequence[Contrast], position: Position = "last") -> int:

@@ -62,19 +62,16 @@ class ResumeState:
 class Capture:
     """The numbers of one pass over a batch."""
 
-    metric: Float[Tensor, " pair"]
-    """m, float32."""
+    metric: Float[Tensor, " pair"]  # m, float32
     residuals: dict[str, Float[Tensor, " position *hook"]]
     """x at each hook point, in the hook point's shape and the model's dtype."""
     gradients: dict[str, Float[Tensor, " position *hook"]]
     """g at each hook point, shaped like x."""
-    counts: tuple[int, ...]
-    """The number of positions of each pair."""
+    counts: tuple[int, ...]  # the number of positions of each pair
     positions: tuple[tuple[int, int], ...]
     """Each position as (index in its text, 0 or 1 for which text of the pair)."""
     resume_state: ResumeState | None = None
-    first_pair: int = 0
-    """The number of the first pair in the batch of `resume_state`."""
+    first_pair: int = 0  # the number of the first pair in the batch of `resume_state`
 
     def pairs(self, which: slice) -> Capture:
         """Return the capture of some of the pairs."""
@@ -114,16 +111,9 @@ class _ZeroProbe:
 def capture(
     model: LanguageModel, batch: Batch, hook_names: Sequence[str], *, resumable: bool = False
 ) -> Capture:
-    """Run one forward and one backward pass over a batch.
+    """Run one forward and one backward pass over a batch, and read x and g at the hook points.
 
-    Args:
-        model: a frozen language model.
-        batch: padded contrasts on the model's device.
-        hook_names: where to read x and g; each name once.
-        resumable: keep the state from which the pass can be run again from these points on.
-
-    Raises:
-        HookError: a hook point did not fire exactly once.
+    A resumable capture keeps the state from which the pass can be run again from these points on.
     """
     layers = {model.layers_before(name) for name in hook_names} if resumable else set()
     cache = fill_prefix(model, batch, model.new_cache(kept_from=min(layers, default=None)))
@@ -217,12 +207,7 @@ def check_split_pass(
     This finds a model that ignores its cache, positions or mask (a state-space model, for example)
     and would silently give wrong numbers.
 
-    Returns:
-        The capture, on which the caller can try its SAEs.
-
-    Raises:
-        HookError: a hook point did not fire exactly once.
-        SplitError: prefix and tail together are not one pass over the whole text.
+    The caller can try its SAEs on the returned capture.
     """
     captured = capture(model, Batch.of(PROBES, model.device), hook_names, resumable=resumable)
     for row, contrast in enumerate(PROBES):

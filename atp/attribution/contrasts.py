@@ -22,12 +22,10 @@ class Row:
     """One text of a pair, up to the last position that matters."""
 
     tokens: tuple[int, ...]
-    prompt_length: int
-    """Number of prompt tokens, p + 1."""
+    prompt_length: int  # number of prompt tokens, p + 1
     next_tokens: tuple[int, ...] = ()
     """For a sequence: the response's tokens, which the positions from p on predict."""
-    sign: int = 1
-    """1 for the flagged response, -1 for the base response."""
+    sign: int = 1  # 1 for the flagged response, -1 for the base response
 
     @property
     def tail(self) -> int:
@@ -41,12 +39,9 @@ class Contrast:
 
     tokens: tuple[int, ...]
     """Prompt and response up to the token before the first differing one: positions 0..p+o-1."""
-    prompt_length: int
-    """Number of prompt tokens, p + 1."""
-    target_token: int
-    """The sycophantic response's token at p + o."""
-    base_token: int
-    """The neutral response's token at p + o."""
+    prompt_length: int  # number of prompt tokens, p + 1
+    target_token: int  # the sycophantic response's token at p + o
+    base_token: int  # the neutral response's token at p + o
     sequences: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     """The first tokens of the flagged and the base response, when contrasted as sequences."""
     bos: bool = False

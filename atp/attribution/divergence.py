@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-MAX_LOGITS_PER_CHUNK = 2**24
-"""Logits of either pass in memory at a time: 64 MiB."""
+MAX_LOGITS_PER_CHUNK = 2**24  # logits of either pass in memory at a time: 64 MiB
 
 
 @runtime_checkable
@@ -47,14 +46,7 @@ def divergence(
     after: Float[Tensor, "n d_model"],
     tokens: Int[Tensor, " n"],
 ) -> Divergence:
-    """Compare two passes, position by position.
-
-    Args:
-        head: of the model.
-        before: final hidden states of the pass that defines P.
-        after: those of the pass that defines Q.
-        tokens: the token that follows each position.
-    """
+    """Compare the final hidden states of two passes; `tokens` follow the positions."""
     step = max(1, MAX_LOGITS_PER_CHUNK // head.vocabulary)
     chunks: list[tuple[Tensor, Tensor, Tensor]] = []
     for start in range(0, len(tokens), step):

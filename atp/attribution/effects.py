@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from atp.attribution.patched_run import PatchedRun
     from atp.attribution.scores import Autoencoder
 
-MAX_ACTIVATIONS_PER_CHUNK = 1 << 25
-"""Changed activations in memory at a time: 128 MiB."""
+MAX_ACTIVATIONS_PER_CHUNK = 1 << 25  # changed activations in memory at a time: 128 MiB
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,10 @@ class Effects:
     """The effects of removing features of one pair."""
 
     effects: Float[Tensor, " feature"]
-    """Exactly 0 for a feature whose activation equals its baseline."""
     changed: Float[Tensor, " feature"]
-    """1 for each feature that was removed, 0 for one whose activation equals its baseline."""
-    joint: float
-    """The effect of removing all of them together."""
-    noise_floor: float
-    """The largest change of the metric seen when nothing is removed."""
+    """1 for a removed feature; 0, like its effect, where the activation equals the baseline."""
+    joint: float  # the effect of removing all of them together
+    noise_floor: float  # the largest change of the metric seen when nothing is removed
 
 
 @torch.no_grad()
@@ -49,13 +45,7 @@ def decoder_delta(
     x: Float[Tensor, " position *d_in"],
     changes: Float[Tensor, "variant position d_sae"],
 ) -> Float[Tensor, "variant position *d_in"]:
-    """Return the change of the decoder's output when activations change.
-
-    Args:
-        sae: in float32, its decoder affine.
-        x: the residuals whose activations change.
-        changes: added to the activations.
-    """
+    """Return the change of an affine decoder's output when the activations on `x` change."""
     sae.encode(x.float())  # an SAE that normalises keeps its input's scale for one decode
     decoded = sae.decode(torch.cat([torch.zeros_like(changes[:1]), changes]))
     return decoded[1:] - decoded[:1]
@@ -72,13 +62,8 @@ def exact_effects(  # noqa: PLR0913, PLR0917  (tensors of a pair)
 ) -> Effects:
     """Remove each of some features of a pair in turn, then all of them together.
 
-    Args:
-        run: of the pair.
-        sae: the SAE of the features.
-        x: residuals at the pair's positions, in the shape that the SAE reads.
-        delta_activations: baseline - activation, of every feature at every position.
-        metric: m of the pair's own pass.
-        features: their ids.
+    `x` holds the residuals at the pair's positions, `delta_activations` baseline - activation
+    there, and `metric` is m of the pair's own pass.
     """
     changed = (delta_activations[:, features] != 0).any(dim=0)  # (feature,)
     singles = [features[i : i + 1] for i in changed.nonzero()[:, 0]]

@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 class IntegratedGradients:
     """The path of one pair from its baseline."""
 
-    gradient: Float[Tensor, " position *d_in"]
-    """The mean of dm/dx on the path, float32."""
-    change: float
-    """m(x) - m(x(0))"""
+    gradient: Float[Tensor, " position *d_in"]  # the mean of dm/dx on the path, float32
+    change: float  # m(x) - m(x(0))
 
 
 def integrate(  # noqa: PLR0913, PLR0917  (tensors of a pair)
@@ -45,16 +43,7 @@ def integrate(  # noqa: PLR0913, PLR0917  (tensors of a pair)
     metric: float,
     steps: int,
 ) -> IntegratedGradients:
-    """Return the mean gradient on the path from the baseline.
-
-    Args:
-        run: of the pair.
-        sae: the SAE whose activations change.
-        x: residuals at the pair's positions, in the shape that the SAE reads.
-        delta_activations: baseline - activation, of every feature at every position.
-        metric: m of the pair's own pass.
-        steps: of the midpoint rule.
-    """
+    """Return the mean gradient on the path; the arguments are those of `exact_effects`."""
     (whole,) = decoder_delta(sae, x, delta_activations[None])  # x(0) - x
     shares = 1 - (torch.arange(steps, device=x.device) + 0.5) / steps
     total = torch.zeros_like(whole)

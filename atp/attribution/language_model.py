@@ -46,12 +46,9 @@ class LanguageModel(Protocol):
         """The device of batches."""
 
     def new_cache(self, *, layers: int | None = None, kept_from: int | None = None) -> Cache:
-        """Return an empty key-value cache.
+        """Return an empty key-value cache for some first layers; all by default.
 
-        Args:
-            layers: the number of layers to fill; all by default.
-            kept_from: the first layer whose keys and values are kept after a pass has used them;
-                none are by default.
+        From layer `kept_from` on, keys and values are kept after a pass has used them.
         """
 
     def fill(self, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> None:  # noqa: ANN401
@@ -85,11 +82,5 @@ class LanguageModel(Protocol):
     ) -> Tensor:
         """Return the final hidden states as `hidden` does, from the output of the first layers.
 
-        Args:
-            layers: the number of layers to skip.
-            layer_output: the output of the last skipped layer, of one row; None for no layers.
-            ids: token ids of the new tokens.
-            mask: of cached and new tokens.
-            positions: of the new tokens.
-            cache: from `Cache.prefix`.
+        `layer_output` is of one row, None for no layers; `cache` comes from `Cache.prefix`.
         """

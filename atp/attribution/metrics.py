@@ -33,27 +33,14 @@ class Head(Protocol):
 def row_metrics(
     head: Head, hidden: Float[Tensor, "row tail d_model"], batch: Batch
 ) -> Float[Tensor, " row"]:
-    """Return each row's part of the metric of its pair, float32.
-
-    Args:
-        head: of the model.
-        hidden: final hidden states of the tail.
-        batch: the contrasts.
-    """
+    """Return each row's part of the metric of its pair, float32, from the tail's hidden states."""
     return _metrics(head, hidden, batch.contrast_tokens, batch.next_tokens, batch.weights)
 
 
 def variant_metrics(
     head: Head, hidden: Float[Tensor, "variant tail d_model"], batch: Batch, row: int
 ) -> Float[Tensor, " variant"]:
-    """Return one row's part of the metric, for each variant of that row.
-
-    Args:
-        head: of the model.
-        hidden: of the variants; their columns are the last ones of the batch.
-        batch: the batch of the row.
-        row: its number.
-    """
+    """Return one row's part of the metric for each variant of its last columns, float32."""
     count, width = hidden.shape[:2]
 
     def repeated(table: Tensor | None) -> Tensor | None:

@@ -29,11 +29,9 @@ class PatchedRun:
 
     model: LanguageModel
     state: ResumeState
-    pair: int
-    """Its number in the batch of `state`."""
+    pair: int  # its number in the batch of `state`
     hook_name: str
-    chunk_tokens: int
-    """Most tokens of variants in a pass, cached ones included."""
+    chunk_tokens: int  # most tokens of variants in a pass, cached ones included
 
     def chunks(self, variants: int) -> Iterator[slice]:
         """Cut variants into parts that fit into a pass, with room for one more variant in each."""
@@ -47,9 +45,8 @@ class PatchedRun:
     ) -> Float[Tensor, " variant"]:
         """Return the metric of each variant of the pair.
 
-        Args:
-            changes: added to the hook point's output at the pair's positions, float32, in the hook
-                point's shape or flattened. Gradients flow to them where they are enabled.
+        The changes are added to the hook point's output at the pair's positions, in its shape or
+        flattened, float32. Gradients flow to them where they are enabled.
         """
         of_rows = (self._row_metrics(row, changes) for row in self._rows)
         return sum(of_rows)  # type: ignore[return-value]
@@ -108,15 +105,7 @@ class _AddChanges:
 def patched_run(
     model: LanguageModel, captured: Capture, pair: int, hook_name: str, chunk_tokens: int
 ) -> PatchedRun:
-    """Return a pair of a resumable capture, ready to be run again.
-
-    Args:
-        model: the model of the capture.
-        captured: from `capture(..., resumable=True)`.
-        pair: its number in the capture.
-        hook_name: where values change; one of the capture's hook points.
-        chunk_tokens: most tokens of variants in a pass, cached ones included.
-    """
+    """Return a pair of a resumable capture, ready to be run again."""
     if captured.resume_state is None:
         msg = "the capture is not resumable"
         raise ValueError(msg)

@@ -29,16 +29,7 @@ class _AllReadError(Exception):
 def read_prompts(
     model: LanguageModel, prompts: Sequence[tuple[int, ...]], hook_names: Sequence[str]
 ) -> dict[str, Float[Tensor, " prompt *hook"]]:
-    """Return each hook point's output at the last token of each prompt, in the model's dtype.
-
-    Args:
-        model: a language model.
-        prompts: token ids.
-        hook_names: each name once.
-
-    Raises:
-        HookError: a hook point did not fire.
-    """
+    """Return each hook point's output at the last token of each prompt, in the model's dtype."""
     batch = Batch.of([as_contrast(prompt) for prompt in prompts], model.device)
     layers = max(model.layers_through(name) for name in hook_names)
     cache = fill_prefix(model, batch, model.new_cache(layers=layers))

@@ -45,28 +45,17 @@ class Autoencoder(Protocol):
 class Scores:
     """Scores of every feature, and how far the dictionary accounts for x."""
 
-    activations: Float[Tensor, "position d_sae"]
-    """f"""
-    gradients: Float[Tensor, "position d_sae"]
-    """dm/df; for summed positions, the mean weighted by f."""
-    scores: Float[Tensor, "position d_sae"]
-    """(f - f_base) * dm/df"""
-    n_active: Float[Tensor, " position"]
-    """Number of non-zero activations (L0), float64; for summed positions, their mean."""
-    unexplained: Float[Tensor, " position"]
-    """|x - decode(f)|^2, float64."""
-    spread: Float[Tensor, " position"]
-    """|x - decode(0)|^2, float64."""
-    features: Float[Tensor, " position"]
-    """sum_i f_i dm/df_i, float64."""
-    bias: Float[Tensor, " position"]
-    """decode(0).g, float64."""
-    sae_error: Float[Tensor, " position"]
-    """(x - decode(f)).g, float64."""
-    total: Float[Tensor, " position"]
-    """x.g, float64."""
-    size: Float[Tensor, " position"]
-    """The sum of the sizes of the terms of the identity above, float64."""
+    activations: Float[Tensor, "position d_sae"]  # f
+    gradients: Float[Tensor, "position d_sae"]  # dm/df; when summed, the mean weighted by f
+    scores: Float[Tensor, "position d_sae"]  # (f - f_base) * dm/df
+    n_active: Float[Tensor, " position"]  # non-zero activations (L0), float64; summed: the mean
+    unexplained: Float[Tensor, " position"]  # |x - decode(f)|^2, float64
+    spread: Float[Tensor, " position"]  # |x - decode(0)|^2, float64
+    features: Float[Tensor, " position"]  # sum_i f_i dm/df_i, float64
+    bias: Float[Tensor, " position"]  # decode(0).g, float64
+    sae_error: Float[Tensor, " position"]  # (x - decode(f)).g, float64
+    total: Float[Tensor, " position"]  # x.g, float64
+    size: Float[Tensor, " position"]  # the sum of the sizes of the identity's terms, float64
 
     @property
     def variance_explained(self) -> Float[Tensor, " position"]:
@@ -99,13 +88,9 @@ def score(
     g: Float[Tensor, " position *d_in"],
     baseline: Float[Tensor, "position d_sae"] | None = None,
 ) -> Scores:
-    """Score every feature of an SAE.
+    """Score every feature of a float32 SAE from residuals x and gradients g, of any dtype.
 
-    Args:
-        sae: in float32.
-        x: residuals, any dtype.
-        g: gradients of the metric there.
-        baseline: the activations to compare with; zero by default.
+    The baseline holds the activations to compare with; zero by default.
     """
     x, g = x.float(), g.float()
     with torch.no_grad():
@@ -142,12 +127,7 @@ def score(
 
 
 def top_features(scores: Float[Tensor, "batch d_sae"], k: int) -> Int[Tensor, "batch k"]:
-    """Return the ids of the k features of largest |score|, ties in order of id.
-
-    Args:
-        scores: of every feature.
-        k: how many; fewer when the SAE is smaller.
-    """
+    """Return the ids of the k features of largest |score|, or of all; ties in order of id."""
     # Non-negative float32 numbers are ordered like their bits. Below these bits, ids that count
     # down make every key distinct: topk leaves equal keys unordered, a full sort costs far more.
     size = scores.abs().contiguous().view(torch.int32).long()

@@ -29,24 +29,17 @@ copies of keys and values cost something, too."""
 class SharedPrefixes:
     """The shared prefixes of a batch's rows."""
 
-    tokens: tuple[Tokens, ...]
-    """The distinct prefixes; none begins with another one."""
-    of_row: tuple[int, ...]
-    """The number of each row's prefix."""
-    lengths: tuple[int, ...]
-    """The number of its tokens that each row takes."""
-    columns: int
-    """S, the number of columns that come from prefixes."""
-    computed: int
-    """Tokens that the batch runs through the model, padding included."""
+    tokens: tuple[Tokens, ...]  # the distinct prefixes; none begins with another one
+    of_row: tuple[int, ...]  # the number of each row's prefix
+    lengths: tuple[int, ...]  # the number of its tokens that each row takes
+    columns: int  # S, the number of columns that come from prefixes
+    computed: int  # tokens that the batch runs through the model, padding included
 
 
 def find_shared_prefixes(rows: Sequence[Tokens], own: int) -> SharedPrefixes:
     """Choose the number of shared columns that leaves the fewest tokens to compute.
 
-    Args:
-        rows: token ids of each row.
-        own: the number of columns at the end that every row must compute by itself.
+    Every row computes the last `own` columns by itself.
     """
     width = max(len(row) for row in rows)
     unshared = SharedPrefixes((), (), (), 0, len(rows) * width)
@@ -74,11 +67,8 @@ def _common_length(one: Tokens, other: Tokens) -> int:
 def _share(
     rows: Sequence[Tokens], order: Sequence[int], common: Sequence[int], width: int, columns: int
 ) -> SharedPrefixes:
-    """Take `columns` columns from shared prefixes.
-
-    In lexicographic order rows with a common prefix are neighbours, and two rows share as much as
-    the two neighbours between them that share least.
-    """
+    # In lexicographic order rows with a common prefix are neighbours, and two rows share as much as
+    # the two neighbours between them that share least.
     lengths = [max(0, columns - (width - len(row))) for row in rows]
     of_row = [0] * len(rows)
     longest: list[int] = []  # for each prefix, the row that holds it in full

@@ -35,8 +35,7 @@ log = structlog.get_logger()
 class FailedPair:
     """A pair whose capture failed alone."""
 
-    analyses: list[Analysis]
-    """The error, for each SAE."""
+    analyses: list[Analysis]  # the error, for each SAE
 
 
 class BatchRunner:
@@ -65,45 +64,33 @@ class BatchRunner:
         return plan(contrasts, self.scorer.batch_tokens, self.method.position)
 
     def capture(self, pairs: Sequence[TokenizedPair]) -> list[CapturedBatch | FailedPair]:
-        """Run the model over a batch.
+        """Run the model over a batch; return it captured, or its captured parts and failed pairs.
 
-        Returns:
-            The captured batch; or its captured parts and the pairs that failed, in order.
-
-        Raises:
-            UnavailableError: pair after pair fails, and a probe, too: the model or device is lost.
+        If pair after pair fails, and a probe, too, UnavailableError says that the model is lost.
         """
-        return in_halves(
-            self.scorer.model, self._capture, pairs, self._failed, before_retry=_log_retry
-        )
+
+        def work(pairs: Sequence[TokenizedPair]) -> list[CapturedBatch | FailedPair]:
+            captured = self.scorer.capture(pairs)
+            self._failures_in_a_row["capture"] = 0
+            return [captured]
+
+        def failed(failure: Failure, pairs: Sequence[TokenizedPair]) -> FailedPair:
+            return FailedPair(self._error_analyses("capture", failure, pairs))
+
+        return in_halves(self.scorer.model, work, pairs, failed, before_retry=_log_retry)
 
     def score(self, parts: Sequence[CapturedBatch | FailedPair]) -> list[list[Analysis]]:
-        """Score captured batches.
-
-        Returns:
-            For each pair, in order, one analysis for each SAE.
-
-        Raises:
-            UnavailableError: as `capture` does.
-        """
+        """Return, for each pair in order, one analysis for each SAE; raises as `capture` does."""
         captured = [part for part in parts if isinstance(part, CapturedBatch)]
         if len(captured) == len(parts):
             return self._analyse(captured)
-        return [
-            analyses
-            for part in parts
-            for analyses in (
-                self._analyse([part]) if isinstance(part, CapturedBatch) else [part.analyses]
-            )
-        ]
-
-    def _capture(self, pairs: Sequence[TokenizedPair]) -> list[CapturedBatch | FailedPair]:
-        captured = self.scorer.capture(pairs)
-        self._failures_in_a_row["capture"] = 0
-        return [captured]
-
-    def _failed(self, failure: Failure, pairs: Sequence[TokenizedPair]) -> FailedPair:
-        return FailedPair(self._error_analyses("capture", failure, pairs))
+        analyses: list[list[Analysis]] = []
+        for part in parts:
+            if isinstance(part, CapturedBatch):
+                analyses += self._analyse([part])
+            else:
+                analyses.append(part.analyses)
+        return analyses
 
     def _analyse(self, batches: list[CapturedBatch]) -> list[list[Analysis]]:
         def work(batches: Sequence[CapturedBatch]) -> list[list[Analysis]]:
@@ -130,7 +117,6 @@ class BatchRunner:
     def _error_analyses(
         self, step: str, failure: Failure, pairs: Sequence[TokenizedPair]
     ) -> list[Analysis]:
-        """Return the analyses of a pair that fails alone."""
         analysis = error_analysis(failure.error)
         if failure.out_of_memory:  # a pair that is too long is its own fault, not the model's
             details = {**analysis["details"], "tokens": _tokens(pairs), **failure.memory}

@@ -26,17 +26,9 @@ log = structlog.get_logger()
 
 
 def run(settings: Settings, stop: StopRequest) -> tuple[ExitCode, list[Path]]:
-    """Score every pair of the input.
+    """Score every pair of the input; return OK or PAIRS_FAILED, and the result files.
 
-    Args:
-        settings: of the run.
-        stop: receives the signals that ask for a stop.
-
-    Returns:
-        The exit code, OK or PAIRS_FAILED, and the result files.
-
-    Raises:
-        AtpError: anything the user can mend; the journal holds what was computed before.
+    AtpError is anything that the user can mend; the journal holds the results so far.
     """
     specs = setup.check(settings)
     with output.held(settings.out):
@@ -61,7 +53,7 @@ def score(
     """Score every pair with a loaded model; returns and raises as `run` does."""
     # Imported here: they import torch, and earlier errors need not wait for it.
     from atp.run.batch_runner import BatchRunner  # noqa: PLC0415
-    from atp.run.pipeline import run_pipeline  # noqa: PLC0415
+    from atp.run.pipeline import Pipeline  # noqa: PLC0415
     from atp.run.resume import open_journal  # noqa: PLC0415
     from atp.run.writer import ResultWriter  # noqa: PLC0415
     from atp.scoring.scorer import Scorer  # noqa: PLC0415
@@ -70,6 +62,5 @@ def score(
         budget = journal.header["facts"]["settings"]["batch_tokens"]
         scorer = Scorer(loaded.model, loaded.dictionaries, settings.top_k, settings.scoring, budget)
         writer = ResultWriter(scan, journal, len(loaded.dictionaries), settings.save_interval)
-        return run_pipeline(
-            loaded.pair_tokenizer, BatchRunner(scorer), writer, stop, settings.shard or WHOLE
-        )
+        runner, shard = BatchRunner(scorer), settings.shard or WHOLE
+        return Pipeline(loaded.pair_tokenizer, runner, writer, stop, shard).run()

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from atp.model.dictionaries.loading import Dictionary
     from atp.model.language_model import Model
 
-PACKAGE = Path(__file__).parents[1]
-"""The folder of atp's own source."""
+PACKAGE = Path(__file__).parents[1]  # the folder of atp's own source
 
 LIBRARIES = ("torch", "transformers", "transformer-lens", "sae-lens", "tokenizers")
 MEANS = ("n_active", "variance_explained")
@@ -81,10 +80,8 @@ def fingerprint(known: Mapping[str, Any]) -> str:
 class RunTotals:
     """Counts and sums over the analyses of one SAE, in input order: float sums depend on it."""
 
-    counts: dict[str, int]
-    """By outcome."""
-    sums: dict[str, float]
-    """Of the diagnostics in MEANS."""
+    counts: dict[str, int]  # by outcome
+    sums: dict[str, float]  # of the diagnostics in MEANS
     effects: Pooled = field(default_factory=Pooled)
     """Of all features that were removed, with --exact."""
 
@@ -99,35 +96,22 @@ class RunTotals:
         self.counts[outcome(analysis)] += 1
         for name in MEANS if "diagnostics" in analysis else ():
             self.sums[name] += analysis["diagnostics"][name]
-        listed = analysis.get("top_features", ())
-        removed = [
-            feature
-            for feature in listed
-            if "effect" in feature and (feature["score"] or feature["effect"])
-        ]
+        with_effect = (listed for listed in analysis.get("top_features", ()) if "effect" in listed)
+        removed = [listed for listed in with_effect if listed["score"] or listed["effect"]]
         if removed:
-            self.effects.add(
-                *([feature[key] for feature in removed] for key in ("score", "effect"))
-            )
+            scores, effects = ([listed[key] for listed in removed] for key in ("score", "effect"))
+            self.effects.add(scores, effects)
 
     def as_json(self) -> dict[str, Any]:
         """Return the means over all scored pairs, and how well scores agree with effects."""
         scored = self.counts["scored"]
         means = {name: total / scored for name, total in self.sums.items() if scored}
-        return {
-            "means": means,
-            **({"exact": self.effects.as_json()} if self.effects.features else {}),
-        }
+        exact = {"exact": self.effects.as_json()} if self.effects.features else {}
+        return {"means": means, **exact}
 
 
 def metadata(scan: InputScan, journal: Journal, finished: str) -> list[dict[str, Any]]:
-    """Return `metadata.atp` of each result file.
-
-    Args:
-        scan: of the input.
-        journal: the analyses so far; its header describes the run.
-        finished: ISO time of the end, or of this save.
-    """
+    """Return `metadata.atp` of each result file; `finished` is the time of the end or the save."""
     total = journal.header["pairs"]
     known = journal.header["facts"]
     saes = known["saes"]
@@ -166,7 +150,7 @@ def metadata(scan: InputScan, journal: Journal, finished: str) -> list[dict[str,
 
 
 def _unsharded(known: Mapping[str, Any], result: str) -> dict[str, str]:
-    """Return the fingerprint and the result's name of the whole run, for `atp merge`."""
+    """Describe the run that has no shards, for `atp merge`."""
     whole = {**known, "settings": {**known["settings"], "shard": None}}
     return {"fingerprint": fingerprint(whole), "result": unsharded(result)}
 

@@ -9,6 +9,7 @@ the owning shard for the pairs of other shards.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -44,177 +45,151 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-def run_pipeline(
-    pair_tokenizer: PairTokenizer,
-    runner: BatchRunner,
-    writer: ResultWriter,
-    stop: StopRequest,
-    shard: Shard = WHOLE,
-) -> tuple[ExitCode, list[Path]]:
-    """Score the pairs that are left, and write the result files.
+@dataclass(frozen=True)
+class Pipeline:
+    """Scores the pairs that are left of one run."""
 
-    Returns:
-        OK or PAIRS_FAILED, and the result files.
-    """
-    if not writer.finished:
-        with stop.finishing():
-            try:
-                with progress(writer.total, writer.handled) as writer.advance:
-                    if runner.method.baseline == "mean" and writer.total:
-                        _take_means(pair_tokenizer, runner, writer, stop)
-                    _score_pairs(pair_tokenizer, runner, writer, stop, shard)
-                runner.scorer.model.release_memory()
-                writer.end()
-            except BaseException as error:
-                writer.save_on_failure(error)
-                raise
-    log.info(
-        "run.done",
-        pairs=writer.total,
-        errors=writer.failed,
-        seconds=round(writer.elapsed(), 3),
-        saving_seconds=round(writer.saving_seconds, 3),
-        results=[str(path) for path in writer.paths],
-    )
-    return (ExitCode.PAIRS_FAILED if writer.failed else ExitCode.OK), writer.paths
+    pair_tokenizer: PairTokenizer
+    runner: BatchRunner
+    writer: ResultWriter
+    stop: StopRequest
+    shard: Shard = WHOLE
 
+    def run(self) -> tuple[ExitCode, list[Path]]:
+        """Score the pairs that are left; return OK or PAIRS_FAILED, and the result files."""
+        if not self.writer.finished:
+            with self.stop.finishing():
+                try:
+                    with progress(self.writer.total, self.writer.handled) as self.writer.advance:
+                        if self.runner.method.baseline == "mean" and self.writer.total:
+                            self._take_means()
+                        self._score_pairs()
+                    self.runner.scorer.model.release_memory()
+                    self.writer.end()
+                except BaseException as error:
+                    self.writer.save_on_failure(error)
+                    raise
+        log.info(
+            "run.done",
+            pairs=self.writer.total,
+            errors=self.writer.failed,
+            seconds=round(self.writer.elapsed(), 3),
+            saving_seconds=round(self.writer.saving_seconds, 3),
+            results=[str(path) for path in self.writer.paths],
+        )
+        return (ExitCode.PAIRS_FAILED if self.writer.failed else ExitCode.OK), self.writer.paths
 
-def _score_pairs(
-    pair_tokenizer: PairTokenizer,
-    runner: BatchRunner,
-    writer: ResultWriter,
-    stop: StopRequest,
-    shard: Shard,
-) -> None:
-    """Read > tokenise > batch > capture > score > save, a window of pairs at a time."""
-    pairs = reader.pairs(writer.scan.path, writer.total)  # read
-    pairs_before = batches_before = 0  # those of earlier windows
-    for window in prefetch(_tokenise(pairs, pair_tokenizer, stop)):  # tokenise
-        _raise_if_stopped(stop, writer)
-        without_batch = [
-            (key, [item if shard.does(number) else _other_shard(shard, number)])
-            for number, (key, item) in enumerate(window, start=pairs_before)
-            if not isinstance(item, TokenizedPair)
-        ]
-        writer.append(without_batch)
-        writer.save_if_due()
-        tokenised = [(key, item) for key, item in window if isinstance(item, TokenizedPair)]
-        plan = runner.plan([pair for _, pair in tokenised])  # batch
-        batches = [[tokenised[i] for i in indices] for indices in plan]
-        numbered = list(enumerate(batches, start=batches_before))
-        groups = [numbered] if runner.scores_whole_windows else [[batch] for batch in numbered]
-        for group in groups:
-            _score_batches(group, runner, writer, stop, shard)  # capture, score, save
-            _raise_if_stopped(stop, writer)
-        pairs_before += len(window)
-        batches_before += len(batches)
-    _raise_if_stopped(stop, writer)  # a signal ends the windows, too
+    def _score_pairs(self) -> None:
+        """Read > tokenise > batch > capture > score > save, a window of pairs at a time."""
+        pairs = reader.pairs(self.writer.scan.path, self.writer.total)  # read
+        pairs_before = batches_before = 0  # those of earlier windows
+        for window in prefetch(self._tokenise(pairs)):  # tokenise
+            self._raise_if_stopped()
+            without_batch = [
+                (key, [item if self.shard.does(number) else self._other_shard(number)])
+                for number, (key, item) in enumerate(window, start=pairs_before)
+                if not isinstance(item, TokenizedPair)
+            ]
+            self.writer.append(without_batch)
+            self.writer.save_if_due()
+            tokenised = [(key, item) for key, item in window if isinstance(item, TokenizedPair)]
+            plan = self.runner.plan([pair for _, pair in tokenised])  # batch
+            batches = [[tokenised[i] for i in indices] for indices in plan]
+            numbered = list(enumerate(batches, start=batches_before))
+            whole = self.runner.scores_whole_windows
+            groups = [numbered] if whole else [[batch] for batch in numbered]
+            for group in groups:
+                self._score_batches(group)  # capture, score, save
+                self._raise_if_stopped()
+            pairs_before += len(window)
+            batches_before += len(batches)
+        self._raise_if_stopped()  # a signal ends the windows, too
 
+    def _tokenise(self, pairs: Iterator[Pair | BrokenPair]) -> Iterator[Window]:
+        while raw := list(islice(pairs, WINDOW_PAIRS)):
+            window: Window = []
+            for pair in raw:
+                if self.stop.requested:
+                    return
+                if isinstance(pair, BrokenPair):
+                    window.append((pair.key, {"error": pair.error, "details": pair.details}))
+                    continue
+                texts = pair.prompt, pair.target_response, pair.base_response
+                item = self.pair_tokenizer(*texts, base_prompt=pair.base_prompt)
+                result = issue_analysis(item) if isinstance(item, PairIssue) else item
+                window.append((pair.key, result))
+            yield window
 
-def _tokenise(
-    pairs: Iterator[Pair | BrokenPair], pair_tokenizer: PairTokenizer, stop: StopRequest
-) -> Iterator[Window]:
-    """Yield the pairs in windows, tokenised."""
-    while raw := list(islice(pairs, WINDOW_PAIRS)):
-        window: Window = []
-        for pair in raw:
-            if stop.requested:
-                return
-            if isinstance(pair, BrokenPair):
-                window.append((pair.key, {"error": pair.error, "details": pair.details}))
+    def _score_batches(
+        self, batches: Sequence[tuple[int, Sequence[tuple[PairKey, TokenizedPair]]]]
+    ) -> None:
+        """Score and save this shard's batches among some numbered ones."""
+        todo = []
+        for number, batch in batches:
+            if not self.shard.does(number):
+                self.writer.append([(key, [self._other_shard(number)]) for key, _ in batch])
+            elif not all(self.writer.journal.is_done(key) for key, _ in batch):
+                todo.append(batch)
+        if not todo:
+            return
+        began = time.monotonic()
+        keyed: list[tuple[PairKey, TokenizedPair]] = []
+        captured: list[CapturedBatch | FailedPair] = []
+        try:
+            with self.stop.abortable():
+                for batch in todo:
+                    captured += self.runner.capture([pair for _, pair in batch])  # capture
+                    keyed += batch
+                    if self.stop.requested:
+                        break  # the captured batches are scored and saved
+                analyses = self.runner.score(captured)  # score
+        except BatchAbortedError:
+            log.info("batch.given_up", seconds=round(time.monotonic() - began, 3))
+            return  # the next start computes it
+        keys = [key for key, _ in keyed]
+        new = self.writer.append(list(zip(keys, analyses, strict=True)))  # save
+        self.writer.save_if_due()  # after all of the batch is in the journal: saving may fail
+        log.info(
+            "batch.done",
+            **self.writer.progress(),
+            pairs=len(keyed),
+            new=new,
+            tokens=sum(pair.contrast.read for _, pair in keyed),
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    def _other_shard(self, number: int) -> Analysis:
+        return {"elsewhere": str(self.shard.owner(number))}
+
+    def _take_means(self) -> None:
+        try:
+            with self.stop.abortable():
+                self.runner.scorer.take_means(self._base_prompts())
+        except BatchAbortedError:
+            self._raise_if_stopped()
+
+    def _base_prompts(self) -> Iterator[tuple[int, ...]]:
+        count = left_out = 0
+        question = None
+        for pair in reader.pairs(self.writer.scan.path, self.writer.total):
+            self._raise_if_stopped()
+            if pair.key.question == question or isinstance(pair, BrokenPair):
                 continue
-            item = pair_tokenizer(
-                pair.prompt,
-                pair.target_response,
-                pair.base_response,
-                base_prompt=pair.base_prompt,
-            )
-            window.append((pair.key, issue_analysis(item) if isinstance(item, PairIssue) else item))
-        yield window
+            question = pair.key.question
+            prompt = self.pair_tokenizer.prompt(pair.base_prompt)
+            if isinstance(prompt, PairIssue):
+                left_out += 1
+                continue
+            count += 1
+            yield prompt
+        if not count:
+            raise no_mean(self.writer.scan.path)
+        log.info("baseline.mean", prompts=count, left_out=left_out)
 
-
-def _score_batches(
-    batches: Sequence[tuple[int, Sequence[tuple[PairKey, TokenizedPair]]]],
-    runner: BatchRunner,
-    writer: ResultWriter,
-    stop: StopRequest,
-    shard: Shard,
-) -> None:
-    """Score and save this shard's batches among some numbered ones."""
-    todo = []
-    for number, batch in batches:
-        if not shard.does(number):
-            writer.append([(key, [_other_shard(shard, number)]) for key, _ in batch])
-        elif not all(writer.is_done(key) for key, _ in batch):
-            todo.append(batch)
-    if not todo:
-        return
-    began = time.monotonic()
-    keyed: list[tuple[PairKey, TokenizedPair]] = []
-    captured: list[CapturedBatch | FailedPair] = []
-    try:
-        with stop.abortable():
-            for batch in todo:
-                captured += runner.capture([pair for _, pair in batch])  # capture
-                keyed += batch
-                if stop.requested:
-                    break  # the captured batches are scored and saved
-            analyses = runner.score(captured)  # score
-    except BatchAbortedError:
-        log.info("batch.given_up", seconds=round(time.monotonic() - began, 3))
-        return  # the next start computes it
-    keys = [key for key, _ in keyed]
-    new = writer.append(list(zip(keys, analyses, strict=True)))  # save
-    writer.save_if_due()  # after all of the batch is in the journal: saving may fail
-    log.info(
-        "batch.done",
-        **writer.progress(),
-        pairs=len(keyed),
-        new=new,
-        tokens=sum(pair.contrast.read for _, pair in keyed),
-        seconds=round(time.monotonic() - began, 3),
-    )
-
-
-def _other_shard(shard: Shard, number: int) -> Analysis:
-    return {"elsewhere": str(shard.owner(number))}
-
-
-def _take_means(
-    pair_tokenizer: PairTokenizer, runner: BatchRunner, writer: ResultWriter, stop: StopRequest
-) -> None:
-    """Take the mean activations over the base prompts of all questions with a pair."""
-    try:
-        with stop.abortable():
-            runner.scorer.take_means(_base_prompts(pair_tokenizer, writer, stop))
-    except BatchAbortedError:
-        _raise_if_stopped(stop, writer)
-
-
-def _base_prompts(
-    pair_tokenizer: PairTokenizer, writer: ResultWriter, stop: StopRequest
-) -> Iterator[tuple[int, ...]]:
-    count = left_out = 0
-    question = None
-    for pair in reader.pairs(writer.scan.path, writer.total):
-        _raise_if_stopped(stop, writer)
-        if pair.key.question == question or isinstance(pair, BrokenPair):
-            continue
-        question = pair.key.question
-        prompt = pair_tokenizer.prompt(pair.base_prompt)
-        if isinstance(prompt, PairIssue):
-            left_out += 1
-            continue
-        count += 1
-        yield prompt
-    if not count:
-        raise no_mean(writer.scan.path)
-    log.info("baseline.mean", prompts=count, left_out=left_out)
-
-
-def _raise_if_stopped(stop: StopRequest, writer: ResultWriter) -> None:
-    if stop.exit_code is None:
-        return
-    msg = f"stopped by a signal after {writer.handled} of {writer.total} pairs; all are saved."
-    hint = "Start the same command, without --fresh, to resume."
-    raise StoppedError(stop.exit_code, msg, hint)
+    def _raise_if_stopped(self) -> None:
+        if self.stop.exit_code is None:
+            return
+        done = f"{self.writer.handled} of {self.writer.total} pairs"
+        msg = f"stopped by a signal after {done}; all are saved."
+        hint = "Start the same command, without --fresh, to resume."
+        raise StoppedError(self.stop.exit_code, msg, hint)

@@ -37,11 +37,7 @@ class Loaded:
 
 
 def check_names(settings: Settings) -> tuple[str, ...]:
-    """Check the names of model and SAEs; return the SAEs, patterns expanded.
-
-    Raises:
-        AtpError: no model or SAE can have that name.
-    """
+    """Check the names of model and SAEs; return the SAEs, patterns expanded."""
     check_model_name(settings.model, settings.revision)
     specs = expand_sae_specs(settings.sae_specs)
     for spec in specs:
@@ -52,14 +48,7 @@ def check_names(settings: Settings) -> tuple[str, ...]:
 
 
 def check(settings: Settings) -> tuple[str, ...]:
-    """Check the names of model, SAEs and input; leave the hub alone if everything was fetched.
-
-    Returns:
-        The SAEs, patterns expanded.
-
-    Raises:
-        AtpError: no model, SAE or input can have that name.
-    """
+    """Check the input, too; leave the hub alone if everything was fetched; return the SAEs."""
     specs = check_names(settings)
     with opened(settings.input):
         pass  # it exists
@@ -70,12 +59,7 @@ def check(settings: Settings) -> tuple[str, ...]:
 
 
 def load(settings: Settings, specs: Sequence[str]) -> Loaded:
-    """Load model and SAEs, and try them together.
-
-    Raises:
-        SettingsError: an SAE or a setting does not fit the model.
-        UnavailableError: the model, an SAE or the device is not available.
-    """
+    """Load model and SAEs, and try them together; or raise SettingsError or UnavailableError."""
     began = time.monotonic()
     # Batches differ in shape: with fixed segments, the free memory would end up in pieces too small
     # for any batch. torch reads this variable when CUDA starts.

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from atp.dataset.journal import Analysis
     from atp.dataset.pairs import PairKey
 
-REFRESH_SHARE = 0.003
-"""The share of a run's time that refreshing the result files may take."""
+REFRESH_SHARE = 0.003  # the share of a run's time that refreshing the result files may take
 
 CATCH_UP_SECONDS = 30.0
 """The time that a start may spend on result files that a killed run left behind its journal."""
@@ -46,9 +45,6 @@ def catch_up(folder: Path, scan: InputScan) -> None:
     This happens before anything is loaded, so that the files are there even if this start is
     stopped while it loads. Files that would take long are left to the run itself, and journals of
     another user to that user.
-
-    Raises:
-        SaveError: they cannot be written, or their journal is not safe on the disk.
     """
     if 2 * scan.seconds > CATCH_UP_SECONDS:
         return
@@ -79,21 +75,17 @@ class ResultWriter:
     save_interval: int
     advance: Callable[[int], None] = lambda _: None
     """Called with the number of pairs just handled."""
-    done_before: int = field(init=False)
-    """Pairs that were done when the run began."""
+    done_before: int = field(init=False)  # pairs that were done when the run began
     handled: int = field(init=False)
     """Pairs that need nothing more from this run: done before, or tried by it."""
     refresh_seconds: float = field(init=False)
     """The expected time of writing the result files."""
     began: float = field(default_factory=time.monotonic)
-    saving_seconds: float = 0.0
-    """The time that journal and result files took so far."""
-    refreshed_seconds: float = 0.0
-    """The part of it that the result files took."""
+    saving_seconds: float = 0.0  # the time that journal and result files took so far
+    refreshed_seconds: float = 0.0  # the part of it that the result files took
     unsaved: int = 0
     """Pairs in the journal that are not fsynced; those of other shards cost nothing."""
-    of_other_shards: int = 0
-    """Pairs of other shards that this process has recorded."""
+    of_other_shards: int = 0  # pairs of other shards that this process has recorded
 
     def __post_init__(self) -> None:
         # Until the first refresh is timed: reading and writing take about as long.
@@ -120,10 +112,6 @@ class ResultWriter:
         """The number of pairs with an error, or never tried."""
         return self.total - self.journal.done
 
-    def is_done(self, key: PairKey) -> bool:
-        """Return whether a pair has a result that stands; errors are tried again."""
-        return self.journal.is_done(key)
-
     def elapsed(self) -> float:
         """Return the seconds since the run began."""
         return time.monotonic() - self.began
@@ -148,17 +136,14 @@ class ResultWriter:
     def append(self, analysed: Sequence[tuple[PairKey, list[Analysis]]]) -> int:
         """Add the analyses of pairs that are not done yet to the journal; return their number.
 
-        Args:
-            analysed: for each pair one analysis for each SAE, or a single one for all of them.
-
-        Raises:
-            SaveError: the journal cannot be written; it then holds none of them.
-            InputError: the input was changed since it was scanned.
+        A pair has one analysis for each SAE, or a single one for all of them. A journal that cannot
+        be written holds none of them and raises SaveError, an input changed since its scan
+        InputError.
         """
         new = [
             (key, analyses * (self.n_saes // len(analyses)))
             for key, analyses in analysed
-            if not self.is_done(key)
+            if not self.journal.is_done(key)
         ]
         if not new:
             return 0
@@ -199,8 +184,7 @@ class ResultWriter:
     def save_on_failure(self, error: BaseException) -> None:
         """Save everything that is computed, whatever ends the run early.
 
-        Raises:
-            AtpError: a run that was asked to stop cannot save: the exit code must say so.
+        A run that was asked to stop raises if it cannot save: the exit code must say so.
         """
         disk_at_fault = isinstance(error, SaveError)
         try:

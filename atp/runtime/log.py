@@ -19,11 +19,9 @@ import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
-    from rich.progress import ProgressColumn
-
-TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
-"""The form of the hub's tokens."""
+TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")  # the form of the hub's tokens
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 SHOWN_BY_THE_BAR = {"batch.done", "save.done", "results.written", "pair.skipped"}
@@ -124,50 +122,29 @@ def _drop_shown_events(
     return event
 
 
-@contextmanager
-def progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
+def progress(total: int, done: int) -> AbstractContextManager[Callable[[int], None]]:
     """Show a bar of pairs on a terminal; yield a function that takes the pairs just done."""
-    if not sys.stderr.isatty():
+    return _bar(total, done, of_bytes=False)
+
+
+def byte_progress(total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Show a bar of bytes on a terminal; yield a function that takes the bytes just received."""
+    return _bar(total, 0, of_bytes=True)
+
+
+@contextmanager
+def _bar(total: int, done: int, *, of_bytes: bool) -> Iterator[Callable[[int], None]]:
+    if not sys.stderr.isatty() or (of_bytes and total == 0):
         yield lambda _: None
         return
     # Imported for a terminal only: start-up stays light.
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    from rich import progress as bars  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
 
-    columns = (TextColumn("pairs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with _bar(columns, total, done) as advance:
-        yield advance
-
-
-@contextmanager
-def byte_progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar of bytes on a terminal; yield a function that takes the bytes just received."""
-    if not sys.stderr.isatty() or total == 0:
-        yield lambda _: None
-        return
-    from rich.progress import (  # noqa: PLC0415  (as above)
-        BarColumn,
-        DownloadColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
-    with _bar(columns, total, done=0) as advance:
-        yield advance
-
-
-@contextmanager
-def _bar(
-    columns: tuple[ProgressColumn, ...], total: int, done: int
-) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console  # noqa: PLC0415  (as above)
-    from rich.progress import Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    left = (TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, *left, console=Console(stderr=True)) as bar:
+    pairs = bars.TextColumn("pairs"), bars.BarColumn(), bars.MofNCompleteColumn()
+    sizes = bars.BarColumn(), bars.DownloadColumn(binary_units=True), bars.TransferSpeedColumn()
+    columns = sizes if of_bytes else (*pairs, bars.TimeElapsedColumn())
+    left = bars.TextColumn("left"), bars.TimeRemainingColumn()
+    with bars.Progress(*columns, *left, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total, completed=done)
         yield lambda count: bar.advance(task, count)

@@ -15,8 +15,7 @@ T = TypeVar("T")
 def prefetch(items: Iterable[T]) -> Iterator[T]:
     """Yield items, each made in another thread while the one before it is in use.
 
-    Raises:
-        Exception: raised while an item was made, when its turn comes.
+    An error in making an item is raised when it is that item's turn.
     """
     iterator = iter(items)
 

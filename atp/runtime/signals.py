@@ -71,11 +71,7 @@ class StopRequest:
 
     @contextmanager
     def abortable(self) -> Iterator[None]:
-        """Mark work that may be aborted; nothing else is ever interrupted.
-
-        Raises:
-            BatchAbortedError: a signal came, and the work was not done GRACE_SECONDS later.
-        """
+        """Mark work in which BatchAbortedError may be raised, GRACE_SECONDS after a signal."""
         self._may_abort = True
         try:
             yield

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from atp.scoring.dictionary_scorer import DictionaryScores
 
 SHARES = ("variance_explained", "features", "bias", "sae_error")
-STRONGEST_POSITIONS = 3
-"""Positions named for each listed feature, where features are read at several."""
+STRONGEST_POSITIONS = 3  # named for each listed feature, where features are read at several
 
 
 def issue_analysis(issue: PairIssue) -> Analysis:
@@ -90,9 +89,8 @@ def _extra_columns(found: DictionaryScores) -> dict[str, Tensor]:
 
 
 def _features(ids: Sequence[int], numbers: dict[str, list[float]]) -> list[dict[str, Any]]:
-    names = list(numbers)
     return [
-        {"id": str(feature), **dict(zip(names, values, strict=True))}
+        {"id": str(feature), **dict(zip(numbers, values, strict=True))}
         for feature, *values in zip(ids, *numbers.values(), strict=True)
     ]
 
@@ -100,7 +98,6 @@ def _features(ids: Sequence[int], numbers: dict[str, list[float]]) -> list[dict[
 def _scored(
     pair: TokenizedPair, numbers: list[float], features: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Lay out the analysis of one pair; `numbers` begins with those of the pair itself."""
     metric, _, n_active, _, *shares = numbers[: 4 + len(SHARES)]
     whole = float(n_active).is_integer()  # a mean over positions need not be
     sequences = pair.contrast.sequences
@@ -149,7 +146,6 @@ def _with_method_fields(
 
 
 def _path_diagnostics(found: DictionaryScores, index: int) -> dict[str, Any]:
-    """Return how complete the scores of integrated gradients are."""
     change = found.integrated[index].change
     total = float(found.scores.scores[index].double().sum())
     return {
@@ -233,7 +229,6 @@ def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
 def _not_finite(
     metric: float, found: DictionaryScores, extra_columns: dict[str, Tensor], index: int
 ) -> list[str]:
-    """Return the names of a pair's numbers that are NaN or infinite."""
     tables = {
         "activation": found.scores.activations,
         "gradient": found.scores.gradients,

@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from atp.model.dictionaries.placement import Dictionaries
-    from atp.model.halving import Failure
     from atp.model.language_model import Model
 
-    Prompt = tuple[int, ...]
-    """Token ids."""
+    Prompt = tuple[int, ...]  # token ids
 
 
 class BasePrompts:
@@ -52,9 +50,8 @@ class BasePrompts:
     def residuals(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         """Return each hook point's output at the last token of planned prompts, (prompt, *hook).
 
-        Raises:
-            Exception: the library's, for one of these prompts that fails alone. Another prompt of
-                its batch that fails raises nothing: it is not the fault of these pairs.
+        A prompt that fails alone raises the library's error; another prompt of its batch raises
+        nothing: it is not the fault of these pairs.
         """
         rows = [self._output(prompt) for prompt in prompts]
         return {name: torch.stack([row[name] for row in rows]) for name in self.hook_names}
@@ -63,7 +60,7 @@ class BasePrompts:
         output = self._outputs.get(prompt)
         if output is None or isinstance(output, Exception):
             batch = self._batches[prompt] if output is None else [prompt]  # tried again, alone
-            outputs = in_halves(self.model, self._run, batch, _error_of)
+            outputs = in_halves(self.model, self._run, batch, lambda failure, _: failure.error)
             self._outputs |= zip(batch, outputs, strict=True)
             output = self._outputs[prompt]
         if isinstance(output, Exception):
@@ -75,31 +72,17 @@ class BasePrompts:
         return [{name: table[row] for name, table in outputs.items()} for row in range(len(batch))]
 
 
-def _error_of(failure: Failure, _: Sequence[Prompt]) -> Exception:
-    return failure.error
-
-
 def mean_activations(
     model: Model, dictionaries: Dictionaries, prompts: Iterable[Prompt], batch_tokens: int
 ) -> list[Tensor]:
-    """Return the mean activation of each feature at the last token of prompts.
+    """Return the mean activation of each feature at the last token of one or more prompts.
 
-    Args:
-        model: runs the prompts.
-        dictionaries: the SAEs of the features.
-        prompts: at least one.
-        batch_tokens: most tokens in a pass.
-
-    Returns:
-        float32, (d_sae,) for each SAE.
-
-    Raises:
-        UnavailableError: a prompt cannot be run, for want of memory for example: a mean without it
-            would depend on the machine. Or a mean is not finite.
+    A prompt that cannot be run, for want of memory for example, raises UnavailableError: a mean
+    without it would depend on the machine. So does a mean that is not finite.
     """
     base_prompts = BasePrompts(model, dictionaries.hook_names, batch_tokens)
     sums = [
-        torch.zeros(each.d_sae, dtype=torch.float64, device=model.device) for each in dictionaries
+        torch.zeros(sae.d_sae, dtype=torch.float64, device=model.device) for sae in dictionaries
     ]
     iterator, count = iter(prompts), 0
     while window := list(islice(iterator, WINDOW_PAIRS)):

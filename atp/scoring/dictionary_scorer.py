@@ -32,20 +32,16 @@ class DictionaryScores:
 
     captured: Capture
     method: Method
-    at_positions: Scores
-    """A row for each position of a pair."""
-    scores: Scores
-    """A row for each pair: the sums over its positions."""
-    top: Tensor
-    """The ids of the listed features, (pair, k)."""
+    at_positions: Scores  # a row for each position of a pair
+    scores: Scores  # a row for each pair: the sums over its positions
+    top: Tensor  # the ids of the listed features, (pair, k)
     baseline: Tensor | None = None
     """The activations that scores are measured from, (pair, d_sae); None for zero."""
     base_activations: Tensor | None = None
     """The activations on each pair's base prompt, (pair, d_sae), where these are run."""
     integrated: list[IntegratedGradients] = field(default_factory=list)
     """One a pair, for --method=ig."""
-    effects: list[Effects] = field(default_factory=list)
-    """One a pair, for --exact."""
+    effects: list[Effects] = field(default_factory=list)  # one a pair, for --exact
 
 
 @dataclass(frozen=True)
@@ -56,8 +52,7 @@ class DictionaryScorer:
     dictionary: Dictionary
     method: Method
     top_k: int
-    chunk_tokens: int
-    """Most tokens of variants of a pair in a pass."""
+    chunk_tokens: int  # most tokens of variants of a pair in a pass
 
     def score(
         self,
@@ -68,17 +63,17 @@ class DictionaryScorer:
     ) -> DictionaryScores:
         """Score the features of captured pairs; at more positions than the last, of one pair.
 
-        Args:
-            captured: from the pass over the pairs.
-            base: the activations on each pair's base prompt, (pair, d_sae).
-            mean: the mean activations over the input's base prompts, (d_sae,).
-            features: the ids to list; by default the `top_k` of each pair by |score|.
+        `base` holds the activations on each pair's base prompt, (pair, d_sae), and `mean` those
+        over the input's base prompts, (d_sae,). `features` are the ids to list; by default the
+        `top_k` of each pair by |score|.
         """
         sae, pairs = self.dictionary.sae, len(captured.metric)
         baseline = base if self.method.baseline == "base" else None
         if self.method.baseline == "mean" and mean is not None:
             baseline = mean.expand(pairs, -1)
-        x, g = (self._view(table) for table in (captured.residuals, captured.gradients))
+        hook_name = self.dictionary.hook_name
+        x = self.dictionary.view(captured.residuals[hook_name])
+        g = self.dictionary.view(captured.gradients[hook_name])
         at_positions = score(sae, x, g, baseline)
         delta = -at_positions.activations
         if baseline is not None:
@@ -105,9 +100,6 @@ class DictionaryScorer:
         return DictionaryScores(
             captured, self.method, at_positions, scores, top, baseline, base, integrated, effects
         )
-
-    def _view(self, tables: dict[str, Tensor]) -> Tensor:
-        return self.dictionary.view(tables[self.dictionary.hook_name])
 
     def _runs(self, captured: Capture) -> Iterator[tuple[PatchedRun, slice, float]]:
         """Yield each pair ready to be run again, its positions, and its metric."""

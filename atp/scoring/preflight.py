@@ -27,10 +27,8 @@ def check_dictionaries(
 ) -> None:
     """Try the pass in two parts, each hook point, each SAE and, if the method needs it, a replay.
 
-    Raises:
-        SettingsError: an SAE does not fit the model; says which and why.
-        UnavailableError: the model cannot be run as prefix and tail, or cannot be run again from a
-            hook point on.
+    An SAE that does not fit raises SettingsError; a model that cannot be run in parts, or run
+    again from a hook point on, UnavailableError.
     """
     method = method or Method()
     for dictionary in dictionaries:
@@ -64,10 +62,7 @@ def check_dictionaries(
 
 
 def _check_patched_runs(model: Model, hook_names: Sequence[str], captured: Capture) -> None:
-    """Run the probe again with nothing changed: the metric must stay the same.
-
-    A model whose layers pass on more than the residual stream fails here.
-    """
+    """Run the probe again unchanged: m differs if layers pass on more than the residual stream."""
     scale = 1 + float(captured.metric.abs().max())  # a metric may be small, its logits are not
     for name in hook_names:
         x = captured.residuals[name]

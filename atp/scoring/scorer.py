@@ -95,9 +95,8 @@ class Scorer:
     def analyse(self, batches: Sequence[CapturedBatch]) -> list[list[Analysis]]:
         """Score captured batches with every SAE, one SAE after the other.
 
-        Returns:
-            For each pair, one analysis for each SAE. A number that is not finite makes an error of
-            that pair and SAE alone.
+        Each pair gets one analysis for each SAE. A number that is not finite makes an error of that
+        pair and SAE alone.
         """
         means: Sequence[Tensor | None] = self.means or [None] * len(self.dictionaries)
         by_dictionary: list[list[Analysis]] = []

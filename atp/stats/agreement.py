@@ -13,12 +13,10 @@ if TYPE_CHECKING:
 
 
 def agreement(scores: Sequence[float], effects: Sequence[float]) -> dict[str, float | None]:
-    """Compare scores with effects.
+    """Return Pearson's and Spearman's correlation, and the share of features with equal signs.
 
-    Returns:
-        "pearson", "spearman": correlations; None where they are not defined: for fewer than two
-        features, or where all scores or all effects are equal. "sign_agreement": the share of
-        features whose score and effect have the same sign; None for no feature.
+    None stands for a correlation that is not defined: of fewer than two features, or where all
+    scores or all effects are equal; and for the share of no feature.
     """
     from scipy import stats  # noqa: PLC0415  (two seconds, which only exact effects need)
 
@@ -41,8 +39,7 @@ class Pooled:
 
     features: int = 0
     same_sign: int = 0
-    sums: tuple[float, ...] = (0.0,) * 5
-    """Of s, e, s², e² and s e."""
+    sums: tuple[float, ...] = (0.0,) * 5  # of s, e, s², e² and s e
 
     def add(self, scores: Sequence[float], effects: Sequence[float]) -> None:
         """Add one pair."""

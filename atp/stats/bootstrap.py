@@ -40,23 +40,19 @@ TAILS = (1 - LEVEL) / 2, (1 + LEVEL) / 2
 
 RESAMPLES = 9999
 
-RESAMPLES_PER_BLOCK = 250
-"""Resamples that are drawn together; part of what a seed means."""
+RESAMPLES_PER_BLOCK = 250  # resamples that are drawn together; part of what a seed means
 
 MAX_RESAMPLED_MEANS = 1 << 24
 """In memory at a time: 128 MiB, and a few times as much while it is worked on."""
 
-RELATIVE_ROUNDING = 1e-12
-"""Sums that differ by less are the same, added in another order."""
+RELATIVE_ROUNDING = 1e-12  # sums that differ by less are the same, added in another order
 
 QUESTION_STREAM, SIGN_STREAM, SET_STREAM = 0, 1, 2
 """One seed gives independent draws of each kind."""
 
 
 def question_sums(
-    values: coo_array,
-    questions: Int64[np.ndarray, " pairs"],
-    counted: Bool[np.ndarray, " pairs"],
+    values: coo_array, questions: Int64[np.ndarray, " pairs"], counted: Bool[np.ndarray, " pairs"]
 ) -> tuple[csr_array, Int64[np.ndarray, " questions"]]:
     """Return the sums of values, (rows, pairs), over each question, (rows, questions).
 
@@ -71,10 +67,7 @@ def question_sums(
 
 
 def intervals(
-    sums: csr_array,
-    pairs: Int64[np.ndarray, " questions"],
-    resamples: int,
-    seed: int,
+    sums: csr_array, pairs: Int64[np.ndarray, " questions"], resamples: int, seed: int
 ) -> Float64[np.ndarray, "2 rows"]:
     """Return the lower and the upper BCa limit of each row's mean over pairs.
 
@@ -225,7 +218,6 @@ def _quantile(
     low = np.floor(place).astype(int)
     high = np.minimum(low + 1, table.shape[1] - 1)
     rows = np.arange(len(table))
-    quantiles: np.ndarray = table[rows, low] + (place - low) * (
-        table[rows, high] - table[rows, low]
-    )
+    at_low, at_high = table[rows, low], table[rows, high]
+    quantiles: np.ndarray = at_low + (place - low) * (at_high - at_low)
     return quantiles
