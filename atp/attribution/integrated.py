@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from atp.attribution.effects import decoder_delta
+from atp.attribution.exact_effects import decoder_delta
 
 if TYPE_CHECKING:
     from atp.attribution.patched_run import PatchedRun

@@ -13,7 +13,7 @@ from traceback import extract_tb
 from typing import TYPE_CHECKING, NoReturn
 
 from atp import __version__
-from atp.cli import options
+from atp.cli import build_settings
 from atp.cli.arguments import Given, read
 from atp.cli.usage import USAGE
 from atp.errors import AtpError, ExitCode, SaveError, UnavailableError
@@ -93,31 +93,31 @@ def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
             from atp.check.command import check
             from atp.check.report import as_json, as_text
 
-            settings = options.run_settings(given)
+            settings = build_settings.run_settings(given)
             report = check(settings)
             code = report["exit_code"]
             lines = [as_json(report) if settings.json else as_text(report)]
         case "fetch":
             from atp.fetch.command import fetch
 
-            lines = fetch(options.run_settings(given), stop)
+            lines = fetch(build_settings.run_settings(given), stop)
         case "bench":
             from atp.bench.command import bench
 
             with stop.unwinding():
-                table, path = bench(options.run_settings(given))
+                table, path = bench(build_settings.run_settings(given))
             lines = [table, "", path]
         case "merge":
             from atp.merge.command import merge
 
             with stop.unwinding():
-                code, lines = merge(*options.results_and_out(given))
+                code, lines = merge(*build_settings.results_and_out(given))
         case "features":
             from atp.features.command import features
 
             with stop.unwinding():
-                selection = options.selection_settings(given)
-                lines, problem = features(*options.results_and_out(given), selection)
+                selection = build_settings.selection_settings(given)
+                lines, problem = features(*build_settings.results_and_out(given), selection)
             if problem is not None:
                 _print(*lines)
                 raise problem
@@ -125,17 +125,17 @@ def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
             from atp.intervention.command import intervene
 
             with stop.unwinding():
-                own = options.intervention_settings(given)
-                code, lines = intervene(options.run_settings(given), own)
+                own = build_settings.intervention_settings(given)
+                code, lines = intervene(build_settings.run_settings(given), own)
         case "intervene --compare":
             from atp.intervention.command import compare
 
             with stop.unwinding():
-                lines = compare(options.comparison_settings(given))
+                lines = compare(build_settings.comparison_settings(given))
         case _:
             from atp.run.command import run
 
-            code, lines = run(options.run_settings(given), stop)
+            code, lines = run(build_settings.run_settings(given), stop)
     return code, lines
 
 

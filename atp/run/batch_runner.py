@@ -19,7 +19,7 @@ from atp.scoring.preflight import check_dictionaries
 from atp.scoring.scorer import CapturedBatch, Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from atp.dataset.journal import Analysis
     from atp.model.halving import Failure
@@ -52,6 +52,14 @@ class BatchRunner:
         )
         self._failures_in_a_row: Counter[str] = Counter()
         """Of captures and of scoring: either may be lost while the other works."""
+
+    def take_means(self, prompts: Iterable[tuple[int, ...]]) -> None:
+        """Take the mean of each feature's activation over base prompts."""
+        self.scorer.take_means(prompts)
+
+    def release_memory(self) -> None:
+        """Return the memory that torch keeps in reserve to the device."""
+        self.scorer.model.release_memory()
 
     def plan(self, window: Sequence[TokenizedPair]) -> list[list[int]]:
         """Plan the batches of a window, and its base prompts; return indices into the window.

@@ -64,7 +64,7 @@ class Pipeline:
                         if self.runner.method.baseline == "mean" and self.writer.total:
                             self._take_means()
                         self._score_pairs()
-                    self.runner.scorer.model.release_memory()
+                    self.runner.release_memory()
                     self.writer.end()
                 except BaseException as error:
                     self.writer.save_on_failure(error)
@@ -128,7 +128,7 @@ class Pipeline:
         for number, batch in batches:
             if not self.shard.does(number):
                 self.writer.append([(key, [self._other_shard(number)]) for key, _ in batch])
-            elif not all(self.writer.journal.is_done(key) for key, _ in batch):
+            elif not all(self.writer.is_done(key) for key, _ in batch):
                 todo.append(batch)
         if not todo:
             return
@@ -164,7 +164,7 @@ class Pipeline:
     def _take_means(self) -> None:
         try:
             with self.stop.abortable():
-                self.runner.scorer.take_means(self._base_prompts())
+                self.runner.take_means(self._base_prompts())
         except BatchAbortedError:
             self._raise_if_stopped()
 

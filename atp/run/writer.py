@@ -112,6 +112,10 @@ class ResultWriter:
         """The number of pairs with an error, or never tried."""
         return self.total - self.journal.done
 
+    def is_done(self, key: PairKey) -> bool:
+        """Return whether a pair has a result that stands; errors are tried again."""
+        return self.journal.is_done(key)
+
     def elapsed(self) -> float:
         """Return the seconds since the run began."""
         return time.monotonic() - self.began
@@ -143,7 +147,7 @@ class ResultWriter:
         new = [
             (key, analyses * (self.n_saes // len(analyses)))
             for key, analyses in analysed
-            if not self.journal.is_done(key)
+            if not self.is_done(key)
         ]
         if not new:
             return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from atp.attribution.effects import Effects, exact_effects
+from atp.attribution.exact_effects import Effects, exact_effects
 from atp.attribution.integrated import IntegratedGradients, integrate
 from atp.attribution.patched_run import PatchedRun, patched_run
 from atp.attribution.scores import Scores, score, top_features

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import atp
-from atp.cli import options
 from atp.cli.main import USAGE, main
 from atp.errors import ExitCode
 
@@ -49,7 +48,7 @@ def fill(folder: Path) -> None:
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The working directory: a folder of the test with one input and two that are broken."""
-    monkeypatch.setattr(options, "VOLUME_INPUT", tmp_path / "no" / "volume")
+    monkeypatch.setattr(build_settings, "VOLUME_INPUT", tmp_path / "no" / "volume")
     monkeypatch.chdir(tmp_path)
     fill(tmp_path)
     return tmp_path

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -131,8 +132,9 @@ def begun(process: subprocess.Popen[str], place: Place, least: int = 40_000) -> 
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
         for part in place.cache.glob("models--owner--tiny/blobs/*.incomplete"):
-            if part.stat().st_size > least:
-                return part.stat().st_size
+            with suppress(FileNotFoundError):  # complete by now, and renamed
+                if (size := part.stat().st_size) > least:
+                    return size
         time.sleep(0.02)
     pytest.fail("the fetch did not get there")
 

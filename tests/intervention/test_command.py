@@ -181,7 +181,7 @@ def test_the_model_and_saes_of_the_features_file_are_taken_where_none_are_named(
     run: Callable[..., Any], features: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from atp.cli.arguments import read  # noqa: PLC0415
-    from atp.cli.options import intervention_settings, run_settings  # noqa: PLC0415
+    from atp.cli.build_settings import intervention_settings, run_settings  # noqa: PLC0415
     from atp.intervention.command import completed  # noqa: PLC0415
     from atp.intervention.features_file import read_features_file  # noqa: PLC0415
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atp.cli.arguments import Given, read, unknown_variables
-from atp.cli.options import run_settings
+from atp.cli.build_settings import run_settings
 from atp.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]

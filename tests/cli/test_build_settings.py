@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from atp.cli import options
 from atp.cli.arguments import read
-from atp.cli.options import (
+from atp.cli.build_settings import (
     comparison_settings,
     intervention_settings,
     newest_input,
@@ -27,7 +26,7 @@ from atp.errors import SettingsError
 def no_volume(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Let the container's input folder be one of the test, not there yet; return it."""
     folder = tmp_path / "volume" / "input"
-    monkeypatch.setattr(options, "VOLUME_INPUT", folder)
+    monkeypatch.setattr(build_settings, "VOLUME_INPUT", folder)
     return folder
 
 
@@ -130,7 +129,7 @@ def test_results_are_read_and_a_folder_is_written(command: str, no_volume: Path)
     assert results_and_out(read([command, "a"], {"ATP_OUT": "p"}))[1] == Path("p")
     assert results_and_out(read([command, "a", "--out=o"], {"ATP_OUT": "p"}))[1] == Path("o")
     no_volume.mkdir(parents=True)
-    assert results_and_out(given)[1] == options.VOLUME_OUT
+    assert results_and_out(given)[1] == build_settings.VOLUME_OUT
     with pytest.raises(SettingsError, match="is not UTF-8"):
         results_and_out(read([command, "\udcff"], {}))
 
@@ -227,7 +226,7 @@ def test_on_the_volume_input_and_output_have_their_places(no_volume: Path) -> No
     settings = run_settings(read(["run"], {}))
 
     assert settings.input == no_volume / "a.json"
-    assert settings.out == options.VOLUME_OUT
+    assert settings.out == build_settings.VOLUME_OUT
 
 
 def test_on_the_volume_what_is_given_wins(no_volume: Path) -> None:
