@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from atp.cli import build_settings
 from atp.cli.arguments import read
 from atp.cli.build_settings import (
     comparison_settings,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import atp
+from atp.cli import build_settings
 from atp.cli.main import USAGE, main
 from atp.errors import ExitCode
 
