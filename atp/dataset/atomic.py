@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 from atp.errors import SaveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -41,6 +41,15 @@ def atomic_write(path: Path, needed: int | None = None) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):  # the next run removes it
             temporary.unlink(missing_ok=True)
+
+
+def write_files(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write a file for each ending, one after the other; return their paths."""
+    paths = [folder / f"{name}.{ending}" for ending in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        with atomic_write(path, len(content)) as file:
+            file.write(content)
+    return paths
 
 
 def sync_folder(folder: Path) -> None:

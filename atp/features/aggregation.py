@@ -33,16 +33,12 @@ if TYPE_CHECKING:
 class SaeFeatures:
     """The features of one SAE."""
 
-    name: str
-    """As in the column `sae`; no other SAE has it."""
-    sae: dict[str, Any]
-    """Its description in the results."""
+    name: str  # as in the column `sae`; no other SAE has it
+    sae: dict[str, Any]  # its description in the results
     groups: list[Group]
-    settings: SelectionSettings
-    """As applied: without the ratio where no pair carries activations."""
+    settings: SelectionSettings  # as applied: without the ratio where no pair carries activations
     selection: Selection
-    table: pd.DataFrame
-    """A row for each feature and group, in the columns of `table.COLUMNS`; all pairs come first."""
+    table: pd.DataFrame  # a row for each feature and group; the group of all pairs comes first
 
     @property
     def pairs(self) -> int:
@@ -56,8 +52,7 @@ class Features:
 
     saes: list[SaeFeatures]
     results: list[ResultFile]
-    settings: SelectionSettings
-    """As given; the ratio is None if it was applied to no SAE."""
+    settings: SelectionSettings  # as given; the ratio is None if it was applied to no SAE
 
     @property
     def table(self) -> pd.DataFrame:
@@ -78,16 +73,11 @@ class Features:
 def select_features(*results: str | Path, **options: float | None) -> Features:
     """Aggregate the scored pairs of some results, and select features.
 
-    Args:
-        results: result files of one model and method, or folders, whose last run is taken.
-        options: as of `atp features`, with underscores: min_score (logits, default 0),
-            min_log_ratio (by default 0.5 where pairs carry activations; None leaves it out),
-            min_impact (logits, default 0), fdr (default None), top_features (50), epsilon (1e-6),
-            resamples (9999), seed (0).
-
-    Raises:
-        InputError: a result cannot be read, is a part of a run, or does not go with the others.
-        SettingsError: an option is unknown, or its value is malformed.
+    Results are files of one model and method, or folders, whose last run is taken. The options are
+    those of `atp features`, with underscores: min_score (logits, default 0), min_log_ratio (by
+    default 0.5 where pairs carry activations; None leaves it out), min_impact (logits, default 0),
+    fdr (default None), top_features (50), epsilon (1e-6), resamples (9999), seed (0).
+    An InputError or a SettingsError says which result or option is at fault.
     """
     if not results:
         msg = "no results are named."
@@ -108,12 +98,7 @@ def _settings(options: dict[str, Any]) -> SelectionSettings:
 
 
 def aggregate(results: Sequence[ResultFile], settings: SelectionSettings) -> Features:
-    """Return the features of some results.
-
-    Raises:
-        InputError: they do not go together, one contradicts itself, or none carries the activations
-            for a ratio that the user gave.
-    """
+    """Return the features of some results, or raise an InputError if they do not go together."""
     check_alike(results)
     scored = read_pairs(results)
     applied = []

@@ -29,12 +29,7 @@ def features(
 ) -> tuple[list[Path], SettingsError | None]:
     """Aggregate scored pairs, select features, and write the tables into the folder `out`.
 
-    Returns:
-        The files (CSV, Parquet, JSON), and the error to end with where no feature is selected.
-
-    Raises:
-        InputError: a result is not what it should be, or they do not go together.
-        SettingsError, BusyError, SaveError: the folder cannot be had, or not be written to.
+    Return the files (CSV, Parquet, JSON), and the error to end with where no feature is selected.
     """
     began = time.monotonic()
     with output.held(out):

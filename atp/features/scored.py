@@ -16,7 +16,7 @@ import orjson
 
 from atp.dataset.journal import outcome
 from atp.dataset.pairs import PairKey
-from atp.dataset.result_files import as_written
+from atp.dataset.result_files import NOT_AS_WRITTEN, as_written
 from atp.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 GROUPINGS = ("template_type", "dataset")
 """Fields by which pairs are grouped: of the variation, and of the question."""
 
-MAX_FEATURES = 1 << 40
-"""No SAE has as many; a greater number is not a feature's."""
+MAX_FEATURES = 1 << 40  # no SAE has as many; a greater number is not a feature's
 
 
 def _integers() -> array[int]:
@@ -38,11 +37,7 @@ def _integers() -> array[int]:
 
 
 class ListedFeatures:
-    """A row for each pair and each feature that it lists, kept as columns.
-
-    Args:
-        numbers: names of the numbers of a feature in a pair.
-    """
+    """A row for each pair and each feature that it lists: both, and some numbers, in columns."""
 
     def __init__(self, *numbers: str) -> None:
         self.columns: dict[str, array[Any]] = {"pair": _integers(), "feature": _integers()}
@@ -59,16 +54,12 @@ class ListedFeatures:
 class ScoredPairs:
     """All scored pairs of one SAE."""
 
-    sae: dict[str, Any]
-    """Its description in the first result."""
-    specs: list[str] = field(default_factory=list)
-    """Its name in each result."""
-    question: array[int] = field(default_factory=_integers)
-    """Of each pair, counted over all inputs."""
+    sae: dict[str, Any]  # its description in the first result
+    specs: list[str] = field(default_factory=list)  # its name in each result
+    question: array[int] = field(default_factory=_integers)  # of each pair, over all inputs
     groups: dict[str, list[str | None]] = field(default_factory=lambda: {g: [] for g in GROUPINGS})
     """Of each pair, by grouping; None where the input does not say."""
-    has_effects: array[int] = field(default_factory=_integers)
-    """Of each pair, 1 or 0."""
+    has_effects: array[int] = field(default_factory=_integers)  # of each pair, 1 or 0
     has_activations: array[int] = field(default_factory=_integers)
     scores: ListedFeatures = field(default_factory=lambda: ListedFeatures("score", "effect"))
     """Not both 0; the effect is 0 where a pair carries none."""
@@ -79,11 +70,7 @@ class ScoredPairs:
         return len(self.question)
 
     def add(self, analysis: Analysis, question: int, groups: dict[str, str | None]) -> None:
-        """Add the next pair.
-
-        Raises:
-            ValueError: or KeyError, TypeError, AttributeError: it is not as atp writes it.
-        """
+        """Add the next pair; raise one of NOT_AS_WRITTEN where it is not as atp writes it."""
         pair = len(self)
         top = analysis["top_features"]
         exact = "exact" in analysis["diagnostics"] or any("effect" in entry for entry in top)
@@ -126,12 +113,7 @@ def _finite(value: Any) -> float:  # noqa: ANN401  (any JSON value)
 
 
 def read_pairs(results: Sequence[ResultFile]) -> list[ScoredPairs]:
-    """Read the scored pairs of all results, by SAE; a pair in two results of an SAE counts once.
-
-    Raises:
-        InputError: a result contradicts itself, a pair has two different analyses, or an SAE has no
-            scored pair.
-    """
+    """Read the scored pairs of all results, by SAE; a pair in two results of an SAE counts once."""
     by_sae: dict[tuple[str, str], ScoredPairs] = {}
     first_seen: dict[tuple[object, ...], tuple[bytes, Path]] = {}
     question_numbers: dict[tuple[str, int], int] = {}
@@ -189,6 +171,6 @@ def _checked(path: Path, key: PairKey) -> Iterator[None]:
     """Name the pair whose analysis is not as atp writes it."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except NOT_AS_WRITTEN as error:
         msg = f"{path}: the atp_analysis of {key} is not as atp writes it."
         raise InputError(msg, "Run it again with --fresh.") from error

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
     Columns = dict[str, np.ndarray]
 
-ALL = "all"
-"""The group of all pairs."""
-
+ALL = "all"  # the group of all pairs
 COLUMNS = (
     *("sae", "sae_sha256", "hook_name", "group", "value", "feature", "pairs", "questions"),
     *("mean_score", "mean_score_low", "mean_score_high", "mean_abs_score"),
@@ -45,8 +43,7 @@ class Group:
 
     name: str
     value: str | None
-    members: np.ndarray
-    """Whether each pair is one of them."""
+    members: np.ndarray  # (pair,): whether it is one of them
     pairs: int
     questions: int
 

@@ -51,8 +51,7 @@ class SideEffects:
     nll_before: float
     nll_after: float
     tokens: int
-    texts: int
-    """Fewer than were given where one does not fit into memory."""
+    texts: int  # fewer than were given where one does not fit into memory
 
     def as_json(self) -> dict[str, Any] | None:
         """Return means over the tokens; None where there is no token, or a sum is not finite."""
@@ -88,10 +87,7 @@ class AblationRunner:
     ) -> list[Result | None]:
         """Return the result of each item; None where it does not fit into memory even alone.
 
-        Args:
-            work: returns the results of a batch, in order.
-            batch: the items.
-            tokens: returns how many an item has, for the log.
+        `work` returns the results of a batch, in order; the log gives the sum of `tokens`.
         """
 
         def log_retry(failure: Failure, batch: Sequence[Item]) -> None:
@@ -112,8 +108,7 @@ class AblationRunner:
         metrics = np.full(len(contrasts), np.nan)
 
         def work(batch: Sequence[Contrast]) -> list[float]:
-            values: list[float] = measure(self.model, Batch.of(batch, self.model.device)).tolist()
-            return values
+            return list(measure(self.model, Batch.of(batch, self.model.device)).tolist())
 
         for indices in plan(contrasts, self.batch_tokens):
             batch = [contrasts[i] for i in indices]
@@ -193,10 +188,7 @@ def batches_of(
 ) -> list[list[Item]]:
     """Group texts of similar length: longest first, each batch within the budget.
 
-    Args:
-        items: one for each text.
-        tokens: returns how many an item has.
-        batch_tokens: most tokens in a batch, padding included; a longer text goes alone.
+    `batch_tokens` bounds the tokens of a batch, padding included; a longer text goes alone.
     """
     batches: list[list[Item]] = []
     for item in sorted(items, key=tokens, reverse=True):  # in their order where lengths are equal

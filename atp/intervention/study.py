@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MAX_CONTROLS_WITH_SIDE_EFFECTS = 3
-"""Each takes a pass over every base response."""
+MAX_CONTROLS_WITH_SIDE_EFFECTS = 3  # each takes a pass over every base response
 
 log = structlog.get_logger()
 
@@ -38,12 +37,9 @@ log = structlog.get_logger()
 def study(
     runner: AblationRunner, sets: Sets, texts: Texts, controls: int, seed: int
 ) -> dict[str, Any]:
-    """Measure, and return `summary` and `pairs` of the report.
+    """Measure, and return `summary` and `pairs` of the report; raise if no pair can be measured.
 
     `controls` is the number of random sets to draw, `seed` that of the draws and of the bootstrap.
-
-    Raises:
-        UnavailableError: no pair can be measured.
     """
     contrasts = [pair.contrast for pair in texts.pairs.values()]
 
