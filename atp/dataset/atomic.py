@@ -25,7 +25,7 @@ HINT = "Free space or repair the folder, then start the same command."
 def atomic_write(path: Path, needed: int | None = None) -> Iterator[IO[bytes]]:
     """Write `path` so that a reader sees the old content or the new one, never a part.
 
-    A SaveError says why it could not be written; on a full disk it states the `needed` bytes.
+    The SaveError of a full disk states the `needed` bytes.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -32,8 +32,7 @@ def outcome(analysis: Analysis) -> str:
 class Journal(JournalContents):
     """An open journal: analyses are appended to it and read back.
 
-    Make one with `create` or `reopen`; it is a context manager that saves and closes. A SaveError
-    says that the file cannot be opened, written or read.
+    Make one with `create` or `reopen`; it is a context manager that saves and closes.
     """
 
     header: dict[str, Any]

@@ -47,14 +47,9 @@ class Holder:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Make the output folder and hold it for this process alone.
+    """Make the output folder and hold it for this process alone, or raise an AtpError.
 
     Logs `lock.taken` when the process that held it before was killed.
-
-    Raises:
-        SettingsError: the folder cannot be made or written to.
-        BusyError: another run holds it.
-        SaveError: the disk is full.
     """
     lock = FileLock(folder / LOCK_NAME)
     note = folder / HOLDER_NAME

@@ -47,8 +47,7 @@ class Problem:
 
     message: str
     hint: str
-    refused: bool = True
-    """A run refuses the file for it. Otherwise it continues, with an error on some pairs."""
+    refused: bool = True  # a run refuses the file; else it continues, with an error on some pairs
     question: int | None = None  # None for a fault of the file
     variation: int | None = None  # None for a fault of the question
     field: str | None = None  # the field at fault, where it is a single one

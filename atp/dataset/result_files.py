@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from atp.config.shard import Shard
 
+# Raised by code that uses a value of a result file which is not as atp writes it.
 NOT_AS_WRITTEN = (KeyError, TypeError, ValueError, AttributeError, SettingsError)
-"""Raised by code that uses a value of a result file which is not as atp writes it."""
 
 
 @dataclass(eq=False)
@@ -56,16 +56,8 @@ class ResultFile:
         """Whether all pairs of the run, or of the shard, are done."""
         return bool(self.metadata["complete"])
 
-    @property
-    def input_sha256(self) -> str:
-        """The hash of the scored input."""
-        return str(self.metadata["input"]["sha256"])
-
     def questions(self) -> Iterator[Any]:
-        """Yield the questions; check, count and hash the file on the way, for `scan`.
-
-        An InputError says that the file is damaged, or was changed since its metadata was read.
-        """
+        """Yield the questions; check, count and hash the file on the way, for `scan`."""
         reader = InputReader(self.path)
         yield from reader
         check_unchanged(self.scan)

@@ -65,8 +65,7 @@ def write_results(
 ) -> None:
     """Write one result file for each SAE, given `metadata.atp` of each.
 
-    A pair without analyses in the journal is written as it is in the input. A SaveError says that
-    a file cannot be written, an InputError that the input cannot be read or was changed.
+    A pair without analyses in the journal is written as it is in the input.
     """
     check_unchanged(scan)
     size = expected_bytes(scan, journal.size / len(paths))

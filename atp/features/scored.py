@@ -118,10 +118,11 @@ def read_pairs(results: Sequence[ResultFile]) -> list[ScoredPairs]:
     first_seen: dict[tuple[object, ...], tuple[bytes, Path]] = {}
     question_numbers: dict[tuple[str, int], int] = {}
     for result in results:
+        input_sha256 = result.metadata["input"]["sha256"]
         pairs = by_sae.setdefault(result.sae, ScoredPairs(result.metadata["sae"]))
         pairs.specs.append(str(result.metadata["sae"].get("spec")))
         for key, analysis, groups in _scored_in(result):
-            place = (result.sae, result.input_sha256, key)
+            place = (result.sae, input_sha256, key)
             with _checked(result.path, key):  # orjson refuses integers beyond 64 bits
                 digest = hashlib.sha256(orjson.dumps(analysis)).digest()
             first_digest, first_path = first_seen.setdefault(place, (digest, result.path))
@@ -129,7 +130,7 @@ def read_pairs(results: Sequence[ResultFile]) -> list[ScoredPairs]:
                 msg = f"{key} has different results in {first_path} and {result.path}."
                 raise InputError(msg, "They are of the same input and SAE: name one of them.")
             if first_path == result.path:
-                question = (result.input_sha256, key.question)
+                question = (input_sha256, key.question)
                 number = question_numbers.setdefault(question, len(question_numbers))
                 with _checked(result.path, key):
                     pairs.add(analysis, number, groups)

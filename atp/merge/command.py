@@ -27,10 +27,8 @@ log = structlog.get_logger()
 def merge(results: Sequence[Path], out: Path) -> tuple[ExitCode, list[Path]]:
     """Put the shards of a run together, and write the merged results into the folder `out`.
 
-    Of a folder in `results`, the newest shards in it and in the folders in it are taken.
-
-    Returns:
-        The exit code, OK or PAIRS_FAILED, and the merged results, one for each SAE.
+    Of a folder in `results`, the newest shards in it and in the folders in it are taken. The exit
+    code is OK or PAIRS_FAILED; the paths are of the merged results, one for each SAE.
     """
     parts, left_out = found_in(results)
     with output.held(out):
