@@ -23,10 +23,7 @@ HINT = "Free space or repair the folder, then start the same command."
 
 @contextmanager
 def atomic_write(path: Path, needed: int | None = None) -> Iterator[IO[bytes]]:
-    """Write `path` so that a reader sees the old content or the new one, never a part.
-
-    The SaveError of a full disk states the `needed` bytes.
-    """
+    """Write a file whole or not at all; the SaveError of a full disk states the `needed` bytes."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         # Mode "x" creates the file, and the user's umask decides who may read it.

@@ -1,7 +1,4 @@
-"""Reads the result files that `atp run` and `atp merge` wrote: which run, SAE and shard each is of.
-
-At first a file is read up to its metadata only; its questions follow on demand.
-"""
+"""Reads the result files that `atp run` and `atp merge` wrote: of which run, SAE and shard."""
 
 from __future__ import annotations
 
@@ -50,11 +47,6 @@ class ResultFile:
     def run(self) -> tuple[str, int, int]:
         """The identity of its run: fingerprint, token budget, number of shards."""
         return self.fingerprint, self.metadata["settings"]["batch_tokens"], self.shard_count
-
-    @property
-    def complete(self) -> bool:
-        """Whether all pairs of the run, or of the shard, are done."""
-        return bool(self.metadata["complete"])
 
     def questions(self) -> Iterator[Any]:
         """Yield the questions; check, count and hash the file on the way, for `scan`."""

@@ -1,7 +1,4 @@
-"""From result files to a table and the selected features, for the command and for notebooks.
-
-Nothing is written here; files.py does that.
-"""
+"""From result files to a table and the selected features, for the command and for notebooks."""
 
 from __future__ import annotations
 
@@ -83,18 +80,14 @@ def select_features(*results: str | Path, **options: float | None) -> Features:
         msg = "no results are named."
         raise SettingsError(msg, "Write select_features(RESULT, ...).")
     taken, _ = found_in([Path(path) for path in results])
-    return aggregate(taken, _settings(options))
-
-
-def _settings(options: dict[str, Any]) -> SelectionSettings:
-    """Return the options as the command line would parse them."""
     values, known = {}, options_of(SelectionSettings)
-    for name, value in options.items():
+    for name, value in options.items():  # parsed as on the command line
         if name not in known:
             msg = f"select_features has no option {name}."
             raise SettingsError(msg, did_you_mean(name, known))
         values[name] = known[name].check(name, "none" if value is None else str(value))
-    return SelectionSettings(**values, ratio_given="min_log_ratio" in values)
+    settings = SelectionSettings(**values, ratio_given="min_log_ratio" in values)
+    return aggregate(taken, settings)
 
 
 def aggregate(results: Sequence[ResultFile], settings: SelectionSettings) -> Features:
@@ -124,16 +117,11 @@ def _features_of_sae(scored: ScoredPairs, name: str, settings: SelectionSettings
     table["hook_name"] = scored.sae["hook_name"]
     ids = table["feature"].astype(str)
     table["selected"] = ids.isin(selection.selected)
-    page = _page(scored)
+    pages = (neuronpedia_page(spec, scored.sae.get("path")) for spec in dict.fromkeys(scored.specs))
+    page = next((page for page in pages if page is not None), None)
     table["link"] = None if page is None else page + "/" + ids
     table = table[list(COLUMNS)].astype({"value": "str", "link": "str"})
     return SaeFeatures(name, scored.sae, groups, settings, selection, table)
-
-
-def _page(scored: ScoredPairs) -> str | None:
-    path = scored.sae.get("path")
-    pages = (neuronpedia_page(spec, path) for spec in dict.fromkeys(scored.specs))
-    return next((page for page in pages if page is not None), None)
 
 
 def _names(scored: Sequence[ScoredPairs]) -> list[str]:

@@ -38,8 +38,7 @@ def write(features: Features, folder: Path, name: str, created: str) -> list[Pat
     return write_files(folder, name, contents)
 
 
-def _schema() -> pa.Schema:
-    """Return the types of the columns, the same whatever their values."""
+def _schema() -> pa.Schema:  # the same whatever the values of the columns
     texts = {"sae", "sae_sha256", "hook_name", "group", "value", "link"}
     counts = {"feature", "pairs", "questions", "nonzero_questions"}
     counts |= {"effect_pairs", "activation_pairs"}

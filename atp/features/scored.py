@@ -20,15 +20,16 @@ from atp.dataset.result_files import NOT_AS_WRITTEN, as_written
 from atp.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from atp.dataset.journal import Analysis
     from atp.dataset.result_files import ResultFile
 
-GROUPINGS = ("template_type", "dataset")
-"""Fields by which pairs are grouped: of the variation, and of the question."""
+    Listed = dict[str, array[Any]]
+    """A row for each pair and each feature that it lists: both, and their numbers, in columns."""
 
+GROUPINGS = ("template_type", "dataset")  # fields of the variation, and of the question
 MAX_FEATURES = 1 << 40  # no SAE has as many; a greater number is not a feature's
 
 
@@ -36,18 +37,8 @@ def _integers() -> array[int]:
     return array("q")
 
 
-class ListedFeatures:
-    """A row for each pair and each feature that it lists: both, and some numbers, in columns."""
-
-    def __init__(self, *numbers: str) -> None:
-        self.columns: dict[str, array[Any]] = {"pair": _integers(), "feature": _integers()}
-        self.columns |= {name: array("d") for name in numbers}
-
-    def add(self, pair: int, rows: Iterable[tuple[float, ...]]) -> None:
-        """Add the rows of one pair: feature, and its numbers."""
-        for row in rows:
-            for column, value in zip(self.columns.values(), (pair, *row), strict=True):
-                column.append(value)
+def _listed(*numbers: str) -> Listed:
+    return {"pair": _integers(), "feature": _integers(), **{name: array("d") for name in numbers}}
 
 
 @dataclass
@@ -61,9 +52,9 @@ class ScoredPairs:
     """Of each pair, by grouping; None where the input does not say."""
     has_effects: array[int] = field(default_factory=_integers)  # of each pair, 1 or 0
     has_activations: array[int] = field(default_factory=_integers)
-    scores: ListedFeatures = field(default_factory=lambda: ListedFeatures("score", "effect"))
+    scores: Listed = field(default_factory=lambda: _listed("score", "effect"))
     """Not both 0; the effect is 0 where a pair carries none."""
-    activations: ListedFeatures = field(default_factory=lambda: ListedFeatures("flagged", "base"))
+    activations: Listed = field(default_factory=lambda: _listed("flagged", "base"))
     """At the last token of the flagged and of the base prompt."""
 
     def __len__(self) -> int:
@@ -79,23 +70,24 @@ class ScoredPairs:
             for entry in top
         ]
         prompts = analysis.get("prompt_activations")
-        activations = [] if prompts is None else _activations(prompts)
+        activations = []
+        if prompts is not None:
+            numbers = (map(_finite, prompts[side]) for side in ("flagged", "base"))
+            activations = list(zip(map(_id, prompts["ids"]), *numbers, strict=True))
+        nonzero = [row for row in scores if row[1] or row[2]]
         for rows in (scores, activations):
             if len({feature for feature, _, _ in rows}) < len(rows):
                 msg = "a feature is listed twice"
                 raise ValueError(msg)
-        self.scores.add(pair, (row for row in scores if row[1] or row[2]))
-        self.activations.add(pair, activations)
+        for listed, rows in ((self.scores, nonzero), (self.activations, activations)):
+            for row in rows:
+                for column, number in zip(listed.values(), (pair, *row), strict=True):
+                    column.append(number)
         self.question.append(question)
         self.has_effects.append(exact)
         self.has_activations.append(prompts is not None)
         for name, value in groups.items():
             self.groups[name].append(value)
-
-
-def _activations(prompts: dict[str, Any]) -> list[tuple[int, float, float]]:
-    numbers = (map(_finite, prompts[side]) for side in ("flagged", "base"))
-    return list(zip(map(_id, prompts["ids"]), *numbers, strict=True))
 
 
 def _id(text: Any) -> int:  # noqa: ANN401  (any JSON value)

@@ -42,10 +42,7 @@ class Selection:
 
 
 def applicable(settings: SelectionSettings, scored: ScoredPairs, path: Path) -> SelectionSettings:
-    """Return the settings without the default ratio where no pair of an SAE carries activations.
-
-    An InputError refuses a ratio that the user gave.
-    """
+    """Return the settings, without the default ratio where no pair of an SAE has activations."""
     if settings.min_log_ratio is None or any(scored.has_activations):
         return settings
     if settings.ratio_given:

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from atp.config.selection import SelectionSettings
-    from atp.features.scored import ListedFeatures, ScoredPairs
-
-    Columns = dict[str, np.ndarray]
+    from atp.features.scored import Listed, ScoredPairs
 
 ALL = "all"  # the group of all pairs
 COLUMNS = (
@@ -108,9 +106,9 @@ def numbers_of(scored: ScoredPairs, group: Group, settings: SelectionSettings) -
     return table
 
 
-def _columns(listed: ListedFeatures, group: Group) -> Columns:
+def _columns(listed: Listed, group: Group) -> dict[str, np.ndarray]:
     """Return the columns of what the pairs of a group list."""
-    columns = {name: np.asarray(column) for name, column in listed.columns.items()}
+    columns = {name: np.asarray(column) for name, column in listed.items()}
     inside = group.members[columns["pair"]]
     return {name: column[inside] for name, column in columns.items()}
 

@@ -37,7 +37,12 @@ class Sets:
 
 def sets_of(file: FeaturesFile, model: Model, dictionaries: Iterable[Dictionary]) -> Sets:
     """Return the features of a file with their SAEs, or raise a SettingsError for others."""
-    _check_model(file, model)
+    for name, value in {"name": model.name, **model.origin}.items():
+        in_file = file.model.get(name)
+        if in_file is not None and in_file != value:
+            msg = f"{file.path} is of the model {file.model['name']} ({name} {in_file}), "
+            msg += f"--model of {model.name} ({name} {value})."
+            raise SettingsError(msg, "Name the model that the features were selected on.")
     left = list(dictionaries)
     selected, negative = [], []
     for features in file.saes:
@@ -58,15 +63,6 @@ def sets_of(file: FeaturesFile, model: Model, dictionaries: Iterable[Dictionary]
         msg = f"{file.path} has no selected feature of --sae={left[0].spec}."
         raise SettingsError(msg, "Leave that SAE out, or select features of it.")
     return Sets(tuple(selected), tuple(negative))
-
-
-def _check_model(file: FeaturesFile, model: Model) -> None:
-    for name, value in {"name": model.name, **model.origin}.items():
-        in_file = file.model.get(name)
-        if in_file is not None and in_file != value:
-            msg = f"{file.path} is of the model {file.model['name']} ({name} {in_file}), "
-            msg += f"--model of {model.name} ({name} {value})."
-            raise SettingsError(msg, "Name the model that the features were selected on.")
 
 
 def draw_controls(

@@ -1,7 +1,4 @@
-"""Passes over texts, with and without features: metrics, mean activations, side effects.
-
-Batches that do not fit into memory are halved.
-"""
+"""Passes over texts, with and without features: metrics, mean activations, side effects."""
 
 from __future__ import annotations
 
@@ -25,17 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from atp.attribution.contrasts import Contrast
     from atp.intervention.ablate import FeatureSet
+    from atp.intervention.metric_changes import Floats
     from atp.model.dictionaries.loading import Dictionary
     from atp.model.halving import Failure
     from atp.model.language_model import Model
     from atp.model.pair_tokenizer import Text
-
-    Floats = NDArray[np.float64]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -85,10 +80,7 @@ class AblationRunner:
         batch: Sequence[Item],
         tokens: Callable[[Item], int],
     ) -> list[Result | None]:
-        """Return the result of each item; None where it does not fit into memory even alone.
-
-        `work` returns the results of a batch, in order; the log gives the sum of `tokens`.
-        """
+        """Return the result of each item; None where it does not fit into memory even alone."""
 
         def log_retry(failure: Failure, batch: Sequence[Item]) -> None:
             total = sum(map(tokens, batch))
@@ -186,10 +178,7 @@ class AblationRunner:
 def batches_of(
     items: Sequence[Item], tokens: Callable[[Item], int], batch_tokens: int
 ) -> list[list[Item]]:
-    """Group texts of similar length: longest first, each batch within the budget.
-
-    `batch_tokens` bounds the tokens of a batch, padding included; a longer text goes alone.
-    """
+    """Group texts by length, longest first, within a budget with padding; a longer one is alone."""
     batches: list[list[Item]] = []
     for item in sorted(items, key=tokens, reverse=True):  # in their order where lengths are equal
         if batches and (len(batches[-1]) + 1) * tokens(batches[-1][0]) <= batch_tokens:

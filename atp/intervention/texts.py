@@ -41,11 +41,7 @@ class Texts:
 
     def add_base(self, question: Any, index: int, tokenizer: PairTokenizer) -> None:  # noqa: ANN401
         """Add the base prompt of a question, and its base response."""
-        number, base = next(
-            (i, variation)
-            for i, variation in enumerate(question["variations"])
-            if is_base(variation)
-        )
+        number, base = next(item for item in enumerate(question["variations"]) if is_base(item[1]))
         key, prompt, response = PairKey(index, number), base.get("prompt"), base.get("response")
         if not isinstance(prompt, str):
             details = {"field": f"{key}.prompt"}

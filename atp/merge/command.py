@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from atp.dataset.result_files import ResultFile
-
 log = structlog.get_logger()
 
 
@@ -31,31 +29,29 @@ def merge(results: Sequence[Path], out: Path) -> tuple[ExitCode, list[Path]]:
     code is OK or PAIRS_FAILED; the paths are of the merged results, one for each SAE.
     """
     parts, left_out = found_in(results)
+    code, merged = ExitCode.OK, []
     with output.held(out):
         log.info(
             "merge.found",
             shards=[str(part.path) for part in parts],
             left_out=[str(part.path) for part in left_out],
         )
-        merged = [_merged(group, out) for group in groups(parts)]
-    failed = any(errors for _, errors in merged)
-    return (ExitCode.PAIRS_FAILED if failed else ExitCode.OK), [path for path, _ in merged]
-
-
-def _merged(parts: Sequence[ResultFile], out: Path) -> tuple[Path, int]:
-    """Merge the shards of one SAE; return the file and its number of errors."""
-    began = time.monotonic()
-    totals = whole.read(parts)
-    path, there = whole.place(parts, out)
-    if not there:
-        whole.write(parts, totals, path)
-    errors = totals.counts["error"]
-    log.info(
-        "merge.done",
-        result=str(path),
-        pairs=parts[0].metadata["counts"]["pairs"],
-        errors=errors,
-        there=there,
-        seconds=round(time.monotonic() - began, 3),
-    )
-    return path, errors
+        for shards in groups(parts):
+            began = time.monotonic()
+            totals = whole.read(shards)
+            path, there = whole.place(shards, out)
+            if not there:
+                whole.write(shards, totals, path)
+            errors = totals.counts["error"]
+            if errors:
+                code = ExitCode.PAIRS_FAILED
+            merged.append(path)
+            log.info(
+                "merge.done",
+                result=str(path),
+                pairs=shards[0].metadata["counts"]["pairs"],
+                errors=errors,
+                there=there,
+                seconds=round(time.monotonic() - began, 3),
+            )
+    return code, merged
