@@ -159,7 +159,6 @@ def _variations(
 def _pair(
     key: PairKey, variation: dict[str, Any], base_key: PairKey, base: dict[str, Any]
 ) -> Pair | BrokenPair:
-    """Return a pair; a broken one if one of its texts is missing or not text."""
     problems, errors = [], []
     for name, place, text in (
         ("prompt", key, variation.get("prompt")),

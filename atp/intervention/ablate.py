@@ -43,11 +43,10 @@ def ablate(
     The SAE is moved to the model's device. A SettingsError says that it has no such feature, or
     that the model lacks its hook point.
     """
-    ids = dictionary.feature_ids(features)
+    selected = FeatureSet(dictionary, tuple(dictionary.feature_ids(features)))
     model.check_hook(dictionary.hook_name)
     dictionary.sae.to(model.device)
-    selected = [FeatureSet(dictionary, tuple(ids))]
-    with ablated(model, selected, strength, first_position=first_position):
+    with ablated(model, [selected], strength, first_position=first_position):
         yield
 
 

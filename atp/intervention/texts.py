@@ -44,8 +44,10 @@ class Texts:
         number, base = next(item for item in enumerate(question["variations"]) if is_base(item[1]))
         key, prompt, response = PairKey(index, number), base.get("prompt"), base.get("response")
         if not isinstance(prompt, str):
-            details = {"field": f"{key}.prompt"}
-            self.text_issues[key] = {"error": "Prompt missing", "details": details}
+            self.text_issues[key] = {
+                "error": "Prompt missing",
+                "details": {"field": f"{key}.prompt"},
+            }
             return
         self._add(self.prompts, key, tokenizer.text(prompt))
         if response:

@@ -1,7 +1,4 @@
-"""`atp merge`: finds the shards' results, checks that they make a whole, and writes that.
-
-One result for each SAE. A merged result that exists already is reported, not written again.
-"""
+"""`atp merge`: finds the shards' results, and writes the whole for each SAE if it is not there."""
 
 from __future__ import annotations
 
