@@ -30,7 +30,7 @@ def outcome(analysis: Analysis) -> str:
 
 
 class Journal(JournalContents):
-    """An open journal, by `create` or `reopen`; as a context manager it saves and closes."""
+    """An open journal, from `create` or `reopen`; as a context manager it saves and closes."""
 
     header: dict[str, Any]
 

@@ -78,7 +78,7 @@ def _intervene(
     scan: InputScan,
     loaded: Loaded,
 ) -> tuple[ExitCode, list[Path], int]:
-    """Return also the number of measured pairs."""
+    """Measure, and write the files; return also the number of measured pairs."""
     # Imported here: they import torch, which settings and names need not wait for.
     from atp.intervention import regeneration  # noqa: PLC0415
     from atp.intervention.feature_sets import sets_of  # noqa: PLC0415

@@ -178,7 +178,7 @@ class AblationRunner:
 def batches_of(
     items: Sequence[Item], tokens: Callable[[Item], int], batch_tokens: int
 ) -> list[list[Item]]:
-    """Group texts by length, longest first, within a budget with padding; a longer one is alone."""
+    """Group texts by length, longest first, in padded batches; one over the budget goes alone."""
     batches: list[list[Item]] = []
     for item in sorted(items, key=tokens, reverse=True):  # in their order where lengths are equal
         if batches and (len(batches[-1]) + 1) * tokens(batches[-1][0]) <= batch_tokens:

@@ -44,10 +44,8 @@ class Texts:
         number, base = next(item for item in enumerate(question["variations"]) if is_base(item[1]))
         key, prompt, response = PairKey(index, number), base.get("prompt"), base.get("response")
         if not isinstance(prompt, str):
-            self.text_issues[key] = {
-                "error": "Prompt missing",
-                "details": {"field": f"{key}.prompt"},
-            }
+            details = {"field": f"{key}.prompt"}
+            self.text_issues[key] = {"error": "Prompt missing", "details": details}
             return
         self._add(self.prompts, key, tokenizer.text(prompt))
         if response:

@@ -1,4 +1,4 @@
-"""`atp merge`: finds the shards' results, and writes the whole for each SAE if it is not there."""
+"""`atp merge`: puts the shards of a run together, one result for each SAE, unless it exists."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _newest(parts: Sequence[ResultFile]) -> set[ResultFile]:
 
 
 def groups(parts: Sequence[ResultFile]) -> list[list[ResultFile]]:
-    """Return the shards of each run and SAE in their order, or raise if they are no whole."""
+    """Return the shards of each run and SAE in order; an InputError says that one is missing."""
     by_run: dict[object, list[ResultFile]] = {}
     for part in parts:
         by_run.setdefault((part.run, part.sae), []).append(part)

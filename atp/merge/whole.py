@@ -57,7 +57,7 @@ def read(parts: Sequence[ResultFile]) -> RunTotals:
 
 def place(parts: Sequence[ResultFile], out: Path) -> tuple[Path, bool]:
     """Return the file for a merged result, and whether it exists already."""
-    # A run is named for its start, the result of several for the first start.
+    # A run is named for its start; the result of its shards, for the start of the first one.
     time = min(part.started for part in parts)
     name = parts[0].metadata["unsharded"]["result"]
     while True:
