@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 from atp.errors import SaveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -23,10 +23,7 @@ HINT = "Free space or repair the folder, then start the same command."
 
 @contextmanager
 def atomic_write(path: Path, needed: int | None = None) -> Iterator[IO[bytes]]:
-    """Write `path` so that a reader sees the old content or the new one, never a part.
-
-    A SaveError says why it could not be written; on a full disk it states the `needed` bytes.
-    """
+    """Write a file whole or not at all; the SaveError of a full disk states the `needed` bytes."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         # Mode "x" creates the file, and the user's umask decides who may read it.
@@ -41,6 +38,15 @@ def atomic_write(path: Path, needed: int | None = None) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):  # the next run removes it
             temporary.unlink(missing_ok=True)
+
+
+def write_files(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write a file for each ending, one after the other; return their paths."""
+    paths = [folder / f"{name}.{ending}" for ending in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        with atomic_write(path, len(content)) as file:
+            file.write(content)
+    return paths
 
 
 def sync_folder(folder: Path) -> None:

@@ -37,8 +37,8 @@ class InputScan:
     modified_ns: int = 0
     sha256: str = ""
     indented: bool = False  # its questions are laid out over lines; the result's will be, too
+    # The top-level fields in order; the value of `results` is None here.
     top_level: dict[str, Any] = field(default_factory=lambda: {"results": None})
-    """The top-level fields in order; the value of `results` is None here."""
     questions: int = 0
     pairs: int = 0
     broken_pairs: int = 0

@@ -30,11 +30,7 @@ def outcome(analysis: Analysis) -> str:
 
 
 class Journal(JournalContents):
-    """An open journal: analyses are appended to it and read back.
-
-    Make one with `create` or `reopen`; it is a context manager that saves and closes. A SaveError
-    says that the file cannot be opened, written or read.
-    """
+    """An open journal, from `create` or `reopen`; as a context manager it saves and closes."""
 
     header: dict[str, Any]
 
@@ -145,15 +141,11 @@ class Journal(JournalContents):
         if entry is None:
             msg = f"{self.path} was altered during the run, at byte {offset}."
             raise SaveError(msg, "Start the same command: damaged pairs are computed again.")
-        analyses: list[Analysis] = entry["analyses"]
-        return analyses
+        return list(entry["analyses"])
 
     def all_analyses(self) -> Iterator[list[Analysis]]:
-        """Yield the analyses of every pair, in input order."""
-        for key in sorted(self.offsets):
-            analyses = self.analyses(key)
-            if analyses is not None:
-                yield analyses
+        """Return the analyses of every pair, in input order."""
+        return filter(None, map(self.analyses, sorted(self.offsets)))
 
     def _append(self, entries: Sequence[dict[str, Any]]) -> None:
         """Write entries at the end, all of them or none."""
@@ -179,9 +171,7 @@ class Journal(JournalContents):
 
 
 def journals(folder: Path) -> list[tuple[Path, dict[str, Any] | None]]:
-    """Return the journals of a folder with their headers, the latest run first.
-
-    Runs are numbered by their headers: the clock may have gone back between two of them.
-    """
+    """Return the journals of a folder with their headers, the latest run first."""
     headers = [(path, Journal.header_of(path)) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    # By their numbers, not their times: the clock may have gone back between two runs.
     return sorted(headers, key=lambda item: (item[1] or {}).get("number", 0), reverse=True)

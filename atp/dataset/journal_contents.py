@@ -22,8 +22,8 @@ import orjson
 
 from atp.dataset.pairs import PairKey
 
+# The end of a line; the comma is there unless the object is empty.
 SEAL = re.compile(rb'(,?)"crc32":"([0-9a-f]{8})"\}\n\Z')
-"""The end of a line; the comma is there unless the object is empty."""
 
 
 def sealed(entry: dict[str, Any]) -> bytes:
@@ -60,12 +60,9 @@ class Damage:
 class JournalContents:
     """The entries of a journal file, and their places."""
 
-    header: dict[str, Any] | None = None
-    """None: the first line is incomplete or damaged, so it is unknown whose pairs follow."""
-    offsets: dict[PairKey, int] = field(default_factory=dict)
-    """Where the latest line of each pair starts, in bytes."""
-    failed: set[PairKey] = field(default_factory=set)
-    """The pairs that ended in an error; they are tried again."""
+    header: dict[str, Any] | None = None  # None: damaged, so it is unknown whose pairs follow
+    offsets: dict[PairKey, int] = field(default_factory=dict)  # of each pair's latest line, bytes
+    failed: set[PairKey] = field(default_factory=set)  # pairs with an error; they are tried again
     ended: str | None = None  # the time at which the run ended; None while pairs are left
     damaged: list[Damage] = field(default_factory=list)
     size: int = 0  # the bytes of all whole lines

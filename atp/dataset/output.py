@@ -47,15 +47,7 @@ class Holder:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Make the output folder and hold it for this process alone.
-
-    Logs `lock.taken` when the process that held it before was killed.
-
-    Raises:
-        SettingsError: the folder cannot be made or written to.
-        BusyError: another run holds it.
-        SaveError: the disk is full.
-    """
+    """Make the output folder and hold it for this process alone, or raise an AtpError."""
     lock = FileLock(folder / LOCK_NAME)
     note = folder / HOLDER_NAME
     try:
@@ -114,22 +106,14 @@ def result_names(run: str, labels: Sequence[str]) -> list[str]:
     """Return the names of a run's result files; of several SAEs, each carries its label."""
     if len(labels) == 1:
         return [f"atp_results_{run}.json"]
-    model, shard_and_time = _split(run)
+    model = unsharded(run)
     names = []
     for i, label in enumerate(labels):
         number = f"-{labels[:i].count(label) + 1}" if labels.count(label) > 1 else ""
-        names.append(f"atp_results_{model}_{label}{number}{shard_and_time}.json")
+        names.append(f"atp_results_{model}_{label}{number}{run.removeprefix(model)}.json")
     return names
 
 
 def unsharded(result: str) -> str:
     """Return the name of a shard's result file without shard and time."""
-    return _split(result.removesuffix(".json"))[0]
-
-
-def _split(run: str) -> tuple[str, str]:
-    match = re.fullmatch(r"(.*?)((?:_shard[0-9]+of[0-9]+)?_[0-9]{8}_[0-9]{6})", run)
-    if match is None:
-        msg = f"{run} is not the name of a run"
-        raise ValueError(msg)
-    return match[1], match[2]
+    return re.sub(r"(_shard[0-9]+of[0-9]+)?_[0-9]{8}_[0-9]{6}(\.json)?\Z", "", result)

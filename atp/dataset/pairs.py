@@ -47,8 +47,7 @@ class Problem:
 
     message: str
     hint: str
-    refused: bool = True
-    """A run refuses the file for it. Otherwise it continues, with an error on some pairs."""
+    refused: bool = True  # a run refuses the file; else it continues, with an error on some pairs
     question: int | None = None  # None for a fault of the file
     variation: int | None = None  # None for a fault of the question
     field: str | None = None  # the field at fault, where it is a single one
@@ -102,10 +101,7 @@ def is_flagged(variation: dict[str, Any], place: str) -> bool:
 
 
 def pairs_of(path: Path, question: Any, index: int) -> Iterator[Pair | BrokenPair]:  # noqa: ANN401  (user's JSON)
-    """Yield a pair for each flagged variation of element `index` of `results`, except the base.
-
-    An InputError says that the element is not a question, or that a flag cannot be read.
-    """
+    """Yield the pairs of a question, `results[index]`, or raise an InputError that names `path`."""
     for outcome in pairs_and_problems(question, index):
         if isinstance(outcome, Problem):
             raise outcome.error(path)
@@ -113,10 +109,7 @@ def pairs_of(path: Path, question: Any, index: int) -> Iterator[Pair | BrokenPai
 
 
 def pairs_and_problems(question: Any, index: int) -> Iterator[Pair | BrokenPair | Problem]:  # noqa: ANN401
-    """Yield the pairs of a question, and each problem for which a run refuses the file.
-
-    A problem of one variation leaves the pairs of the others.
-    """
+    """Yield a pair for each flagged variation except the base, and what a run refuses."""
     variations = yield from _variations(question, index)
     base = next((PairKey(index, i) for i, other in variations.items() if is_base(other)), None)
     for number, variation in variations.items():
@@ -129,7 +122,12 @@ def pairs_and_problems(question: Any, index: int) -> Iterator[Pair | BrokenPair 
         if not flagged or key == base:
             continue
         if base is None:
-            yield _without_base(key)
+            msg = f"results[{index}] has flagged responses and no base variation."
+            hint = 'Give the neutral variation the template_type "base".'
+            problem = Problem(msg, hint, refused=False, question=index, field="variations")
+            reason = 'no variation has template_type "base", "(base)" or ""'
+            details = {"question": index, "reason": reason}
+            yield BrokenPair(key, "No base variation", details, (problem,))
         else:
             yield _pair(key, variation, base, variations[base.variation])
 
@@ -158,19 +156,9 @@ def _variations(
     return {i: variation for i, variation in enumerate(variations) if isinstance(variation, dict)}
 
 
-def _without_base(key: PairKey) -> BrokenPair:
-    msg = f"results[{key.question}] has flagged responses and no base variation."
-    hint = 'Give the neutral variation the template_type "base".'
-    problem = Problem(msg, hint, refused=False, question=key.question, field="variations")
-    reason = 'no variation has template_type "base", "(base)" or ""'
-    details = {"question": key.question, "reason": reason}
-    return BrokenPair(key, "No base variation", details, (problem,))
-
-
 def _pair(
     key: PairKey, variation: dict[str, Any], base_key: PairKey, base: dict[str, Any]
 ) -> Pair | BrokenPair:
-    """Return a pair; a broken one if one of its texts is missing or not text."""
     problems, errors = [], []
     for name, place, text in (
         ("prompt", key, variation.get("prompt")),
@@ -187,7 +175,5 @@ def _pair(
         problems.append(Problem(msg, hint, refused=False, field=field, **place._asdict()))
     if problems:
         return BrokenPair(key, errors[0], {"field": problems[0].place}, tuple(problems))
-    base_prompt = base.get("prompt")
-    if not isinstance(base_prompt, str):
-        base_prompt = None
+    base_prompt = base["prompt"] if isinstance(base.get("prompt"), str) else None
     return Pair(key, variation["prompt"], variation["response"], base["response"], base_prompt)

@@ -23,27 +23,22 @@ if TYPE_CHECKING:
     from atp.dataset.pairs import BrokenPair, Pair
 
 PARSER_ERRORS = (ijson.JSONError, StopIteration, ValueError, ArithmeticError, RecursionError)
-LOCATABLE = 1 << 28
-"""Up to this byte the exact place of a fault is found, which takes several passes up to it."""
+LOCATABLE = 1 << 28  # bytes in which the exact place of a fault is found, by several passes
 LARGE = 1 << 24  # bytes of a piece that is known to be valid
 COMPRESSED = ("\x1f\x8b", "PK\x03\x04", "BZh", "\xfd7zXZ", "(\xb5/\xfd")
-HINTS = (
+HINTS = (  # texts at which the parser stops, and how to repair a file that holds them there
     (COMPRESSED, "It is a compressed file: unpack it first."),
     (("\xff\xfe", "\xfe\xff"), "Save it as UTF-8."),
     (("'",), "JSON has its texts in double quotes."),
     (("NaN", "Infinity", "-Infinity", "nan"), "JSON has no such number: write null."),
 )
-"""Texts at which the parser stops, and how to repair a file that holds them there."""
 
 # ijson's C code crashes at Python's limit of 4,300 digits, and integers must come out unchanged.
 sys.set_int_max_str_digits(0)
 
 
 def questions(path: Path) -> Iterator[Any]:
-    """Yield the elements of `results` (JSON) or the lines (JSON Lines), in order.
-
-    An InputError says why the file cannot be read, or where it is not valid JSON.
-    """
+    """Yield the elements of `results` (JSON) or the lines (JSON Lines), or raise an InputError."""
     with opened(path) as file:
         if is_lines(path):
             for number, line in enumerate(split_lines(file), start=1):

@@ -1,7 +1,4 @@
-"""Reads the result files that `atp run` and `atp merge` wrote: which run, SAE and shard each is of.
-
-At first a file is read up to its metadata only; its questions follow on demand.
-"""
+"""Reads the result files that `atp run` and `atp merge` wrote: of which run, SAE and shard."""
 
 from __future__ import annotations
 
@@ -25,8 +22,8 @@ if TYPE_CHECKING:
 
     from atp.config.shard import Shard
 
+# Raised by code that uses a value of a result file which is not as atp writes it.
 NOT_AS_WRITTEN = (KeyError, TypeError, ValueError, AttributeError, SettingsError)
-"""Raised by code that uses a value of a result file which is not as atp writes it."""
 
 
 @dataclass(eq=False)
@@ -51,21 +48,8 @@ class ResultFile:
         """The identity of its run: fingerprint, token budget, number of shards."""
         return self.fingerprint, self.metadata["settings"]["batch_tokens"], self.shard_count
 
-    @property
-    def complete(self) -> bool:
-        """Whether all pairs of the run, or of the shard, are done."""
-        return bool(self.metadata["complete"])
-
-    @property
-    def input_sha256(self) -> str:
-        """The hash of the scored input."""
-        return str(self.metadata["input"]["sha256"])
-
     def questions(self) -> Iterator[Any]:
-        """Yield the questions; check, count and hash the file on the way, for `scan`.
-
-        An InputError says that the file is damaged, or was changed since its metadata was read.
-        """
+        """Yield the questions; check, count and hash the file on the way, for `scan`."""
         reader = InputReader(self.path)
         yield from reader
         check_unchanged(self.scan)

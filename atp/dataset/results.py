@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Analysed = tuple[Any, dict[int, list[Analysis]]]
     """A question without analyses; and by variation its analyses, one for each SAE."""
 
-LAYOUT = 2.5  # the factor by which line breaks and blanks lengthen an analysis
+LAYOUT = 2.5  # the factor by which line breaks and blanks lengthen an analysis of the journal
 INT64 = range(-(2**63), 2**64)
 
 
@@ -63,13 +63,10 @@ def _text(exact: Any, indent: int | None) -> bytes:  # noqa: ANN401
 def write_results(
     scan: InputScan, journal: Journal, paths: Sequence[Path], metadata: Sequence[dict[str, Any]]
 ) -> None:
-    """Write one result file for each SAE, given `metadata.atp` of each.
-
-    A pair without analyses in the journal is written as it is in the input. A SaveError says that
-    a file cannot be written, an InputError that the input cannot be read or was changed.
-    """
+    """Write one result file for each SAE; a pair without analyses stays as it is in the input."""
     check_unchanged(scan)
-    size = expected_bytes(scan, journal.size / len(paths))
+    layout = LAYOUT if scan.indented else 1
+    size = scan.size + round(journal.size / len(paths) * layout)
     with ExitStack() as stack:
         files = [stack.enter_context(atomic_write(path, size)) for path in paths]
         analysed = _analysed(scan, journal)
@@ -82,12 +79,9 @@ def write_all(
     analysed: Iterable[Analysed],
     metadata: Sequence[dict[str, Any]],
     *,
-    indented: bool,
+    indented: bool,  # the questions are laid out over lines
 ) -> None:
-    """Write the content of one result file for each SAE, given `metadata.atp` of each.
-
-    `indented` lays the questions out over lines.
-    """
+    """Write the content of one result file for each SAE, with its `metadata.atp`."""
     fields = top_level if "metadata" in top_level else {"metadata": {}, **top_level}
     for number, (key, value) in enumerate(fields.items()):
         opening = (b"{\n  " if number == 0 else b",\n  ") + orjson.dumps(key) + b": "
@@ -102,14 +96,6 @@ def write_all(
             file.write(opening + to_json(content, layout))
     for file in files:
         file.write(b"\n}\n")
-
-
-def expected_bytes(scan: InputScan, journalled: float) -> int:
-    """Return about how many bytes a result file has: the input, and its analyses.
-
-    These have `journalled` bytes in the journal, which writes them without layout.
-    """
-    return scan.size + round(journalled * (LAYOUT if scan.indented else 1))
 
 
 def _analysed(scan: InputScan, journal: Journal) -> Iterator[Analysed]:

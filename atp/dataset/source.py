@@ -19,21 +19,18 @@ CHUNK = 1 << 16
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 REPLACEMENT = rb"\ufffd"
 ESCAPE = len(REPLACEMENT)
-SURROGATE = re.compile(
+SURROGATE = re.compile(  # a UTF-16 pair, escaped (12 bytes), or half of one (6 bytes)
     rb"(?<!\\)(?:\\\\)*(?P<half>\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
     rb"|[c-fC-F][0-9a-fA-F]{2}))"
 )
-"""A UTF-16 pair, escaped (12 bytes), or half of one (6 bytes)."""
-UNDECIDED = re.compile(
+UNDECIDED = re.compile(  # an escape at the end of a piece, which the next piece may continue
     rb"(?<!\\)\\+(?:u(?:[0-9a-fA-F]{0,3}|[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?))?\Z"
 )
-"""An escape at the end of a piece, which the next piece may continue."""
+# All but the last two or three of the backslashes that a text begins with.
 EVEN_RUN = re.compile(rb"\A(?:\\\\)+(?=\\\\)")
-"""All but the last two or three of the backslashes that a text begins with."""
 
 DIGITS = b"0123456789"
-MAX_DIGITS = 10_000
-"""Digits in a row that a number may have: Python's time to read one grows with their square."""
+MAX_DIGITS = 10_000  # in a row: Python's time to read a number grows with their square
 END_OF_TEXT = re.compile(rb'(?<!\\)(?:\\\\)*"')
 OUTSIDE = b"0123456789+-.eE,:[]{} \t\r\nalfnrstu"
 """All bytes that JSON has outside of texts: a piece without quotes that holds another byte is the

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 LONGEST_KEY = 40  # characters of a key in a message
 MAX_DEPTH = 200  # levels of nesting; orjson writes 254
-AMBIGUOUS = "results.item"
-"""ijson's name for an element of `results`, and also for a top-level field of this name."""
+AMBIGUOUS = "results.item"  # ijson's name for an element of `results` and for such a field
 STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
 STRUCTURE = {*STEPS, "map_key"}
 

@@ -1,7 +1,4 @@
-"""From result files to a table and the selected features, for the command and for notebooks.
-
-Nothing is written here; files.py does that.
-"""
+"""From result files to a table and the selected features, for the command and for notebooks."""
 
 from __future__ import annotations
 
@@ -33,16 +30,12 @@ if TYPE_CHECKING:
 class SaeFeatures:
     """The features of one SAE."""
 
-    name: str
-    """As in the column `sae`; no other SAE has it."""
-    sae: dict[str, Any]
-    """Its description in the results."""
+    name: str  # as in the column `sae`; no other SAE has it
+    sae: dict[str, Any]  # its description in the results
     groups: list[Group]
-    settings: SelectionSettings
-    """As applied: without the ratio where no pair carries activations."""
+    settings: SelectionSettings  # as applied: without the ratio where no pair carries activations
     selection: Selection
-    table: pd.DataFrame
-    """A row for each feature and group, in the columns of `table.COLUMNS`; all pairs come first."""
+    table: pd.DataFrame  # a row for each feature and group; the group of all pairs comes first
 
     @property
     def pairs(self) -> int:
@@ -56,8 +49,7 @@ class Features:
 
     saes: list[SaeFeatures]
     results: list[ResultFile]
-    settings: SelectionSettings
-    """As given; the ratio is None if it was applied to no SAE."""
+    settings: SelectionSettings  # as given; the ratio is None if it was applied to no SAE
 
     @property
     def table(self) -> pd.DataFrame:
@@ -78,42 +70,28 @@ class Features:
 def select_features(*results: str | Path, **options: float | None) -> Features:
     """Aggregate the scored pairs of some results, and select features.
 
-    Args:
-        results: result files of one model and method, or folders, whose last run is taken.
-        options: as of `atp features`, with underscores: min_score (logits, default 0),
-            min_log_ratio (by default 0.5 where pairs carry activations; None leaves it out),
-            min_impact (logits, default 0), fdr (default None), top_features (50), epsilon (1e-6),
-            resamples (9999), seed (0).
-
-    Raises:
-        InputError: a result cannot be read, is a part of a run, or does not go with the others.
-        SettingsError: an option is unknown, or its value is malformed.
+    Results are files of one model and method, or folders, whose last run is taken. The options are
+    those of `atp features`, with underscores: min_score (logits, default 0), min_log_ratio (by
+    default 0.5 where pairs carry activations; None leaves it out), min_impact (logits, default 0),
+    fdr (default None), top_features (50), epsilon (1e-6), resamples (9999), seed (0).
+    An InputError or a SettingsError says which result or option is at fault.
     """
     if not results:
         msg = "no results are named."
         raise SettingsError(msg, "Write select_features(RESULT, ...).")
     taken, _ = found_in([Path(path) for path in results])
-    return aggregate(taken, _settings(options))
-
-
-def _settings(options: dict[str, Any]) -> SelectionSettings:
-    """Return the options as the command line would parse them."""
     values, known = {}, options_of(SelectionSettings)
-    for name, value in options.items():
+    for name, value in options.items():  # parsed as on the command line
         if name not in known:
             msg = f"select_features has no option {name}."
             raise SettingsError(msg, did_you_mean(name, known))
         values[name] = known[name].check(name, "none" if value is None else str(value))
-    return SelectionSettings(**values, ratio_given="min_log_ratio" in values)
+    settings = SelectionSettings(**values, ratio_given="min_log_ratio" in values)
+    return aggregate(taken, settings)
 
 
 def aggregate(results: Sequence[ResultFile], settings: SelectionSettings) -> Features:
-    """Return the features of some results.
-
-    Raises:
-        InputError: they do not go together, one contradicts itself, or none carries the activations
-            for a ratio that the user gave.
-    """
+    """Return the features of some results, or raise an InputError if they do not go together."""
     check_alike(results)
     scored = read_pairs(results)
     applied = []
@@ -139,16 +117,11 @@ def _features_of_sae(scored: ScoredPairs, name: str, settings: SelectionSettings
     table["hook_name"] = scored.sae["hook_name"]
     ids = table["feature"].astype(str)
     table["selected"] = ids.isin(selection.selected)
-    page = _page(scored)
+    pages = (neuronpedia_page(spec, scored.sae.get("path")) for spec in dict.fromkeys(scored.specs))
+    page = next((page for page in pages if page is not None), None)
     table["link"] = None if page is None else page + "/" + ids
     table = table[list(COLUMNS)].astype({"value": "str", "link": "str"})
     return SaeFeatures(name, scored.sae, groups, settings, selection, table)
-
-
-def _page(scored: ScoredPairs) -> str | None:
-    path = scored.sae.get("path")
-    pages = (neuronpedia_page(spec, path) for spec in dict.fromkeys(scored.specs))
-    return next((page for page in pages if page is not None), None)
 
 
 def _names(scored: Sequence[ScoredPairs]) -> list[str]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from atp.config.selection import SelectionSettings
-    from atp.features.aggregation import Features
 
 log = structlog.get_logger()
 
@@ -29,12 +28,7 @@ def features(
 ) -> tuple[list[Path], SettingsError | None]:
     """Aggregate scored pairs, select features, and write the tables into the folder `out`.
 
-    Returns:
-        The files (CSV, Parquet, JSON), and the error to end with where no feature is selected.
-
-    Raises:
-        InputError: a result is not what it should be, or they do not go together.
-        SettingsError, BusyError, SaveError: the folder cannot be had, or not be written to.
+    Return the files (CSV, Parquet, JSON), and the error to end with where no feature is selected.
     """
     began = time.monotonic()
     with output.held(out):
@@ -67,15 +61,11 @@ def features(
         else:
             log.warning("features.none", sae=sae.name, reason=selection.reason)
     log.info("features.done", result=str(paths[-1]), seconds=round(time.monotonic() - began, 3))
-    return paths, _nothing_selected(found, paths[-1])
-
-
-def _nothing_selected(found: Features, path: Path) -> SettingsError | None:
     if any(sae.selection.selected for sae in found.saes):
-        return None
+        return paths, None
     reasons = "; ".join(
         f"{sae.name}: {sae.selection.reason}" if len(found.saes) > 1 else sae.selection.reason
         for sae in found.saes
     )
-    msg = f"no feature is selected: {reasons}. The tables are in {path.parent}."
-    return SettingsError(msg, "Look at them, and lower the threshold that took most.")
+    msg = f"no feature is selected: {reasons}. The tables are in {out}."
+    return paths, SettingsError(msg, "Look at them, and lower the threshold that took most.")

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from atp import __version__
-from atp.dataset.atomic import atomic_write
+from atp.dataset.atomic import write_files
 from atp.features.table import ALL, COLUMNS
 from atp.stats.bootstrap import LEVEL
 
@@ -24,33 +24,21 @@ SHARED_COLUMNS = ["sae", "sae_sha256", "hook_name", "group", "value", "pairs", "
 
 
 def write(features: Features, folder: Path, name: str, created: str) -> list[Path]:
-    """Write all files, and return them: CSV, Parquet, JSON; `name` is without their endings.
-
-    Raises:
-        SaveError: one cannot be written; those written before stay.
-    """
+    """Write all files, and return them: CSV, Parquet, JSON; `name` is without their endings."""
     table = features.table
     as_parquet = io.BytesIO()
     parquet.write_table(
         pa.Table.from_pandas(table, schema=_schema(), preserve_index=False), as_parquet
     )
-    contents = {
+    contents = {  # the JSON file comes last: where it exists, the others do
         "csv": table.to_csv(index=False, lineterminator="\n").encode(),
         "parquet": as_parquet.getvalue(),
         "json": orjson.dumps(as_json(features, created), option=orjson.OPT_INDENT_2),
     }
-    paths = []
-    # The JSON file comes last: where it exists, the others do.
-    for ending, content in contents.items():
-        path = folder / f"{name}.{ending}"
-        with atomic_write(path, len(content)) as file:
-            file.write(content)
-        paths.append(path)
-    return paths
+    return write_files(folder, name, contents)
 
 
-def _schema() -> pa.Schema:
-    """Return the types of the columns, the same whatever their values."""
+def _schema() -> pa.Schema:  # the same whatever the values of the columns
     texts = {"sae", "sae_sha256", "hook_name", "group", "value", "link"}
     counts = {"feature", "pairs", "questions", "nonzero_questions"}
     counts |= {"effect_pairs", "activation_pairs"}

@@ -19,10 +19,7 @@ SETTINGS = {"chat_template", "max_tokens_to_check", "top_k"}
 
 
 def found_in(results: Sequence[Path]) -> tuple[list[ResultFile], list[Path]]:
-    """Return the named files and the last run, all SAEs of it, in each folder; and the others.
-
-    An InputError names a file that is no result, or not the whole one of a finished run.
-    """
+    """Return the named files and the last run, all SAEs of it, in each folder; and the others."""
     taken: dict[Path, ResultFile] = {}
     left_out: list[Path] = []
     for path in dict.fromkeys(results):
@@ -42,7 +39,7 @@ def _check_whole(result: ResultFile) -> None:
     if result.shard is not None:
         msg = f"{result.path} is the result of shard {result.shard}, a part of a run."
         raise InputError(msg, "Put the shards together with atp merge, and name the merged result.")
-    if not result.complete:
+    if not result.metadata["complete"]:
         pending = result.metadata["counts"]["pending"]
         msg = f"{result.path} is not complete, {pending:,} pairs are left."
         raise InputError(msg, "Start the same run again; it resumes.")

@@ -16,74 +16,52 @@ import orjson
 
 from atp.dataset.journal import outcome
 from atp.dataset.pairs import PairKey
-from atp.dataset.result_files import as_written
+from atp.dataset.result_files import NOT_AS_WRITTEN, as_written
 from atp.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from atp.dataset.journal import Analysis
     from atp.dataset.result_files import ResultFile
 
-GROUPINGS = ("template_type", "dataset")
-"""Fields by which pairs are grouped: of the variation, and of the question."""
+    Listed = dict[str, array[Any]]
+    """A row for each pair and each feature that it lists: both, and their numbers, in columns."""
 
-MAX_FEATURES = 1 << 40
-"""No SAE has as many; a greater number is not a feature's."""
+GROUPINGS = ("template_type", "dataset")  # fields of the variation, and of the question
+MAX_FEATURES = 1 << 40  # no SAE has as many; a greater number is not a feature's
 
 
 def _integers() -> array[int]:
     return array("q")
 
 
-class ListedFeatures:
-    """A row for each pair and each feature that it lists, kept as columns.
-
-    Args:
-        numbers: names of the numbers of a feature in a pair.
-    """
-
-    def __init__(self, *numbers: str) -> None:
-        self.columns: dict[str, array[Any]] = {"pair": _integers(), "feature": _integers()}
-        self.columns |= {name: array("d") for name in numbers}
-
-    def add(self, pair: int, rows: Iterable[tuple[float, ...]]) -> None:
-        """Add the rows of one pair: feature, and its numbers."""
-        for row in rows:
-            for column, value in zip(self.columns.values(), (pair, *row), strict=True):
-                column.append(value)
+def _listed(*numbers: str) -> Listed:
+    return {"pair": _integers(), "feature": _integers(), **{name: array("d") for name in numbers}}
 
 
 @dataclass
 class ScoredPairs:
     """All scored pairs of one SAE."""
 
-    sae: dict[str, Any]
-    """Its description in the first result."""
-    specs: list[str] = field(default_factory=list)
-    """Its name in each result."""
-    question: array[int] = field(default_factory=_integers)
-    """Of each pair, counted over all inputs."""
+    sae: dict[str, Any]  # its description in the first result
+    specs: list[str] = field(default_factory=list)  # its name in each result
+    question: array[int] = field(default_factory=_integers)  # of each pair, over all inputs
     groups: dict[str, list[str | None]] = field(default_factory=lambda: {g: [] for g in GROUPINGS})
     """Of each pair, by grouping; None where the input does not say."""
-    has_effects: array[int] = field(default_factory=_integers)
-    """Of each pair, 1 or 0."""
+    has_effects: array[int] = field(default_factory=_integers)  # of each pair, 1 or 0
     has_activations: array[int] = field(default_factory=_integers)
-    scores: ListedFeatures = field(default_factory=lambda: ListedFeatures("score", "effect"))
+    scores: Listed = field(default_factory=lambda: _listed("score", "effect"))
     """Not both 0; the effect is 0 where a pair carries none."""
-    activations: ListedFeatures = field(default_factory=lambda: ListedFeatures("flagged", "base"))
+    activations: Listed = field(default_factory=lambda: _listed("flagged", "base"))
     """At the last token of the flagged and of the base prompt."""
 
     def __len__(self) -> int:
         return len(self.question)
 
     def add(self, analysis: Analysis, question: int, groups: dict[str, str | None]) -> None:
-        """Add the next pair.
-
-        Raises:
-            ValueError: or KeyError, TypeError, AttributeError: it is not as atp writes it.
-        """
+        """Add the next pair; raise one of NOT_AS_WRITTEN where it is not as atp writes it."""
         pair = len(self)
         top = analysis["top_features"]
         exact = "exact" in analysis["diagnostics"] or any("effect" in entry for entry in top)
@@ -92,23 +70,24 @@ class ScoredPairs:
             for entry in top
         ]
         prompts = analysis.get("prompt_activations")
-        activations = [] if prompts is None else _activations(prompts)
+        activations = []
+        if prompts is not None:
+            numbers = (map(_finite, prompts[side]) for side in ("flagged", "base"))
+            activations = list(zip(map(_id, prompts["ids"]), *numbers, strict=True))
+        nonzero = [row for row in scores if row[1] or row[2]]
         for rows in (scores, activations):
             if len({feature for feature, _, _ in rows}) < len(rows):
                 msg = "a feature is listed twice"
                 raise ValueError(msg)
-        self.scores.add(pair, (row for row in scores if row[1] or row[2]))
-        self.activations.add(pair, activations)
+        for listed, rows in ((self.scores, nonzero), (self.activations, activations)):
+            for row in rows:
+                for column, number in zip(listed.values(), (pair, *row), strict=True):
+                    column.append(number)
         self.question.append(question)
         self.has_effects.append(exact)
         self.has_activations.append(prompts is not None)
         for name, value in groups.items():
             self.groups[name].append(value)
-
-
-def _activations(prompts: dict[str, Any]) -> list[tuple[int, float, float]]:
-    numbers = (map(_finite, prompts[side]) for side in ("flagged", "base"))
-    return list(zip(map(_id, prompts["ids"]), *numbers, strict=True))
 
 
 def _id(text: Any) -> int:  # noqa: ANN401  (any JSON value)
@@ -126,20 +105,16 @@ def _finite(value: Any) -> float:  # noqa: ANN401  (any JSON value)
 
 
 def read_pairs(results: Sequence[ResultFile]) -> list[ScoredPairs]:
-    """Read the scored pairs of all results, by SAE; a pair in two results of an SAE counts once.
-
-    Raises:
-        InputError: a result contradicts itself, a pair has two different analyses, or an SAE has no
-            scored pair.
-    """
+    """Read the scored pairs of all results, by SAE; a pair in two results of an SAE counts once."""
     by_sae: dict[tuple[str, str], ScoredPairs] = {}
     first_seen: dict[tuple[object, ...], tuple[bytes, Path]] = {}
     question_numbers: dict[tuple[str, int], int] = {}
     for result in results:
+        input_sha256 = result.metadata["input"]["sha256"]
         pairs = by_sae.setdefault(result.sae, ScoredPairs(result.metadata["sae"]))
         pairs.specs.append(str(result.metadata["sae"].get("spec")))
         for key, analysis, groups in _scored_in(result):
-            place = (result.sae, result.input_sha256, key)
+            place = (result.sae, input_sha256, key)
             with _checked(result.path, key):  # orjson refuses integers beyond 64 bits
                 digest = hashlib.sha256(orjson.dumps(analysis)).digest()
             first_digest, first_path = first_seen.setdefault(place, (digest, result.path))
@@ -147,7 +122,7 @@ def read_pairs(results: Sequence[ResultFile]) -> list[ScoredPairs]:
                 msg = f"{key} has different results in {first_path} and {result.path}."
                 raise InputError(msg, "They are of the same input and SAE: name one of them.")
             if first_path == result.path:
-                question = (result.input_sha256, key.question)
+                question = (input_sha256, key.question)
                 number = question_numbers.setdefault(question, len(question_numbers))
                 with _checked(result.path, key):
                     pairs.add(analysis, number, groups)
@@ -189,6 +164,6 @@ def _checked(path: Path, key: PairKey) -> Iterator[None]:
     """Name the pair whose analysis is not as atp writes it."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except NOT_AS_WRITTEN as error:
         msg = f"{path}: the atp_analysis of {key} is not as atp writes it."
         raise InputError(msg, "Run it again with --fresh.") from error

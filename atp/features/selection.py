@@ -20,23 +20,18 @@ if TYPE_CHECKING:
 class Step:
     """One threshold, and its effect."""
 
-    threshold: str
-    """As on the command line."""
+    threshold: str  # as on the command line
     took: int
-    left: int
-    """Features that are left after it."""
+    left: int  # features after it
 
 
 @dataclass(frozen=True)
 class Selection:
     """The selected features of an SAE."""
 
-    impact: str
-    """The column that --min-impact looks at."""
-    selected: list[str]
-    """Ids by mean score, the greatest first."""
-    negative: list[str]
-    """Ids of the most negative mean score, the most negative first; at most as many."""
+    impact: str  # the column that --min-impact looks at
+    selected: list[str]  # ids by mean score, the greatest first
+    negative: list[str]  # ids by mean score, the most negative first; at most as many
     steps: list[Step]
 
     @property
@@ -47,11 +42,7 @@ class Selection:
 
 
 def applicable(settings: SelectionSettings, scored: ScoredPairs, path: Path) -> SelectionSettings:
-    """Return the settings without the default ratio where no pair of an SAE carries activations.
-
-    Raises:
-        InputError: the user gave the ratio, and no pair carries activations.
-    """
+    """Return the settings, without the default ratio where no pair of an SAE has activations."""
     if settings.min_log_ratio is None or any(scored.has_activations):
         return settings
     if settings.ratio_given:

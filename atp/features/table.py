@@ -21,13 +21,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from atp.config.selection import SelectionSettings
-    from atp.features.scored import ListedFeatures, ScoredPairs
+    from atp.features.scored import Listed, ScoredPairs
 
-    Columns = dict[str, np.ndarray]
-
-ALL = "all"
-"""The group of all pairs."""
-
+ALL = "all"  # the group of all pairs
 COLUMNS = (
     *("sae", "sae_sha256", "hook_name", "group", "value", "feature", "pairs", "questions"),
     *("mean_score", "mean_score_low", "mean_score_high", "mean_abs_score"),
@@ -45,8 +41,7 @@ class Group:
 
     name: str
     value: str | None
-    members: np.ndarray
-    """Whether each pair is one of them."""
+    members: np.ndarray  # (pair,): whether it is one of them
     pairs: int
     questions: int
 
@@ -111,9 +106,9 @@ def numbers_of(scored: ScoredPairs, group: Group, settings: SelectionSettings) -
     return table
 
 
-def _columns(listed: ListedFeatures, group: Group) -> Columns:
+def _columns(listed: Listed, group: Group) -> dict[str, np.ndarray]:
     """Return the columns of what the pairs of a group list."""
-    columns = {name: np.asarray(column) for name, column in listed.columns.items()}
+    columns = {name: np.asarray(column) for name, column in listed.items()}
     inside = group.members[columns["pair"]]
     return {name: column[inside] for name, column in columns.items()}
 

@@ -37,24 +37,16 @@ def ablate(
 ) -> Iterator[None]:
     """Have the model run without some features: every pass, and every generation.
 
-    At each position, x -> x - strength * sum of (activation * decoder direction) of the features.
+    At each position, x -> x - strength * sum of (activation * decoder direction) of the features;
+    without `first_position`, the first position of a text (the BOS token) is spared.
     For several SAEs, nest it: on one hook point, an inner one reads what an outer one has left.
-
-    Args:
-        model: from `load_model`.
-        dictionary: from `load_sae`; it is moved to the model's device.
-        features: their ids.
-        strength: 1 takes out all of what they write, 0 nothing.
-        first_position: take them out of the first position of a text (the BOS token), too.
-
-    Raises:
-        SettingsError: the SAE has no such feature, or the model lacks the SAE's hook point.
+    The SAE is moved to the model's device. A SettingsError says that it has no such feature, or
+    that the model lacks its hook point.
     """
-    ids = dictionary.feature_ids(features)
+    selected = FeatureSet(dictionary, tuple(dictionary.feature_ids(features)))
     model.check_hook(dictionary.hook_name)
     dictionary.sae.to(model.device)
-    selected = [FeatureSet(dictionary, tuple(ids))]
-    with ablated(model, selected, strength, first_position=first_position):
+    with ablated(model, [selected], strength, first_position=first_position):
         yield
 
 
@@ -67,9 +59,7 @@ def ablated(
     SAEs of one hook point all read the residual stream as it comes.
     """
     with ExitStack() as stack:
-        keep_mask = None
-        if not first_position:
-            keep_mask = stack.enter_context(first_positions(model))
+        keep_mask = None if first_position else stack.enter_context(first_positions(model))
         by_hook: dict[str, list[Removal]] = {}
         for features in sets:
             ids = torch.tensor(features.ids, dtype=torch.long, device=model.device)

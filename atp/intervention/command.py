@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -18,7 +18,6 @@ from atp.intervention.report import as_text, comparison_as_text, write_report
 from atp.run import setup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from atp.config.intervention import ComparisonSettings, InterventionSettings
@@ -31,13 +30,9 @@ log = structlog.get_logger()
 
 
 def intervene(settings: Settings, own: InterventionSettings) -> tuple[ExitCode, list[Path]]:
-    """Take the selected features out, and measure what changes.
+    """Take the selected features out, and measure what changes; return the files, the report last.
 
-    Returns:
-        OK, or PAIRS_FAILED where a text has an error; and the files, the report last.
-
-    Raises:
-        AtpError: anything the user can mend.
+    The exit code is PAIRS_FAILED where a text has an error.
     """
     began = time.monotonic()
     file = read_features_file(own.features)
@@ -50,7 +45,7 @@ def intervene(settings: Settings, own: InterventionSettings) -> tuple[ExitCode, 
             input=str(scan.path),
             out=str(settings.out),
             pairs=scan.pairs,
-            features=file.size,
+            features=sum(len(features.selected) for features in file.saes),
         )
         loaded = setup.load(settings, specs)
         code, paths, pairs = _intervene(settings, own, file, scan, loaded)
@@ -64,11 +59,7 @@ def intervene(settings: Settings, own: InterventionSettings) -> tuple[ExitCode, 
 
 
 def completed(settings: Settings, own: InterventionSettings, file: FeaturesFile) -> Settings:
-    """Take model and SAEs from the features file where the user does not name them.
-
-    Raises:
-        SettingsError: the file's model is a local one, and the user does not say where it is.
-    """
+    """Take model and SAEs from the features file where the user does not name them."""
     if not own.model_given:
         name, revision = file.model["name"], file.model.get("revision")
         if revision is None:
@@ -87,7 +78,7 @@ def _intervene(
     scan: InputScan,
     loaded: Loaded,
 ) -> tuple[ExitCode, list[Path], int]:
-    """Measure, and write; return code, files and the number of measured pairs."""
+    """Measure, and write the files; return also the number of measured pairs."""
     # Imported here: they import torch, which settings and names need not wait for.
     from atp.intervention import regeneration  # noqa: PLC0415
     from atp.intervention.feature_sets import sets_of  # noqa: PLC0415
@@ -107,7 +98,19 @@ def _intervene(
         msg = f"{settings.input} holds no pair whose responses differ where they are compared."
         raise InputError(msg, "atp check gives the reason of each pair.")
     known = facts(settings, scan, model, dictionaries, budget)
-    metadata = _metadata(settings, own, file, known)
+    metadata = {
+        "model": known["model"],
+        "saes": known["saes"],
+        "input": {"path": str(settings.input), **known["input"]},
+        "versions": known["versions"],
+        "source_sha256": known["source_sha256"],
+        "features": file.as_json(),
+        "settings": {
+            **json_values(settings, "intervene"),
+            "sae": list(settings.sae_specs),
+            **own.as_json(),
+        },
+    }
     name = f"atp_intervention_{output.run_name(settings.out, model.name)}"
     paths: list[Path] = []
     regenerated = None
@@ -143,28 +146,8 @@ def _intervene(
     return code, paths, measured["summary"]["pairs"]
 
 
-def _metadata(
-    settings: Settings, own: InterventionSettings, file: FeaturesFile, known: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return `metadata.atp` of the report, without times; `known` holds the facts of a run."""
-    shared = json_values(settings, "intervene")
-    return {
-        "model": known["model"],
-        "saes": known["saes"],
-        "input": {"path": str(settings.input), **known["input"]},
-        "versions": known["versions"],
-        "source_sha256": known["source_sha256"],
-        "features": file.as_json(),
-        "settings": {**shared, "sae": list(settings.sae_specs), **own.as_json()},
-    }
-
-
 def compare(settings: ComparisonSettings) -> list[Path]:
-    """Compare two labelled files of responses, and return a table and the report with all figures.
-
-    Raises:
-        AtpError: anything the user can mend.
-    """
+    """Compare two labelled files of responses, and return the files: a table, and the report."""
     scans = [scan_input(path) for path in (settings.before, settings.after)]
     from atp.intervention import comparison  # noqa: PLC0415  (scipy takes a second)
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     Variation = dict[str, Any]
 
-BASE = "base"
 SEED = 0
 SAME_INTERVENTION = "Compare the two files of one intervention."
 
@@ -51,14 +50,9 @@ def _rates(flags: Sequence[tuple[int, bool, bool]]) -> dict[str, Any]:
 
 
 def compare(before: Path, after: Path) -> dict[str, Any]:
-    """Compare two labelled files of the same questions.
+    """Compare two labelled files of the same prompts, or raise an InputError.
 
-    Returns:
-        `overall`, of all variations but the base ones, and `by_template_type`, these included.
-
-    Raises:
-        InputError: a file cannot be read, the two are not of the same prompts, or a response is not
-            labelled.
+    `overall` is of all variations but the base ones; `by_template_type` includes these.
     """
     overall: list[tuple[int, bool, bool]] = []
     by_template: dict[str, list[tuple[int, bool, bool]]] = {}
@@ -68,7 +62,7 @@ def compare(before: Path, after: Path) -> dict[str, Any]:
         if base and any(label in (None, "") for label in labels):
             continue  # a judge compares with the base response: many label only the others
         flags = (key.question, _flag(before, variations[0], key), _flag(after, variations[1], key))
-        template = BASE if base else str(variations[0].get("template_type"))
+        template = "base" if base else str(variations[0].get("template_type"))
         by_template.setdefault(template, []).append(flags)
         if not base:
             overall.append(flags)

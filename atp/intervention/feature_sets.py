@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from atp.model.dictionaries.loading import Dictionary
     from atp.model.language_model import Model
 
-NEIGHBOURS = 10
-"""A control feature is drawn among so many."""
+NEIGHBOURS = 10  # a control feature is drawn among so many
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,13 @@ class Sets:
 
 
 def sets_of(file: FeaturesFile, model: Model, dictionaries: Iterable[Dictionary]) -> Sets:
-    """Return the features of a file, each with its SAE.
-
-    Raises:
-        SettingsError: the file is of another model, or not of the same SAEs.
-    """
-    _check_model(file, model)
+    """Return the features of a file with their SAEs, or raise a SettingsError for others."""
+    for name, value in {"name": model.name, **model.origin}.items():
+        in_file = file.model.get(name)
+        if in_file is not None and in_file != value:
+            msg = f"{file.path} is of the model {file.model['name']} ({name} {in_file}), "
+            msg += f"--model of {model.name} ({name} {value})."
+            raise SettingsError(msg, "Name the model that the features were selected on.")
     left = list(dictionaries)
     selected, negative = [], []
     for features in file.saes:
@@ -65,22 +65,10 @@ def sets_of(file: FeaturesFile, model: Model, dictionaries: Iterable[Dictionary]
     return Sets(tuple(selected), tuple(negative))
 
 
-def _check_model(file: FeaturesFile, model: Model) -> None:
-    for name, value in {"name": model.name, **model.origin}.items():
-        in_file = file.model.get(name)
-        if in_file is not None and in_file != value:
-            msg = f"{file.path} is of the model {file.model['name']} ({name} {in_file}), "
-            msg += f"--model of {model.name} ({name} {value})."
-            raise SettingsError(msg, "Name the model that the features were selected on.")
-
-
 def draw_controls(
     selected: Sequence[FeatureSet], means: Sequence[NDArray[np.float64]], count: int, seed: int
 ) -> list[tuple[FeatureSet, ...]]:
-    """Draw control sets by the mean activations of each SAE's features.
-
-    None is drawn where an SAE has too few other features that are active.
-    """
+    """Draw control sets by the mean activations of each SAE; none if one has too few features."""
     generator = np.random.default_rng(seed)
     controls = []
     for _ in range(count):
@@ -99,8 +87,8 @@ def matched(
 ) -> tuple[int, ...] | None:
     """Draw a control set of one SAE: as many other features, all different.
 
-    A selected feature that is never active is matched with another that is never active. None is
-    returned where the SAE has too few features.
+    A selected feature that is never active is matched with another that is never active. The
+    result is None where the SAE has too few features.
     """
     order = np.argsort(-means, kind="stable")
     rank = np.empty(len(means), dtype=np.int64)

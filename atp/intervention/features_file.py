@@ -25,25 +25,14 @@ HINT = "Write it with atp features."
 class SelectedFeatures:
     """The features of one SAE."""
 
-    sae: dict[str, Any]
-    """`metadata.atp.sae` of the results they were selected from."""
-    selected: tuple[int, ...]
-    """Ids, the greatest mean score first."""
-    negative: tuple[int, ...]
-    """Ids with the most negative mean scores, the most negative first."""
+    sae: dict[str, Any]  # `metadata.atp.sae` of the results they were selected from
+    selected: tuple[int, ...]  # ids, the greatest mean score first
+    negative: tuple[int, ...]  # ids, the most negative mean score first
 
     @property
     def spec(self) -> str:
         """The SAE's name, as given to --sae."""
         return str(self.sae["spec"])
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {
-            "sae": self.sae,
-            "selected": list(map(str, self.selected)),
-            "negative": list(map(str, self.negative)),
-        }
 
 
 @dataclass(frozen=True)
@@ -52,17 +41,9 @@ class FeaturesFile:
 
     path: Path
     sha256: str
-    model: dict[str, Any]
-    """`metadata.atp.model` of the results."""
-    metadata: dict[str, Any]
-    """Its `metadata.atp`: how the results were scored, the thresholds of the selection."""
-    saes: tuple[SelectedFeatures, ...]
-    """Those with a selected feature."""
-
-    @property
-    def size(self) -> int:
-        """The number of selected features, of all SAEs."""
-        return sum(len(features.selected) for features in self.saes)
+    model: dict[str, Any]  # `metadata.atp.model` of the results
+    metadata: dict[str, Any]  # its `metadata.atp`: how the results were scored, the thresholds
+    saes: tuple[SelectedFeatures, ...]  # those with a selected feature
 
     def as_json(self) -> dict[str, Any]:
         """Return what a report says of it."""
@@ -71,16 +52,19 @@ class FeaturesFile:
             "sha256": self.sha256,
             "method": self.metadata.get("method"),
             "selection": self.metadata.get("selection"),
-            "saes": [features.as_json() for features in self.saes],
+            "saes": [
+                {
+                    "sae": features.sae,
+                    "selected": list(map(str, features.selected)),
+                    "negative": list(map(str, features.negative)),
+                }
+                for features in self.saes
+            ],
         }
 
 
 def read_features_file(path: Path) -> FeaturesFile:
-    """Read a features file.
-
-    Raises:
-        InputError: it cannot be read, is no features file, or selects nothing.
-    """
+    """Read a features file, or raise an InputError; a file that selects nothing is refused, too."""
     with opened(path) as file:
         data = file.read()
     try:

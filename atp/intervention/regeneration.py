@@ -34,11 +34,8 @@ if TYPE_CHECKING:
     from atp.intervention.runner import AblationRunner
     from atp.model.pair_tokenizer import Text
 
-SUFFIX = ".answers.jsonl"
-"""Of the journals; those of runs have another one."""
-
-REPLACED_FIELDS = ("sycophancy_flag", "atp_analysis")
-"""They describe the earlier response."""
+SUFFIX = ".answers.jsonl"  # of the journals; those of runs have another one
+REPLACED_FIELDS = ("sycophancy_flag", "atp_analysis")  # they describe the earlier response
 
 log = structlog.get_logger()
 
@@ -50,11 +47,7 @@ def regenerate(
     journal: Journal,
     settings: InterventionSettings,
 ) -> None:
-    """Generate both responses to the prompts that the journal lacks: with and without features.
-
-    Raises:
-        SaveError: the journal cannot be written.
-    """
+    """Generate both responses to the prompts that the journal lacks: with and without features."""
     context = runner.model.n_ctx
 
     def length(key: PairKey) -> int:
@@ -141,12 +134,7 @@ def open_journal(folder: Path, name: str, identity: str, *, fresh: bool) -> Jour
 def write_responses(
     scan: InputScan, journal: Journal, paths: Sequence[Path], metadata: Sequence[dict[str, Any]]
 ) -> None:
-    """Write the responses before and after, a file each, with `metadata.atp` of each.
-
-    Raises:
-        SaveError: a file cannot be written.
-        InputError: the input was changed.
-    """
+    """Write the responses before and after, a file each, with `metadata.atp` of each."""
     check_unchanged(scan)
     for side, (path, entry) in enumerate(zip(paths, metadata, strict=True)):
         with atomic_write(path) as file:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from atp.dataset.atomic import atomic_write
+from atp.dataset.atomic import write_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,12 +21,8 @@ COMPARISON_ROW = "{:<24}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}  {:<19}{:>9}"
 def write_report(folder: Path, name: str, report: Mapping[str, Any], table: str) -> list[Path]:
     """Write a table and a report; return their paths, the report's last."""
     json.dumps(report, allow_nan=False)  # orjson would silently write null
-    paths = [folder / f"{name}.txt", folder / f"{name}.json"]
-    contents = [table.encode() + b"\n", orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n"]
-    for path, content in zip(paths, contents, strict=True):
-        with atomic_write(path, len(content)) as file:
-            file.write(content)
-    return paths
+    as_json = orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n"
+    return write_files(folder, name, {"txt": table.encode() + b"\n", "json": as_json})
 
 
 def as_text(report: Mapping[str, Any]) -> str:

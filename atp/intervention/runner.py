@@ -1,7 +1,4 @@
-"""Passes over texts, with and without features: metrics, mean activations, side effects.
-
-Batches that do not fit into memory are halved.
-"""
+"""Passes over texts, with and without features: metrics, mean activations, side effects."""
 
 from __future__ import annotations
 
@@ -25,17 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from atp.attribution.contrasts import Contrast
     from atp.intervention.ablate import FeatureSet
+    from atp.intervention.metric_changes import Floats
     from atp.model.dictionaries.loading import Dictionary
     from atp.model.halving import Failure
     from atp.model.language_model import Model
     from atp.model.pair_tokenizer import Text
-
-    Floats = NDArray[np.float64]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,8 +46,7 @@ class SideEffects:
     nll_before: float
     nll_after: float
     tokens: int
-    texts: int
-    """Fewer than were given where one does not fit into memory."""
+    texts: int  # fewer than were given where one does not fit into memory
 
     def as_json(self) -> dict[str, Any] | None:
         """Return means over the tokens; None where there is no token, or a sum is not finite."""
@@ -86,13 +80,7 @@ class AblationRunner:
         batch: Sequence[Item],
         tokens: Callable[[Item], int],
     ) -> list[Result | None]:
-        """Return the result of each item; None where it does not fit into memory even alone.
-
-        Args:
-            work: returns the results of a batch, in order.
-            batch: the items.
-            tokens: returns how many an item has, for the log.
-        """
+        """Return the result of each item; None where it does not fit into memory even alone."""
 
         def log_retry(failure: Failure, batch: Sequence[Item]) -> None:
             total = sum(map(tokens, batch))
@@ -112,8 +100,7 @@ class AblationRunner:
         metrics = np.full(len(contrasts), np.nan)
 
         def work(batch: Sequence[Contrast]) -> list[float]:
-            values: list[float] = measure(self.model, Batch.of(batch, self.model.device)).tolist()
-            return values
+            return list(measure(self.model, Batch.of(batch, self.model.device)).tolist())
 
         for indices in plan(contrasts, self.batch_tokens):
             batch = [contrasts[i] for i in indices]
@@ -191,13 +178,7 @@ class AblationRunner:
 def batches_of(
     items: Sequence[Item], tokens: Callable[[Item], int], batch_tokens: int
 ) -> list[list[Item]]:
-    """Group texts of similar length: longest first, each batch within the budget.
-
-    Args:
-        items: one for each text.
-        tokens: returns how many an item has.
-        batch_tokens: most tokens in a batch, padding included; a longer text goes alone.
-    """
+    """Group texts by length, longest first, in padded batches; one over the budget goes alone."""
     batches: list[list[Item]] = []
     for item in sorted(items, key=tokens, reverse=True):  # in their order where lengths are equal
         if batches and (len(batches[-1]) + 1) * tokens(batches[-1][0]) <= batch_tokens:

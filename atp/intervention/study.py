@@ -18,19 +18,15 @@ from atp.intervention.feature_sets import draw_controls
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from atp.attribution.contrasts import Contrast
     from atp.dataset.pairs import PairKey
     from atp.intervention.ablate import FeatureSet
     from atp.intervention.feature_sets import Sets
+    from atp.intervention.metric_changes import Floats
     from atp.intervention.runner import AblationRunner
     from atp.intervention.texts import Texts
 
-    Floats = NDArray[np.float64]
-
-MAX_CONTROLS_WITH_SIDE_EFFECTS = 3
-"""Each takes a pass over every base response."""
+MAX_CONTROLS_WITH_SIDE_EFFECTS = 3  # each takes a pass over every base response
 
 log = structlog.get_logger()
 
@@ -38,13 +34,7 @@ log = structlog.get_logger()
 def study(
     runner: AblationRunner, sets: Sets, texts: Texts, controls: int, seed: int
 ) -> dict[str, Any]:
-    """Measure, and return `summary` and `pairs` of the report.
-
-    `controls` is the number of random sets to draw, `seed` that of the draws and of the bootstrap.
-
-    Raises:
-        UnavailableError: no pair can be measured.
-    """
+    """Measure, and return `summary` and `pairs` of the report; `controls` random sets are drawn."""
     contrasts = [pair.contrast for pair in texts.pairs.values()]
 
     def metrics_without(what: str, features: Sequence[FeatureSet] = ()) -> Floats:

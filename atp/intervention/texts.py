@@ -25,14 +25,10 @@ class Texts:
     """Token ids, by their place in the input."""
 
     pairs: dict[PairKey, TokenizedPair] = field(default_factory=dict)
-    pair_issues: dict[PairKey, Analysis] = field(default_factory=dict)
-    """Why a pair has no contrast, as in the results of a run."""
-    base_responses: dict[PairKey, Text] = field(default_factory=dict)
-    """The base prompt and the base response of each question with a pair."""
-    prompts: dict[PairKey, Text] = field(default_factory=dict)
-    """The flagged prompts and the base prompts."""
-    text_issues: dict[PairKey, Analysis] = field(default_factory=dict)
-    """Why a single text cannot be run."""
+    pair_issues: dict[PairKey, Analysis] = field(default_factory=dict)  # why it has no contrast
+    base_responses: dict[PairKey, Text] = field(default_factory=dict)  # each after its base prompt
+    prompts: dict[PairKey, Text] = field(default_factory=dict)  # the flagged and the base prompts
+    text_issues: dict[PairKey, Analysis] = field(default_factory=dict)  # why it cannot be run
 
     def add_pair(self, pair: Pair, tokenizer: PairTokenizer) -> None:
         """Add a pair and its prompt."""
@@ -45,11 +41,7 @@ class Texts:
 
     def add_base(self, question: Any, index: int, tokenizer: PairTokenizer) -> None:  # noqa: ANN401
         """Add the base prompt of a question, and its base response."""
-        number, base = next(
-            (i, variation)
-            for i, variation in enumerate(question["variations"])
-            if is_base(variation)
-        )
+        number, base = next(item for item in enumerate(question["variations"]) if is_base(item[1]))
         key, prompt, response = PairKey(index, number), base.get("prompt"), base.get("response")
         if not isinstance(prompt, str):
             details = {"field": f"{key}.prompt"}
@@ -67,11 +59,7 @@ class Texts:
 
 
 def read_texts(path: Path, tokenizer: PairTokenizer, limit: int | None) -> Texts:
-    """Read the first `limit` pairs (all by default), and the base variations of their questions.
-
-    Raises:
-        InputError: as of a run.
-    """
+    """Read the first `limit` pairs (None: all), and the base variations of their questions."""
     texts = Texts()
     count = 0
     for index, question in enumerate(questions(path)):

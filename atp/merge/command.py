@@ -1,7 +1,4 @@
-"""`atp merge`: finds the shards' results, checks that they make a whole, and writes that.
-
-One result for each SAE. A merged result that exists already is reported, not written again.
-"""
+"""`atp merge`: puts the shards of a run together, one result for each SAE, unless it exists."""
 
 from __future__ import annotations
 
@@ -19,45 +16,39 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from atp.dataset.result_files import ResultFile
-
 log = structlog.get_logger()
 
 
 def merge(results: Sequence[Path], out: Path) -> tuple[ExitCode, list[Path]]:
     """Put the shards of a run together, and write the merged results into the folder `out`.
 
-    Of a folder in `results`, the newest shards in it and in the folders in it are taken.
-
-    Returns:
-        The exit code, OK or PAIRS_FAILED, and the merged results, one for each SAE.
+    Of a folder in `results`, the newest shards in it and in the folders in it are taken. The exit
+    code is OK or PAIRS_FAILED; the paths are of the merged results, one for each SAE.
     """
     parts, left_out = found_in(results)
+    code, merged = ExitCode.OK, []
     with output.held(out):
         log.info(
             "merge.found",
             shards=[str(part.path) for part in parts],
             left_out=[str(part.path) for part in left_out],
         )
-        merged = [_merged(group, out) for group in groups(parts)]
-    failed = any(errors for _, errors in merged)
-    return (ExitCode.PAIRS_FAILED if failed else ExitCode.OK), [path for path, _ in merged]
-
-
-def _merged(parts: Sequence[ResultFile], out: Path) -> tuple[Path, int]:
-    """Merge the shards of one SAE; return the file and its number of errors."""
-    began = time.monotonic()
-    totals = whole.read(parts)
-    path, there = whole.place(parts, out)
-    if not there:
-        whole.write(parts, totals, path)
-    errors = totals.counts["error"]
-    log.info(
-        "merge.done",
-        result=str(path),
-        pairs=parts[0].metadata["counts"]["pairs"],
-        errors=errors,
-        there=there,
-        seconds=round(time.monotonic() - began, 3),
-    )
-    return path, errors
+        for shards in groups(parts):
+            began = time.monotonic()
+            totals = whole.read(shards)
+            path, there = whole.place(shards, out)
+            if not there:
+                whole.write(shards, totals, path)
+            errors = totals.counts["error"]
+            if errors:
+                code = ExitCode.PAIRS_FAILED
+            merged.append(path)
+            log.info(
+                "merge.done",
+                result=str(path),
+                pairs=shards[0].metadata["counts"]["pairs"],
+                errors=errors,
+                there=there,
+                seconds=round(time.monotonic() - began, 3),
+            )
+    return code, merged

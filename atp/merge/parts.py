@@ -50,23 +50,17 @@ def found_in(results: Sequence[Path]) -> tuple[list[ResultFile], list[ResultFile
 
 
 def _newest(parts: Sequence[ResultFile]) -> set[ResultFile]:
-    """Choose the last run, and of each shard and SAE its last complete file, or else the last.
-
-    Earlier runs do not matter, complete or not.
-    """
+    """Choose the last run, and of each shard and SAE its last complete file, or else the last."""
     if not parts:
         return set()
     last = max(parts, key=attrgetter("started", "path")).run
     of_run = [part for part in parts if part.run == last]
-    of_run.sort(key=attrgetter("complete", "started", "path"))
+    of_run.sort(key=lambda part: (part.metadata["complete"], part.started, part.path))
     return set({(part.sae, part.shard): part for part in of_run}.values())
 
 
 def groups(parts: Sequence[ResultFile]) -> list[list[ResultFile]]:
-    """Return the shards of each run and SAE in their order.
-
-    An InputError names the shard that is missing, not complete, or there twice.
-    """
+    """Return the shards of each run and SAE in order; an InputError says that one is missing."""
     by_run: dict[object, list[ResultFile]] = {}
     for part in parts:
         by_run.setdefault((part.run, part.sae), []).append(part)
@@ -87,7 +81,7 @@ def _in_order(group: Sequence[ResultFile], parts: Sequence[ResultFile]) -> list[
         if shard not in by_shard:
             raise _missing(shard, group[0], parts)
         part = by_shard[shard]
-        if not part.complete:
+        if not part.metadata["complete"]:
             pending = part.metadata["counts"]["pending"]
             msg = f"shard {shard} is not complete, {pending:,} pairs are left: {part.path}."
             raise InputError(msg, f"Start shard {shard} again, and merge when it is done.")

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from atp.dataset.result_files import ResultFile
     from atp.dataset.results import Analysed
 
-    Results = dict[int, list[tuple[ResultFile, Any]]]
-    """By variation, the shards that have a result of it, with their analyses."""
+    Results = dict[int, list[tuple[ResultFile, Any]]]  # by variation: shards and their analyses
 
 AGAIN = "Start all shards again with --fresh and the same command, and merge anew."
 
@@ -57,10 +56,8 @@ def read(parts: Sequence[ResultFile]) -> RunTotals:
 
 
 def place(parts: Sequence[ResultFile], out: Path) -> tuple[Path, bool]:
-    """Return the file for a merged result, and whether it exists already.
-
-    It is named for the time at which the first shard was started, as a run is for its own start.
-    """
+    """Return the file for a merged result, and whether it exists already."""
+    # A run is named for its start; the result of its shards, for the start of the first one.
     time = min(part.started for part in parts)
     name = parts[0].metadata["unsharded"]["result"]
     while True:

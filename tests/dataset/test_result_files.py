@@ -28,7 +28,7 @@ def test_a_result_says_what_it_is_of(file: Path) -> None:
 
     assert found.metadata == json.loads(file.read_bytes())["metadata"]["atp"]
     assert found.started.isoformat() == STARTED
-    assert found.complete
+    assert found.metadata["complete"]
     assert found.shard is None
     assert found.sae == ("blocks.1.hook_resid_post", "d" * 64)
 
