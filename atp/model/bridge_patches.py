@@ -25,16 +25,13 @@ def skip_unwatched_hooks(bridge: TransformerBridge) -> None:
 
 
 def set_batch_size(bridge: TransformerBridge, rows: int) -> None:
-    """Give a learned position embedding the batch size, as the bridge's own forward() does.
-
-    The embedding gets positions alone, whose first dimension may be 1.
-    """
+    """Give a learned position embedding the batch size: its positions may be of one row."""
     if hasattr(bridge, "pos_embed"):
         bridge.pos_embed._current_batch_size = rows  # noqa: SLF001  (there is no public way)
 
 
 def _compute_once(norm: Any) -> None:  # noqa: ANN401  (a bridge module)
-    """Replace the method that computes the norm for its hooks and then for its result."""
+    """Replace the method that computes a norm twice: for its hooks, then for its result."""
     compute_with_hooks = norm._hf_autograd_forward_with_hooks  # noqa: SLF001  (as above)
     hook_points = (norm.hook_scale, norm.hook_normalized)
 

@@ -47,7 +47,7 @@ def first_positions(model: Model) -> Iterator[Callable[[Tensor], Tensor]]:
 
 
 def _positions(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor | None:
-    """Return the position ids of a pass: as given, else counted from the mask or the cache."""
+    """Return the position ids of a pass, or count them from its mask or cache."""
     ids = named.get("input_ids", arguments[0] if arguments else named.get("inputs_embeds"))
     positions: Tensor | None = named.get("position_ids")
     if positions is not None or ids is None:

@@ -10,6 +10,7 @@ penalty) have no effect, except its end tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +19,7 @@ from transformers import GenerationConfig, LogitsProcessor
 from atp.model.bridge_patches import set_batch_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -27,17 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generated:
-    """A response."""
+    """A response, without its end token; one that has not ended was cut off."""
 
     tokens: tuple[int, ...]
-    """Without the end token."""
     ended: bool
-    """True: by an end token. False: it was cut off at the most new tokens."""
 
 
 class _Gumbel(LogitsProcessor):  # type: ignore[misc]  # a class of a library without types
-    """Makes the largest score a sample."""
-
     def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
         self.temperature = temperature
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -98,12 +95,11 @@ def generate(
         )
     finally:
         hf_model.generation_config = own
-    return [_until_end(row, ends) for row in tokens[:, width:].tolist()]
-
-
-def _until_end(row: Sequence[int], ends: Sequence[int]) -> Generated:
-    end = next((i for i, token in enumerate(row) if token in ends), None)
-    return Generated(tuple(row[:end]), end is not None)
+    responses = []
+    for row in tokens[:, width:].tolist():
+        end = next((i for i, token in enumerate(row) if token in ends), None)
+        responses.append(Generated(tuple(row[:end]), end is not None))
+    return responses
 
 
 def text_of(model: Model, prompt: Sequence[int], response: Sequence[int]) -> str:
@@ -112,12 +108,7 @@ def text_of(model: Model, prompt: Sequence[int], response: Sequence[int]) -> str
     The first token of some tokenizers loses its blank when it is decoded alone. So the text is the
     end of the text of prompt and response.
     """
-
-    def decode(tokens: Sequence[int]) -> str:
-        text: str = model.tokenizer.decode(
-            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
-
-    before, both = decode(prompt), decode([*prompt, *response])
-    return both[len(before) :] if both.startswith(before) else decode(response)
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    decode: Callable[..., str] = partial(model.tokenizer.decode, **options)
+    before, both = decode(list(prompt)), decode([*prompt, *response])
+    return both[len(before) :] if both.startswith(before) else decode(list(response))

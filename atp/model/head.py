@@ -29,7 +29,6 @@ class TokenHead:
     """Rows of the unembedding, and what the model does to its logits."""
 
     weight: Float[Tensor, "vocabulary d_model"]
-    """The model's own tensor."""
     bias: Float[Tensor, " vocabulary"] | None
     scale: float
     soft_cap: float | None
@@ -42,16 +41,12 @@ class TokenHead:
         scale = float(getattr(config, "logit_scale", None) or 1.0)  # Cohere
         scale /= float(getattr(config, "logits_scaling", None) or 1.0)  # Granite
         cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
-        return cls(
-            unembedding.weight,
-            getattr(unembedding, "bias", None),
-            scale,
-            None if cap is None else float(cap),
-        )
+        bias = getattr(unembedding, "bias", None)
+        return cls(unembedding.weight, bias, scale, None if cap is None else float(cap))
 
     @property
     def vocabulary(self) -> int:
-        """The number of tokens."""
+        """How many tokens there are."""
         return len(self.weight)
 
     def logits(
@@ -92,9 +87,9 @@ class TokenHead:
         self, hidden: Float[Tensor, "n d_model"], chunk: slice
     ) -> Float[Tensor, "n chunk"]:
         logits = hidden.float() @ self.weight[chunk].float().T
-        return self._scaled_and_capped(
-            logits if self.bias is None else logits + self.bias[chunk].float()
-        )
+        if self.bias is not None:
+            logits = logits + self.bias[chunk].float()
+        return self._scaled_and_capped(logits)
 
     def _scaled_and_capped(self, logits: Tensor) -> Tensor:
         logits = logits * self.scale
@@ -104,11 +99,7 @@ class TokenHead:
 
     @torch.no_grad()
     def check_logits(self, hf_model: Any, bos: int | None, device: torch.device) -> None:  # noqa: ANN401
-        """Compare with the model's own logits on a short probe.
-
-        Raises:
-            UnavailableError: they differ, so this model does something unknown to its logits.
-        """
+        """Raise UnavailableError if the model's own logits differ on a short probe."""
         ids = torch.arange(PROBE_TOKENS, device=device)[None] + 7
         ids[0, 0] = bos if bos is not None else ids[0, 0]
         ids = ids % self.vocabulary

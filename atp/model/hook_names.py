@@ -15,9 +15,9 @@ def layer_of(hook_name: str) -> int | None:
 
 
 def layers_before(hook_name: str) -> int:
-    """Return how many layers have run when a hook point fires; 0 where its name has no layer.
+    """Return how many layers have run when a hook point fires, with its own if it ends it.
 
-    The hook point's own layer counts if the hook point is the last one there.
+    0 where its name has no layer.
     """
     layer = layer_of(hook_name)
     if layer is None:

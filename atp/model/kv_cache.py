@@ -20,12 +20,9 @@ class CacheFilledError(Exception):
 
 
 class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library without types
-    """Keys and values of every layer, in full: a sliding window is a matter of the mask.
+    """Keys and values of the layers that a pass enters, in full: the mask makes sliding windows.
 
-    Args:
-        n_layers: of the model; or fewer, where a pass goes no further.
-        kept_from: the first layer whose keys and values are kept after a pass has read them; None:
-            no layer's are.
+    Those of layers from `kept_from` on are kept after a pass has read them; None keeps none.
     """
 
     def __init__(self, n_layers: int, kept_from: int | None = None) -> None:
@@ -45,14 +42,9 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
         *args: Any,  # noqa: ANN401  (transformers' signature)
         **kwargs: Any,  # noqa: ANN401
     ) -> tuple[Tensor, Tensor]:
-        """Return the keys and values of old and new tokens, (batch, head, old + new, d_head).
-
-        Raises:
-            CacheFilledError: the cache is being filled and this was the last layer.
-        """
-        whole: tuple[Tensor, Tensor] = super().update(
-            key_states, value_states, layer_idx, *args, **kwargs
-        )
+        """Return the keys and values of old and new tokens, (batch, head, old + new, d_head)."""
+        states = (key_states, value_states)
+        whole: tuple[Tensor, Tensor] = super().update(*states, layer_idx, *args, **kwargs)
         if self.filling:
             # Each layer calls this before its attention and MLP. Later layers need the output of
             # all layers but the last, whose keys and values are the last thing that is cached. So
@@ -118,6 +110,6 @@ class ReadCache(DynamicCache):  # type: ignore[misc]  # as above
         return self.length
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """Return how many tokens a mask covers, and the first of them."""
+        """Return how many tokens a mask covers, and the first one."""
         del layer_idx
         return self.length + query_length, 0

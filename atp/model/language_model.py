@@ -34,7 +34,7 @@ class Model:
     """A language model, its tokenizer and its unembedding."""
 
     name: str
-    """Hub name, or the name of the folder or file it came from."""
+    """As results call it."""
     origin: dict[str, str]
     """What pins the weights: {"revision": commit} on the hub, {"sha256": ...} of local files."""
     bridge: TransformerBridge
@@ -71,16 +71,10 @@ class Model:
     def hidden(
         self, ids: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | ReadCache | None
     ) -> Tensor:
-        """Run the layers, not the unembedding.
+        """Return the final hidden state after the last norm, (batch, new, d_model).
 
-        Args:
-            ids: token ids, (batch, new).
-            mask: 1 for real tokens, 0 for padding, cached ones included, (batch, cached + new).
-            positions: position ids of the new tokens, (batch, new).
-            cache: of the tokens before; None for none. This pass uses up a PrefixCache.
-
-        Returns:
-            The final hidden state after the last norm, (batch, new, d_model).
+        Ids and positions are (batch, new); the mask, (batch, cached + new), is 0 for padding. The
+        pass uses up a PrefixCache.
         """
         set_batch_size(self.bridge, len(ids))
         output = self.bridge.original_model.base_model(
@@ -104,8 +98,8 @@ class Model:
     ) -> Tensor:
         """Run only the layers after the first ones; all else is as for `hidden`, for one row.
 
-        `layer_output` is that of the last skipped layer; None for no layers. A hook there may turn
-        it into several rows: the result has as many.
+        `layer_output` is that of the last skipped layer. A hook there may turn it into several
+        rows: the result has as many.
         """
         with skipped_layers(self.bridge, layers, layer_output):
             return self.hidden(ids, mask, positions, cache)

@@ -53,17 +53,9 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: str | None = None,
 ) -> Model:
-    """Load a language model.
+    """Load a model of the hub, or a local folder or GGUF file, or raise an AtpError that says why.
 
-    Args:
-        name: a hub name, a local folder in Hugging Face format, or a GGUF file.
-        revision: branch, tag or commit of a hub model.
-        device: where to put it; the GPU if there is one.
-        dtype: "float32" or "bfloat16"; float32 on a CPU and bfloat16 elsewhere by default.
-
-    Raises:
-        SettingsError: the name cannot be a model.
-        UnavailableError: the model cannot be loaded; says why.
+    By default it is in float32 on a CPU, in bfloat16 on a GPU, and on the GPU if there is one.
     """
     check_model_name(name, revision)
     place = choose_device(str(device) if device else None)

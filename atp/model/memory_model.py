@@ -35,7 +35,7 @@ TAIL = 20
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a model."""
+    """The sizes of a model; `element` is the bytes of one number."""
 
     layers: int
     heads: int
@@ -44,7 +44,6 @@ class Shape:
     d_model: int
     d_mlp: int
     element: int
-    """Bytes of one number."""
 
     @classmethod
     def of(cls, config: Any, element: int) -> Self:  # noqa: ANN401  (of transformer_lens, untyped)
@@ -79,7 +78,7 @@ class Shape:
         )
 
     def _row_bytes(self, kept_layers: int, length: int, tail: int) -> float:
-        """Return the peak memory of a row of this length, beyond the weights."""
+        """Return the peak memory of a row, beyond the weights."""
         element, heads, d_head, d_model = self.element, self.heads, self.d_head, self.d_model
         ahead = length - tail
         # The softmax is taken in float32: a copy and a result of 4 bytes each, next to its input.

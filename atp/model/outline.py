@@ -20,22 +20,19 @@ from atp.model.names import short_name, transformers_source
 
 @dataclass(frozen=True)
 class Outline:
-    """A model without its weights."""
+    """A model without its weights, by its name in results."""
 
     name: str
-    """As results call the model."""
     tokenizer: Any
     n_ctx: int
     """The longest sequence the model can read, in tokens."""
     shape: Shape
     parameters: int
-    """How many numbers the weights are."""
     body_parameters: int
-    """Those without the embedding and the unembedding, of which a token needs a row or two."""
+    """Without the embedding and the unembedding, of which a token needs a row or two."""
     published_bytes: int | None
-    """Size of the weights as published; None when the configuration does not say."""
+    """None when the configuration does not say."""
     unembedding_parameters: int = 0
-    """Those that all logits of a token are products with."""
 
     @property
     def dtype(self) -> str:
@@ -68,6 +65,8 @@ def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
     outside = {id(weight): weight.numel() for weight in ends}  # may be one, tied
     parameters = sum(parameter.numel() for parameter in plain.parameters())
     published = getattr(config, "dtype", None)
+    is_known = isinstance(published, torch.dtype)
+    published_bytes = parameters * published.itemsize if is_known else None
     return Outline(
         name=short_name(name),
         tokenizer=tokenizer,
@@ -75,8 +74,6 @@ def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
         shape=Shape.of(mapped, dtype.itemsize),
         parameters=parameters,
         body_parameters=parameters - sum(outside.values()),
-        published_bytes=(
-            parameters * published.itemsize if isinstance(published, torch.dtype) else None
-        ),
+        published_bytes=published_bytes,
         unembedding_parameters=0 if unembedding is None else unembedding.weight.numel(),
     )

@@ -61,7 +61,7 @@ def recorded_layers(
 def skipped_layers(
     bridge: TransformerBridge, count: int, output: LayerOutput | None
 ) -> Iterator[None]:
-    """Let passes skip the first layers; `output` is that of the last one, None for no layers."""
+    """Let passes skip the first layers; the last of them returns `output`; None skips none."""
     if output is None:
         yield
         return

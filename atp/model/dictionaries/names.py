@@ -53,11 +53,8 @@ def expand_sae_specs(specs: Sequence[str]) -> tuple[str, ...]:
     it, in natural order: layer_2 before layer_10. It matches as in a shell: upper and lower case
     differ, no wildcard matches a slash (layer_*/canonical is not layer_2/width_16k/canonical), and
     the dot at the start of a folder's name must be written. Brackets in the name of a folder that
-    exists are no pattern, whether it is the whole spec or the start of one.
-
-    Raises:
-        SettingsError: a pattern that matches nothing, or whose release is not known here; lists
-            near names.
+    exists are no pattern, whether it is the whole spec or the start of one. A SettingsError for a
+    pattern that matches nothing, or of an unknown release, lists near names.
     """
     once: dict[str | Path, str] = {}
     for spec in specs:
@@ -78,8 +75,7 @@ def split_spec(spec: str) -> tuple[str, str] | None:
 def check_sae_spec(spec: str) -> str | None:
     """Check an SAE's name; return the name of the model it was trained on, where it is known here.
 
-    Raises:
-        SettingsError: no such folder, release or id; lists near ones.
+    A SettingsError for a name without folder, release or id lists near ones.
     """
     named = split_spec(spec)
     if named is None:
@@ -106,12 +102,10 @@ def published_at(spec: str) -> Published | None:
 
 
 def neuronpedia_page(spec: str, path: str | None) -> str | None:
-    """Return the address of an SAE at Neuronpedia; each feature has a page below it.
+    """Return the address of an SAE at Neuronpedia, below which each feature has a page.
 
-    Args:
-        spec: RELEASE:SAE_ID; anything else has no page.
-        path: of the weights in their repository. A newer release may list other weights by the
-            same name, whose features are not these.
+    The path is that of the weights in their repository: a newer release may list other weights by
+    the same name, whose features are not these.
     """
     named = split_spec(spec)
     if named is None or named[0] not in _releases():

@@ -25,12 +25,9 @@ RESIDENT_SHARE = 0.25
 
 
 class Dictionaries:
-    """SAEs in the user's order.
+    """SAEs in the user's order, which are moved to the host or to the device where they are used.
 
-    Args:
-        dictionaries: from `load_sae`; they are moved.
-        device: where they are used.
-        offload: whether to keep them on the host; by default, whether they take too much memory.
+    They are offloaded by default if they take too much memory.
     """
 
     def __init__(

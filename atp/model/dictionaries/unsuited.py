@@ -12,12 +12,7 @@ UNSUITED = {
 
 
 def refuse_unsuited(sae: str, *descriptions: str | None) -> None:
-    """Raise SettingsError if a description of an SAE names an unsuited kind.
-
-    Args:
-        sae: its name in the message.
-        descriptions: the names of its architecture, its loader or its files; None where unknown.
-    """
+    """Raise SettingsError if the name of an SAE's architecture, loader or file is unsuited."""
     for kind, reason in UNSUITED.items():
         if any(kind in description for description in descriptions if description):
             msg = f"{sae} is {reason}."

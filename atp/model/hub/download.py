@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 import httpx2
@@ -16,15 +15,8 @@ from huggingface_hub import constants, get_session, hf_raise_for_status
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # is lazy
 
 from atp.errors import UnavailableError
-from atp.model.hub.errors import (
-    HUB_ERRORS,
-    RESUME_HINT,
-    TRIES,
-    hub_error,
-    is_transient,
-    reason,
-    wait,
-)
+from atp.model.hub import errors
+from atp.model.hub.errors import HUB_ERRORS, RESUME_HINT, TRIES
 from atp.model.hub_cache import file_bytes
 
 if TYPE_CHECKING:
@@ -90,19 +82,10 @@ def partial_path(blob: Path) -> Path:
 
 
 def download(listing: Listing, file: HubFile, arrived: Callable[[int], None]) -> str:
-    """Put a file in its place, whole and checked; one that is there already is only checked.
+    """Put a file in its place, whole and checked, and return its sha256.
 
-    Args:
-        listing: of its repository.
-        file: to download.
-        arrived: is called with the number of new bytes; a negative one where bytes are dropped.
-
-    Returns:
-        The sha256 of its content.
-
-    Raises:
-        UnavailableError: the hub does not send it, or its content has not the hub's hash.
-        OSError: it cannot be written.
+    A file that is there already is only checked. `arrived` is called with the number of new bytes,
+    negative where bytes are dropped. A file that cannot be written raises OSError.
     """
     pointer, blob = listing.pointer(file.name), listing.blob(file)
     for path in (pointer, blob):
@@ -114,8 +97,7 @@ def download(listing: Listing, file: HubFile, arrived: Callable[[int], None]) ->
                 if path == blob:
                     _point(pointer, blob)
                 return hashes.sha256
-        if os.path.lexists(path):  # damaged, or a link to nothing
-            path.unlink()
+        path.unlink(missing_ok=True)  # damaged, or a link to nothing
     return _download(listing, file, arrived)
 
 
@@ -145,7 +127,8 @@ def _complete(
     hashes = Hashes(file)
     hashes.update_from(out)
     if hashes.bytes > file.bytes:
-        hashes = _start_again(file, out)
+        out.truncate(0)
+        hashes = Hashes(file)
     # Only a new maximum is progress: a server that never resumes and always breaks off would
     # otherwise be asked without an end.
     most_bytes, failed = hashes.bytes, 0
@@ -155,15 +138,16 @@ def _complete(
             for offset, chunk in _stream(listing.url(file.name), hashes.bytes):
                 if offset != hashes.bytes:  # the server does not resume: it sends the whole
                     arrived(-hashes.bytes)
-                    hashes = _start_again(file, out)
+                    out.truncate(0)
+                    hashes = Hashes(file)
                 out.write(chunk)
                 hashes.update(chunk)
                 arrived(len(chunk))
                 if hashes.bytes > file.bytes:  # another file: the rest does not matter
                     break
         except HUB_ERRORS as caught:
-            if not is_transient(caught):
-                raise hub_error(listing.repository, listing.revision, caught) from caught
+            if not errors.is_transient(caught):
+                raise errors.hub_error(listing.repository, listing.revision, caught) from caught
             error = caught
         failed = 1 if hashes.bytes > most_bytes else failed + 1
         most_bytes = max(most_bytes, hashes.bytes)
@@ -171,9 +155,9 @@ def _complete(
             error = error or httpx2.RemoteProtocolError("the answer was too short")
             if failed == TRIES:
                 msg = f"{file.name} of {listing.repository} broke off {TRIES} times in a row at "
-                msg += f"{hashes.bytes:,} of {file.bytes:,} bytes: {reason(error)}."
+                msg += f"{hashes.bytes:,} of {file.bytes:,} bytes: {errors.reason(error)}."
                 raise UnavailableError(msg, RESUME_HINT) from error
-            wait(f"{listing.repository}: {file.name}", failed, error)
+            errors.wait(f"{listing.repository}: {file.name}", failed, error)
     return hashes
 
 
@@ -192,16 +176,10 @@ def _stream(url: str, start: int) -> Iterator[tuple[int, bytes]]:
             offset += len(chunk)
 
 
-def _start_again(file: HubFile, out: IO[bytes]) -> Hashes:
-    out.truncate(0)
-    return Hashes(file)
-
-
 def _point(pointer: Path, blob: Path) -> None:
     """Link a file of a snapshot to the blob; where links are not possible, move the blob there."""
     pointer.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        pointer.unlink()
+    pointer.unlink(missing_ok=True)
     try:
         pointer.symlink_to(os.path.relpath(blob, pointer.parent))
     except FileExistsError:  # another process was as fast, with the same content

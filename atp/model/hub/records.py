@@ -44,7 +44,7 @@ class HubRequest:
     repository: str
     revision: str
     published: Published | None = None
-    """Where the SAE is; None: it is the model."""
+    """Where the SAE is; None for a model."""
 
     @property
     def part(self) -> str:
@@ -108,10 +108,7 @@ def valid_record(request: HubRequest) -> dict[str, Any] | None:
 
 
 def go_offline_if_fetched(model: str, revision: str | None, specs: Sequence[str]) -> None:
-    """Put the libraries of this process offline if `atp fetch` has downloaded all that is named.
-
-    The process then makes no network call, and stays on the commits that were fetched.
-    """
+    """Put this process offline, on the fetched commits, if all that is named was fetched."""
     if constants.is_offline_mode():
         return
     requests = hub_requests(model, revision, specs)
