@@ -60,7 +60,7 @@ def fetch(settings: Settings, stop: StopRequest) -> list[Path]:
     else:
         with stop.unwinding(), _stop_message(stop), ExitStack() as locks:
             for repository in dict.fromkeys(repository for repository, _ in by_revision):
-                locks.enter_context(_locked(repository))
+                locks.callback(_lock(repository).release)
             _fetch(list(by_revision.values()), fresh=settings.fresh)
     return [record_path(repository, revision) for repository, revision in by_revision]
 
@@ -190,8 +190,7 @@ def _check_space(missing: int) -> None:
         raise UnavailableError(msg, "Free some, or set HF_HOME to another disk.")
 
 
-@contextmanager
-def _locked(repository: str) -> Iterator[None]:
+def _lock(repository: str) -> FileLock:
     """Keep other fetches from a repository; waits for one that is at work there."""
     path = repository_folder(repository) / "atp" / "lock"
     try:
@@ -204,10 +203,7 @@ def _locked(repository: str) -> Iterator[None]:
             lock.acquire()
     except OSError as error:
         raise not_written(path, error, hint=RESUME_HINT) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return lock
 
 
 @contextmanager

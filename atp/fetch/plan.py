@@ -30,9 +30,8 @@ class Plan:
     parts: dict[str, list[str]]
     """File names by model and SAE, also of an earlier fetch."""
     recorded: dict[str, Any]
-    """The record of an earlier fetch."""
     sha256: dict[str, str] = field(default_factory=dict)
-    """Of the files that have been checked; a file whose record still holds is checked."""
+    """Of each file that has been checked, or whose record still holds."""
 
     @property
     def files(self) -> list[HubFile]:

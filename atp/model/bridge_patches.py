@@ -1,8 +1,7 @@
 """Changes to a TransformerBridge: it computes nothing that no hook watches; results stay the same.
 
-By its own configuration it keeps the attention weights of every layer until a pass ends: 1.3 GB for
-a row of 1,000 tokens of Gemma-2-9b. It also computes each norm twice, once for the norm's own hook
-points: 7 % of a pass.
+It would keep the attention weights of every layer until a pass ends (1.3 GB for a row of 1,000
+tokens of Gemma-2-9b), and compute each norm twice, once for its hook points (7 % of a pass).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Which positions of the pass under way are the first of their text.
 
 Attention rests on the first position (the BOS token, in most models) when it has nothing to read:
-its residual is many times as long as others, and SAEs are trained without it. Code that changes a
-residual stream needs to know it in any pass: over a whole text, a part of it, or one new token.
+its residual is many times as long as others, and SAEs are trained without it.
 """
 
 from __future__ import annotations
@@ -22,10 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def first_positions(model: Model) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Yield a function that marks the first positions of x, (batch, position, ...), in a pass.
-
-    It returns booleans, (batch, position); padding may be marked too.
-    """
+    """Yield a function from x, (batch, position, ...), to (batch, position); it may mark padding."""
     positions: Tensor | None = None
 
     def before_pass(module: object, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:

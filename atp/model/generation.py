@@ -1,10 +1,8 @@
 """A model's responses to batches of prompts, by Transformers' own generation, with hooks active.
 
 Greedy, or sampled by the Gumbel-max trick: the largest of logits / temperature + Gumbel noise is a
-sample of their softmax. Each row's noise comes from a seed of its own. So a response depends
-neither on its batch nor on the device, and two models with the same seeds differ in their responses
-only as far as their logits do. Other entries of a model's generation_config (top-k, repetition
-penalty) have no effect, except its end tokens.
+sample of their softmax. Each row's noise comes from a seed of its own: a response depends neither
+on its batch nor on the device. Of a model's generation_config only the end tokens have effect.
 """
 
 from __future__ import annotations
@@ -65,10 +63,7 @@ def generate(
     temperature: float = 0.0,
     seeds: Sequence[int] | None = None,
 ) -> list[Generated]:
-    """Respond to prompts, given as token ids, in one batch.
-
-    A temperature of 0 is greedy; above 0, each row is sampled with its seed.
-    """
+    """Respond to token ids, in one batch; above a temperature of 0, sample each row by its seed."""
     width = max(map(len, prompts))
     ends = end_tokens(model)
     padding = ends[0] if ends else 0
@@ -105,8 +100,7 @@ def generate(
 def text_of(model: Model, prompt: Sequence[int], response: Sequence[int]) -> str:
     """Return a response as text, its leading blank included.
 
-    The first token of some tokenizers loses its blank when it is decoded alone. So the text is the
-    end of the text of prompt and response.
+    Decoded alone, the first token may lose its blank: the text is cut from prompt and response.
     """
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
     decode: Callable[..., str] = partial(model.tokenizer.decode, **options)

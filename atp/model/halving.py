@@ -1,7 +1,6 @@
 """Work on a batch that fails is done again on its halves, down to the item at fault.
 
-So a batch that does not fit into memory still gets its results, and an item that cannot be worked
-on costs no other item its result.
+A batch that does not fit into memory still gets its results, and a bad item costs no other item.
 """
 
 from __future__ import annotations
@@ -51,8 +50,8 @@ def in_halves(  # noqa: PLR0913  (four arguments for all, three for some)
 ) -> list[Result]:
     """Return the results of work on a batch, or on the parts of it that do not fail, in order.
 
-    Errors that are no fault are raised. For a batch that does not split, `stand_in` returns the
-    result, or raises an error. The model's device has its memory released after a failure.
+    An error that is no fault is raised. `stand_in` returns, or raises, the result of a batch that
+    cannot be split.
     """
 
     def results_of(batch: Sequence[Item]) -> list[Result]:

@@ -1,10 +1,8 @@
 """The unembedding of chosen tokens instead of the whole vocabulary.
 
-logit_t = cap(scale * (h . W_U[t] + b_U[t])), in float32, with h the final hidden state. The full
-logits of a batch would be batch x sequence x vocabulary numbers, of which two a row are needed; and
-bfloat16 resolves a logit of 20 to about 0.1 only. Log-probabilities need all logits: these are
-computed for one chunk of the vocabulary at a time, in the backward pass too. Models differ in what
-they do to their logits: `check_logits` compares with a model's own logits once, at loading.
+logit_t = cap(scale * (h . W_U[t] + b_U[t])), in float32, with h the final hidden state: bfloat16
+resolves a logit of 20 to about 0.1 only. Log-probabilities need all logits: these are computed for
+one chunk of the vocabulary at a time, in the backward pass too.
 """
 
 from __future__ import annotations

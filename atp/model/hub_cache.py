@@ -13,7 +13,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 WEIGHTS = (".safetensors", ".bin", ".npz", ".pt")
 INDEX = ".index.json"
-"""Ends the name of a file that lists the parts of the weights."""
+"""Ends the name of a list of the parts of the weights."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ layer's keys and values at once, unless later passes resume from that layer on w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
@@ -30,7 +30,6 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
         self.n_layers = n_layers
         self.kept_from = n_layers if kept_from is None else kept_from
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
-        """Keys and values of old and new tokens, by layer."""
         self.filling = False
         """True: a pass only adds to it. False: a pass uses up its contents."""
 
@@ -39,8 +38,8 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
         key_states: Tensor,
         value_states: Tensor,
         layer_idx: int,
-        *args: Any,  # noqa: ANN401  (transformers' signature)
-        **kwargs: Any,  # noqa: ANN401
+        *args: object,
+        **kwargs: object,
     ) -> tuple[Tensor, Tensor]:
         """Return the keys and values of old and new tokens, (batch, head, old + new, d_head)."""
         states = (key_states, value_states)
@@ -79,29 +78,20 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
 
 
 class ReadCache(DynamicCache):  # type: ignore[misc]  # as above
-    """Keys and values of one row's first tokens, in some layers, that any number of rows read.
-
-    Tables are (1, head, length, d_head).
-    """
+    """Keys and values of one row's first tokens, (1, head, length, d_head), that many rows read."""
 
     def __init__(self, tables: dict[int, tuple[Tensor, ...]], length: int) -> None:
         super().__init__()
         self.tables, self.length = tables, length
 
     def update(
-        self,
-        key_states: Tensor,
-        value_states: Tensor,
-        layer_idx: int,
-        *args: Any,  # noqa: ANN401, ARG002  (transformers' signature)
-        **kwargs: Any,  # noqa: ANN401, ARG002
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[Tensor, Tensor]:
         """Return the keys and values of old and new tokens; adds nothing to the cache."""
         if not self.length:
             return key_states, value_states
-        keys, values = (
-            table.expand(len(key_states), -1, -1, -1) for table in self.tables[layer_idx]
-        )
+        rows = len(key_states)
+        keys, values = (table.expand(rows, -1, -1, -1) for table in self.tables[layer_idx])
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

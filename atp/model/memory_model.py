@@ -2,9 +2,8 @@
 
 A pass reaches its peak at one of two moments. Either the keys and values of every layer are filled
 in while one layer computes, or each layer above the lowest hook point keeps what its backward pass
-over the tail needs. The formulas count the tensors of a pre-norm transformer with gated MLPs, which
-needs most, and take the worse of a short and a long row. benchmarks/gemma2_9b_simulated.py compares
-them with a count of live bytes. A batch that needs more all the same is halved.
+over the tail needs. The formulas count the tensors of a pre-norm transformer with gated MLPs, and
+take the worse of a short and a long row (compared in benchmarks/gemma2_9b_simulated.py).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from atp.model.device_memory import free_bytes
 from atp.model.hook_names import layer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from atp.model.dictionaries.placement import Dictionaries
     from atp.model.language_model import Model
@@ -64,11 +63,7 @@ class Shape:
         return self.layers - min((layer_of(name) or 0 for name in hook_names), default=0)
 
     def bytes_per_token(self, hook_names: Iterable[str], tail: int | None = TAIL) -> float:
-        """Return the memory that a batch needs for each token, padding included.
-
-        Gradients are read at the hook points, and at no more than `tail` tokens at the end of a row
-        (None: at all of them).
-        """
+        """Return the memory for each token, with gradients at a row's last `tail` tokens, or all."""
         kept_layers = self.layers_above(hook_names)
         # A short tail may need more: then the cache is filled with most of the row at once.
         return max(
@@ -78,7 +73,6 @@ class Shape:
         )
 
     def _row_bytes(self, kept_layers: int, length: int, tail: int) -> float:
-        """Return the peak memory of a row, beyond the weights."""
         element, heads, d_head, d_model = self.element, self.heads, self.d_head, self.d_model
         ahead = length - tail
         # The softmax is taken in float32: a copy and a result of 4 bytes each, next to its input.
@@ -94,14 +88,10 @@ class Shape:
         return MARGIN * max(cache + max(attention, mlp), kept)
 
 
-def bytes_per_token(model: Model, hook_names: Sequence[str], tail: int | None = TAIL) -> float:
-    """Return the memory that a batch needs for each token of a loaded model."""
-    return Shape.of(model.bridge.cfg, model.dtype.itemsize).bytes_per_token(hook_names, tail)
-
-
 def batch_tokens(model: Model, dictionaries: Dictionaries, tail: int | None = TAIL) -> int:
     """Return how many tokens a batch may have by default, once the SAEs have their place."""
-    per_token = bytes_per_token(model, dictionaries.hook_names, tail)
+    shape = Shape.of(model.bridge.cfg, model.dtype.itemsize)
+    per_token = shape.bytes_per_token(dictionaries.hook_names, tail)
     return tokens_that_fit(free_bytes(model.device), per_token, model.device.type)
 
 

@@ -1,7 +1,6 @@
 """Outline: a model's tokenizer and sizes, without its weights.
 
-The tokenizer and the configuration are those that a run loads; the architecture is built on torch's
-meta device, which holds shapes and no numbers.
+The architecture is built on torch's meta device, which holds shapes and no numbers.
 """
 
 from __future__ import annotations

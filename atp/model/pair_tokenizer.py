@@ -7,12 +7,9 @@ it saw it, if the prompt's own ids are a prefix of both results. Split: a tokeni
 prompt's end with a response's start ("\n" + "\n\nI"); then the prompt and each response are
 tokenised apart, and their ids are joined.
 
-The responses are contrasted by the first tokens that differ or, as sequences, by their first
-tokens: at least up to the one that differs.
-
 Any text gives a result or a PairIssue: an error of the tokenizer or of its chat template is that of
-one pair. Texts of many megabytes cost little: a prompt with more characters than the context can
-hold is too long without being tokenised, and only the start of a response is tokenised.
+one pair. Long texts cost little: a prompt with more characters than the context can hold, and the
+end of a response, are not tokenised.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
     from atp.model.outline import Outline
 
 OF_BASE = {"field": "base prompt"}
-"""In the details of an issue of the base variation's prompt."""
+"""Details of an issue of the base variation's prompt."""
 RESPONSE_MARGIN = 100_000
 """Characters of a response that are tokenised beyond those that the tokens to check can hold. Later
 text may change how a text is cut into tokens, but not from that far away."""
@@ -47,7 +44,6 @@ class TokenizedPair:
     boundary: str
     """"joint" or "split"."""
     base_prompt: tuple[int, ...] | None = None
-    """Where it is needed."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +104,7 @@ class PairTokenizer:
         self.longest_token = max(map(len, self.tokenizer.get_vocab()))
 
     def __call__(
-        self,
-        prompt: str,
-        target_response: str,
-        base_response: str,
-        base_prompt: str | None = None,
+        self, prompt: str, target_response: str, base_response: str, base_prompt: str | None = None
     ) -> TokenizedPair | PairIssue:
         """Find the first differing token of two responses to the same prompt."""
         for name, response in (("flagged", target_response), ("base", base_response)):
@@ -167,10 +159,9 @@ class PairTokenizer:
         text = prompt
         if self.chat_template:
             chat = [{"role": "user", "content": prompt}]
+            options = {"tokenize": False, "add_generation_prompt": True}
             try:
-                text = self.tokenizer.apply_chat_template(
-                    chat, tokenize=False, add_generation_prompt=True
-                )
+                text = self.tokenizer.apply_chat_template(chat, **options)
             except Exception as error:  # noqa: BLE001  (a template is its author's program)
                 return _library_issue("Chat template failed", error)
         characters = len(text) + more_characters

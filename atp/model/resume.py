@@ -1,8 +1,7 @@
 """A pass that skips the first layers, and resumes from what they returned in an earlier pass.
 
-The model's own loop over its layers runs as ever. Skipped layers pass their input through; the last
-of them returns the saved output. So masks, positions and the final norm stay the model's own on any
-architecture. Before a run, `check_dictionaries` tests that layers pass on nothing else.
+The model's own loop over its layers runs as ever, so that masks, positions and the final norm stay
+its own. Before a run, `check_dictionaries` tests that layers pass on nothing but the stream.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerOutput:
-    """The residual stream after a layer, before any hook there."""
+    """The residual stream after a layer, before any hook there: (batch, new, d_model)."""
 
     hidden: Tensor
-    """(batch, new, d_model)"""
     in_tuple: bool
     """Whether layers of this architecture return tuples."""
 

@@ -1,8 +1,6 @@
 """Dictionary: a sparse autoencoder (SAE) and the hook point that it reads.
 
-SAEs come from a SAELens release ("RELEASE:SAE_ID") or a local folder in SAELens format. They stay
-in float32 whatever the model's dtype (near a JumpReLU threshold bfloat16 flips features), and are
-checked before anything is computed.
+SAEs stay in float32 whatever the model's dtype: near a JumpReLU threshold bfloat16 flips features.
 """
 
 from __future__ import annotations
@@ -18,8 +16,7 @@ from huggingface_hub import hf_hub_download
 from safetensors import safe_open
 
 from atp.errors import SettingsError, UnavailableError
-from atp.model.dictionaries.names import check_sae_spec, split_spec
-from atp.model.dictionaries.unsuited import refuse_unsuited
+from atp.model.dictionaries.names import check_sae_spec, refuse_unsuited, split_spec
 from atp.model.hook_names import layer_of
 from atp.model.names import OFFLINE
 from atp.runtime.paths import local_path
@@ -121,10 +118,9 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
 
 @contextmanager
 def _shapes_from_cache() -> Iterator[None]:
-    """Make SAELens read the shapes in a weights file from the cache, where it would ask the hub.
+    """Make SAELens read the shapes in a weights file, which it loads next, from the cache.
 
-    Its loader of Gemma Scope 2 asks with a library that HF_HUB_OFFLINE does not reach. The file is
-    one that it loads next anyway.
+    Its loader of Gemma Scope 2 asks the hub with a library that HF_HUB_OFFLINE does not reach.
     """
     from sae_lens.loading import pretrained_sae_loaders as loaders  # noqa: PLC0415  (8 s)
 
@@ -152,11 +148,7 @@ def _label(sae: SAE[Any]) -> str:
 
 
 def _sha256(sae: SAE[Any]) -> str:
-    """Return the hash of an SAE's weights, as loaded, and of the settings that shape its numbers.
-
-    SAELens takes no revision for most releases and reads many file formats. So only the loaded
-    weights can be pinned.
-    """
+    """Return the hash of the loaded weights and settings: most releases of SAELens are not pinned."""
     config = sae.cfg.to_dict()
     for name in ("device", "dtype", "metadata"):
         config.pop(name, None)
@@ -168,7 +160,7 @@ def _sha256(sae: SAE[Any]) -> str:
 
 
 def _check_scorable(spec: str, sae: SAE[Any]) -> None:
-    """Raise SettingsError for an SAE whose scores would be undefined, or silently wrong."""
+    """Raise SettingsError if scores would be undefined, or silently wrong."""
     metadata = sae.cfg.metadata
     refuse_unsuited(f"--sae={spec}", sae.cfg.architecture())
     if not metadata.hook_name:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 EXAMPLE = "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical"
 OWN_FORMAT = "sae_lens"
 """The loader of SAEs that SAELens itself has saved; it is not named in the list."""
+UNSUITED = {
+    "transcoder": "a transcoder, which does not reconstruct its own input",
+    "temporal": "a temporal SAE, which reads the whole sequence and not one position",
+}
+"""SAEs for which the score of one position is not defined, by a part of their kind's name."""
 
 
 class Release(NamedTuple):
@@ -50,11 +55,9 @@ def expand_sae_specs(specs: Sequence[str]) -> tuple[str, ...]:
     """Return the SAEs that names and patterns mean, each once, in the place of its first mention.
 
     A pattern holds *, ? or [..], and means the ids of its release, or the folders here, that match
-    it, in natural order: layer_2 before layer_10. It matches as in a shell: upper and lower case
-    differ, no wildcard matches a slash (layer_*/canonical is not layer_2/width_16k/canonical), and
-    the dot at the start of a folder's name must be written. Brackets in the name of a folder that
-    exists are no pattern, whether it is the whole spec or the start of one. A SettingsError for a
-    pattern that matches nothing, or of an unknown release, lists near names.
+    it, in natural order: layer_2 before layer_10. It matches as in a shell: case counts, and no
+    wildcard matches a slash or the dot at the start of a folder's name. Brackets in the name of a
+    folder that exists are no pattern. A SettingsError for no match lists near names.
     """
     once: dict[str | Path, str] = {}
     for spec in specs:
@@ -73,10 +76,7 @@ def split_spec(spec: str) -> tuple[str, str] | None:
 
 
 def check_sae_spec(spec: str) -> str | None:
-    """Check an SAE's name; return the name of the model it was trained on, where it is known here.
-
-    A SettingsError for a name without folder, release or id lists near ones.
-    """
+    """Check an SAE's name, and return its model's; raises SettingsError, which lists near names."""
     named = split_spec(spec)
     if named is None:
         return _check_sae_folder(spec, local_path(spec))
@@ -101,11 +101,19 @@ def published_at(spec: str) -> Published | None:
     return Published(listed.repository, listed.paths[named[1]], listed.loader)
 
 
+def refuse_unsuited(sae: str, *descriptions: str | None) -> None:
+    """Raise SettingsError if the name of an SAE's architecture, loader or file is unsuited."""
+    for kind, reason in UNSUITED.items():
+        if any(kind in description for description in descriptions if description):
+            msg = f"{sae} is {reason}."
+            hint = "Choose an SAE of the residual stream, an MLP or attention output."
+            raise SettingsError(msg, hint)
+
+
 def neuronpedia_page(spec: str, path: str | None) -> str | None:
     """Return the address of an SAE at Neuronpedia, below which each feature has a page.
 
-    The path is that of the weights in their repository: a newer release may list other weights by
-    the same name, whose features are not these.
+    `path` is of the weights: a newer release may list others, with other features, by this name.
     """
     named = split_spec(spec)
     if named is None or named[0] not in _releases():

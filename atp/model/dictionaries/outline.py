@@ -11,8 +11,7 @@ from huggingface_hub.errors import SafetensorsParsingError
 
 from atp.config.gemma_scope import WIDTHS
 from atp.errors import SettingsError
-from atp.model.dictionaries.names import published_at
-from atp.model.dictionaries.unsuited import refuse_unsuited
+from atp.model.dictionaries.names import published_at, refuse_unsuited
 from atp.model.hook_names import layer_of
 from atp.model.hub_cache import WEIGHTS, cached_folder
 from atp.runtime.paths import local_path
@@ -30,7 +29,7 @@ HOOKS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
 
 @dataclass(frozen=True)
 class SaeOutline:
-    """An SAE that is not loaded; None stands for what only loading it would show."""
+    """An SAE that is not loaded, with its number of weights; None where only loading would show."""
 
     spec: str
     where: str
@@ -40,7 +39,6 @@ class SaeOutline:
     d_sae: int | None = None
     architecture: str | None = None
     weights: int | None = None
-    """How many numbers."""
 
     @property
     def bytes(self) -> int | None:

@@ -25,10 +25,7 @@ RESIDENT_SHARE = 0.25
 
 
 class Dictionaries:
-    """SAEs in the user's order, which are moved to the host or to the device where they are used.
-
-    They are offloaded by default if they take too much memory.
-    """
+    """SAEs in the user's order; moves them to the device, or offloads them if they are too large."""
 
     def __init__(
         self,

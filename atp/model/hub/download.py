@@ -1,7 +1,7 @@
 """Downloads one file of the hub into its place in the hub cache; resumes, and checks its hash.
 
-The hub's own client starts a file again when its process ended in the middle. So the bytes come
-over plain HTTP here. The cache has the layout of that client (blobs, snapshots).
+The hub's own client starts a file again when its process ended in the middle; its cache layout
+(blobs, snapshots) is kept.
 """
 
 from __future__ import annotations
@@ -98,11 +98,6 @@ def download(listing: Listing, file: HubFile, arrived: Callable[[int], None]) ->
                     _point(pointer, blob)
                 return hashes.sha256
         path.unlink(missing_ok=True)  # damaged, or a link to nothing
-    return _download(listing, file, arrived)
-
-
-def _download(listing: Listing, file: HubFile, arrived: Callable[[int], None]) -> str:
-    blob = listing.blob(file)
     blob.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(blob)
     # Unbuffered: a signal that ends the process loses no byte that has come.
@@ -116,7 +111,7 @@ def _download(listing: Listing, file: HubFile, arrived: Callable[[int], None]) -
         hint = "It was removed: run the same command again. If that does not help, a proxy may "
         raise UnavailableError(msg, f"{hint}change what it passes on.")
     partial.replace(blob)
-    _point(listing.pointer(file.name), blob)
+    _point(pointer, blob)
     return hashes.sha256
 
 

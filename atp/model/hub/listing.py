@@ -27,9 +27,8 @@ class HubFile:
     name: str
     bytes: int
     blob: str
-    """The name of its content in the cache: its sha256 if the hub has that, else git's hash."""
+    """The name of its content in the cache: its sha256, or git's hash of a small file."""
     sha256: str | None
-    """None for a small file, of which the hub has git's hash alone."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,6 @@ class Listing:
     revision: str
     commit: str
     gated: bool
-    """Its files are for accounts that have accepted a licence."""
     files: dict[str, HubFile]
 
     def url(self, name: str) -> str:

@@ -1,8 +1,7 @@
 """Records of `atp fetch`; a run whose model and SAEs all have a valid record asks no hub.
 
-A record is in the folder of its repository in the hub cache. It is valid as long as the revision
-still means the recorded commit there, which the libraries use without a network, and each file has
-its size.
+A record is valid as long as its revision still means the recorded commit in the hub cache, which
+the libraries use without a network, and each file has its size.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ MODEL = "model"
 """A record's name for the part of a repository that is a model; an SAE goes by its path."""
 
 FILE_ENTRY = {"bytes": int, "sha256": str, "blob": str}
-"""The keys and types of a file in a record."""
 
 log = structlog.get_logger()
 

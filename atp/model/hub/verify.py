@@ -1,7 +1,6 @@
 """Makes sure that no file is missing: a run's loaders read the downloaded files without the hub.
 
-Only the loaders know all the files that they open. A model is loaded without its numbers: its
-tokenizer, its configuration, the names and shapes of its weights. An SAE is loaded whole.
+A model is loaded without its numbers: tokenizer, configuration, names and shapes of its weights.
 """
 
 from __future__ import annotations
