@@ -1,13 +1,10 @@
-"""`atp fetch`: asks the hub for the files of a run, checks the space, downloads, verifies, records.
-
-plan.py decides which files to download; atp/model/hub/download.py downloads one.
-"""
+"""`atp fetch`: asks the hub for the files of a run, downloads, verifies and records them."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +28,7 @@ from atp.run import setup
 from atp.runtime.log import byte_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from atp.config.settings import Settings
     from atp.fetch.plan import Plan
@@ -58,10 +55,17 @@ def fetch(settings: Settings, stop: StopRequest) -> list[Path]:
     if constants.is_offline_mode():
         _check_cache(requests, fresh=settings.fresh)
     else:
-        with stop.unwinding(), _stop_message(stop), ExitStack() as locks:
-            for repository in dict.fromkeys(repository for repository, _ in by_revision):
-                locks.callback(_lock(repository).release)
-            _fetch(list(by_revision.values()), fresh=settings.fresh)
+        repositories = dict.fromkeys(repository for repository, _ in by_revision)
+        try:
+            with stop.unwinding(), ExitStack() as locks:
+                for repository in repositories:
+                    locks.callback(_lock(repository).release)
+                _fetch(list(by_revision.values()), fresh=settings.fresh)
+        except SystemExit as left:
+            if stop.exit_code is None:  # not of a signal
+                raise
+            msg = "the fetch was stopped; all downloaded bytes are kept."
+            raise StoppedError(stop.exit_code, msg, RESUME_HINT) from left
     return [record_path(repository, revision) for repository, revision in by_revision]
 
 
@@ -204,14 +208,3 @@ def _lock(repository: str) -> FileLock:
     except OSError as error:
         raise not_written(path, error, hint=RESUME_HINT) from error
     return lock
-
-
-@contextmanager
-def _stop_message(stop: StopRequest) -> Iterator[None]:
-    try:
-        yield
-    except SystemExit as left:
-        if stop.exit_code is None:  # not of a signal
-            raise
-        msg = "the fetch was stopped; all downloaded bytes are kept."
-        raise StoppedError(stop.exit_code, msg, RESUME_HINT) from left

@@ -34,11 +34,9 @@ def _compute_once(norm: Any) -> None:  # noqa: ANN401  (a bridge module)
     compute_with_hooks = norm._hf_autograd_forward_with_hooks  # noqa: SLF001  (as above)
     hook_points = (norm.hook_scale, norm.hook_normalized)
 
-    def forward(x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Any:  # noqa: ANN401
         if any(point.has_hooks() for point in hook_points):
-            hooked: Tensor = compute_with_hooks(x)
-            return hooked
-        result: Tensor = norm.original_component(x)
-        return result.to(x.dtype)
+            return compute_with_hooks(x)
+        return norm.original_component(x).to(x.dtype)
 
     norm._hf_autograd_forward_with_hooks = forward  # noqa: SLF001

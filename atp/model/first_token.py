@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def first_positions(model: Model) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Yield a function from x, (batch, position, ...), to (batch, position); it may mark padding."""
+    """Yield a function that marks the first positions of x, (batch, position, ...).
+
+    It returns booleans, (batch, position); padding may be marked too.
+    """
     positions: Tensor | None = None
 
-    def before_pass(module: object, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    def before_pass(_: object, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         nonlocal positions
-        del module
         positions = _positions(arguments, named)
 
     def are_first(x: Tensor) -> Tensor:

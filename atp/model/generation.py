@@ -37,9 +37,8 @@ class _Gumbel(LogitsProcessor):  # type: ignore[misc]  # a class of a library wi
         self.temperature = temperature
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
         """Return scores, (batch, vocabulary), with each row's own noise."""
-        del input_ids
         size = scores.shape[1]
         uniform = torch.stack([torch.rand(size, generator=own) for own in self.generators])
         noise = -torch.log(-torch.log(uniform.clamp(min=1e-30, max=1 - 2**-24)))

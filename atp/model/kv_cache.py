@@ -59,10 +59,7 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
         return whole
 
     def spread(self, rows: Tensor, columns: Tensor) -> None:
-        """Turn the keys and values of shared prefixes into those of a batch's rows.
-
-        Row i, column j gets those of prefix rows[i], (batch,), at columns[i, j], (batch, shared).
-        """
+        """Give row i, column j the keys and values of prefix rows[i] at columns[i, j]."""
         for layer in self.layers:
             # Indexing moves the head to the back: (batch, shared, head, d_head).
             layer.keys = layer.keys[rows[:, None], :, columns].transpose(1, 2)
@@ -94,12 +91,10 @@ class ReadCache(DynamicCache):  # type: ignore[misc]  # as above
         keys, values = (table.expand(rows, -1, -1, -1) for table in self.tables[layer_idx])
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
-    def get_seq_length(self, layer_idx: int = 0) -> int:
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
         """Return how many tokens are cached in any layer."""
-        del layer_idx
         return self.length
 
-    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:  # noqa: ARG002
         """Return how many tokens a mask covers, and the first one."""
-        del layer_idx
         return self.length + query_length, 0

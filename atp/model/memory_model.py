@@ -63,7 +63,10 @@ class Shape:
         return self.layers - min((layer_of(name) or 0 for name in hook_names), default=0)
 
     def bytes_per_token(self, hook_names: Iterable[str], tail: int | None = TAIL) -> float:
-        """Return the memory for each token, with gradients at a row's last `tail` tokens, or all."""
+        """Return the bytes that a batch needs for each token, padding included.
+
+        Gradients are read at the hook points, at the last `tail` tokens of a row; None: at all.
+        """
         kept_layers = self.layers_above(hook_names)
         # A short tail may need more: then the cache is filled with most of the row at once.
         return max(

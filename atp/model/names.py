@@ -15,7 +15,6 @@ from atp.errors import SettingsError, UnavailableError
 from atp.runtime.paths import local_path
 
 OFFLINE = "The hub was not asked (HF_HUB_OFFLINE, or an atp fetch before): run `atp fetch` again."
-"""The hint where a file of the hub is missing and no download is allowed."""
 
 HUB_NAME = re.compile(r"(?=.{1,96}$)[\w.-]+(/[\w.-]+)?")
 

@@ -63,9 +63,8 @@ def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
     ends = [end.weight for end in (plain.get_input_embeddings(), unembedding) if end is not None]
     outside = {id(weight): weight.numel() for weight in ends}  # may be one, tied
     parameters = sum(parameter.numel() for parameter in plain.parameters())
-    published = getattr(config, "dtype", None)
-    is_known = isinstance(published, torch.dtype)
-    published_bytes = parameters * published.itemsize if is_known else None
+    saved = getattr(config, "dtype", None)
+    saved_bytes = parameters * saved.itemsize if isinstance(saved, torch.dtype) else None
     return Outline(
         name=short_name(name),
         tokenizer=tokenizer,
@@ -73,6 +72,6 @@ def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
         shape=Shape.of(mapped, dtype.itemsize),
         parameters=parameters,
         body_parameters=parameters - sum(outside.values()),
-        published_bytes=published_bytes,
+        published_bytes=saved_bytes,
         unembedding_parameters=0 if unembedding is None else unembedding.weight.numel(),
     )

@@ -48,10 +48,7 @@ class TokenizedPair:
 
 @dataclass(frozen=True)
 class PairIssue:
-    """Why two responses give no contrast, or a text no tokens.
-
-    If it has not failed, the pair has no difference to attribute, and is skipped.
-    """
+    """Why two responses give no contrast, or a text no tokens; skipped if it has not failed."""
 
     reason: str
     failed: bool

@@ -38,8 +38,7 @@ def recorded_layers(
     outputs: dict[int, LayerOutput] = {}
 
     def recorder(n: int) -> Any:  # noqa: ANN401  (a hook of torch)
-        def record(module: object, inputs: object, output: Any) -> None:  # noqa: ANN401
-            del module, inputs
+        def record(_: object, __: object, output: Any) -> None:  # noqa: ANN401
             in_tuple = isinstance(output, tuple)
             outputs[n] = LayerOutput((output[0] if in_tuple else output).detach(), in_tuple)
 
@@ -68,12 +67,10 @@ def skipped_layers(
     def returned(hidden: Tensor) -> Any:  # noqa: ANN401
         return (hidden,) if saved.in_tuple else hidden
 
-    def pass_through(hidden_states: Tensor, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
-        del args, kwargs
+    def pass_through(hidden_states: Tensor, *_: object, **__: object) -> Any:  # noqa: ANN401
         return returned(hidden_states)
 
-    def return_saved(*args: object, **kwargs: object) -> Any:  # noqa: ANN401
-        del args, kwargs
+    def return_saved(*_: object, **__: object) -> Any:  # noqa: ANN401
         return returned(blocks[-1].hook_out(saved.hidden))  # hooks there see it as in a whole pass
 
     try:

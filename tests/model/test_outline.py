@@ -17,8 +17,6 @@ from atp.model.memory_model import Shape
 from atp.model.outline import Outline, outline
 from atp.model.pair_tokenizer import PairTokenizer
 
-HOOKS = ["blocks.1.hook_resid_post"]
-
 
 @pytest.fixture
 def bare(tmp_path: Path, model_folder: Callable[[str], Path]) -> Callable[[str], Path]:

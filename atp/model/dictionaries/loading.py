@@ -53,10 +53,7 @@ class Dictionary:
         return str(name) if name else None
 
     def view(self, captured: Tensor) -> Tensor:
-        """Return activations of the hook point in the shape that the SAE reads.
-
-        Attention heads, (batch, head, d_head), become one vector unless the SAE joins them itself.
-        """
+        """Return activations as the SAE reads them: (batch, head, d_head) only if it joins heads."""
         joins_heads = self.sae.cfg.reshape_activations == "hook_z"
         return captured if joins_heads else captured.flatten(1)
 
@@ -148,7 +145,7 @@ def _label(sae: SAE[Any]) -> str:
 
 
 def _sha256(sae: SAE[Any]) -> str:
-    """Return the hash of the loaded weights and settings: most releases of SAELens are not pinned."""
+    """Return the hash of loaded weights and settings: SAELens pins no revision of most releases."""
     config = sae.cfg.to_dict()
     for name in ("device", "dtype", "metadata"):
         config.pop(name, None)

@@ -61,7 +61,10 @@ def expand_sae_specs(specs: Sequence[str]) -> tuple[str, ...]:
     """
     once: dict[str | Path, str] = {}
     for spec in specs:
-        for name in _expanded(spec):
+        named, names = split_spec(spec), [spec]
+        if re.search(r"[*?[]", spec) and not _is_folder(local_path(spec)):
+            names = _matching_folders(spec) if named is None else _matching_ids(spec, *named)
+        for name in sorted(names, key=_natural):
             folder = local_path(name)
             once.setdefault(folder.resolve() if _is_folder(folder) else name, name)
     return tuple(once.values())
@@ -146,14 +149,6 @@ def _check_sae_folder(spec: str, folder: Path) -> str | None:
 def _is_folder(path: Path) -> bool:
     """Say whether a path is a folder; False, too, for a name that no file can have."""
     return os.path.isdir(path)  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
-
-
-def _expanded(spec: str) -> list[str]:
-    if not re.search(r"[*?[]", spec) or _is_folder(local_path(spec)):
-        return [spec]
-    named = split_spec(spec)
-    names = _matching_folders(spec) if named is None else _matching_ids(spec, *named)
-    return sorted(names, key=_natural)
 
 
 def _matching_ids(spec: str, release: str, pattern: str) -> list[str]:

@@ -25,7 +25,7 @@ RESIDENT_SHARE = 0.25
 
 
 class Dictionaries:
-    """SAEs in the user's order; moves them to the device, or offloads them if they are too large."""
+    """SAEs in the user's order; moves them to the device, or offloads them if they are large."""
 
     def __init__(
         self,

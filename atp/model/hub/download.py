@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from atp.model.hub.listing import HubFile, Listing
 
 CHUNK_BYTES = 1 << 20
-"""Read from the disk at a time."""
 PARTIAL_CONTENT = 206
 
 

@@ -36,13 +36,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class HubRequest:
-    """A model or an SAE that a run needs of the hub; its name is as given to --model or --sae."""
+    """A model of the hub, or a published SAE, that a run needs; named as for --model or --sae."""
 
     name: str
     repository: str
     revision: str
     published: Published | None = None
-    """Where the SAE is; None for a model."""
 
     @property
     def part(self) -> str:
