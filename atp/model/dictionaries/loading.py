@@ -53,7 +53,7 @@ class Dictionary:
         return str(name) if name else None
 
     def view(self, captured: Tensor) -> Tensor:
-        """Return activations as the SAE reads them: (batch, head, d_head) only if it joins heads."""
+        """Return activations as the SAE reads them: by head, (batch, head, d_head), or flat."""
         joins_heads = self.sae.cfg.reshape_activations == "hook_z"
         return captured if joins_heads else captured.flatten(1)
 

@@ -1,7 +1,7 @@
 """Downloads one file of the hub into its place in the hub cache; resumes, and checks its hash.
 
-The hub's own client starts a file again when its process ended in the middle; its cache layout
-(blobs, snapshots) is kept.
+The hub's own client starts a file again when its process ended in the middle. So the bytes come
+over plain HTTP here, into the cache layout of that client (blobs, snapshots).
 """
 
 from __future__ import annotations
