@@ -1,13 +1,10 @@
-"""`atp fetch`: asks the hub for the files of a run, checks the space, downloads, verifies, records.
-
-plan.py decides which files to download; atp/model/hub/download.py downloads one.
-"""
+"""`atp fetch`: asks the hub for the files of a run, downloads, verifies and records them."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,21 +17,21 @@ from huggingface_hub import constants
 from atp import __version__
 from atp.dataset.atomic import atomic_write, not_written
 from atp.errors import StoppedError, UnavailableError
-from atp.fetch.offline import check_cache
 from atp.fetch.plan import plan_repository
-from atp.fetch.progress import shown_progress
+from atp.fetch.progress import Progress
 from atp.model.hub.download import download
 from atp.model.hub.errors import RESUME_HINT
-from atp.model.hub.records import hub_requests, record_path
-from atp.model.hub_cache import repository_folder
+from atp.model.hub.records import hub_requests, record_path, valid_record
+from atp.model.hub_cache import cached_folder, repository_folder
+from atp.model.provenance import sha256_of
 from atp.run import setup
+from atp.runtime.log import byte_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from atp.config.settings import Settings
     from atp.fetch.plan import Plan
-    from atp.fetch.progress import Progress
     from atp.model.hub.records import HubRequest
     from atp.runtime.signals import StopRequest
 
@@ -45,10 +42,7 @@ def fetch(settings: Settings, stop: StopRequest) -> list[Path]:
     """Download all that a run with these settings reads of the hub into its cache.
 
     With `fresh`, files are checked again that an earlier fetch has checked. Downloaded bytes stay
-    after an error.
-
-    Returns:
-        The paths of the records: one for each repository at a revision.
+    after an error. Returns the paths of the records: one for each repository at a revision.
     """
     specs = setup.check_names(settings)
     requests = hub_requests(settings.model, settings.revision, specs)
@@ -56,17 +50,45 @@ def fetch(settings: Settings, stop: StopRequest) -> list[Path]:
     if local := [name for name in (settings.model, *specs) if name not in names]:
         log.info("fetch.local", names=local)
     by_revision: dict[tuple[str, str], list[HubRequest]] = {}
-    for request in requests:
+    for request in sorted(requests, key=lambda request: (request.repository, request.revision)):
         by_revision.setdefault((request.repository, request.revision), []).append(request)
-    by_revision = dict(sorted(by_revision.items()))
     if constants.is_offline_mode():
-        check_cache(requests, fresh=settings.fresh)
+        _check_cache(requests, fresh=settings.fresh)
     else:
-        with stop.unwinding(), _stop_message(stop), ExitStack() as locks:
-            for repository in dict.fromkeys(repository for repository, _ in by_revision):
-                locks.enter_context(_locked(repository))
-            _fetch(list(by_revision.values()), fresh=settings.fresh)
+        repositories = dict.fromkeys(repository for repository, _ in by_revision)
+        try:
+            with stop.unwinding(), ExitStack() as locks:
+                for repository in repositories:
+                    locks.callback(_lock(repository).release)
+                _fetch(list(by_revision.values()), fresh=settings.fresh)
+        except SystemExit as left:
+            if stop.exit_code is None:  # not of a signal
+                raise
+            msg = "the fetch was stopped; all downloaded bytes are kept."
+            raise StoppedError(stop.exit_code, msg, RESUME_HINT) from left
     return [record_path(repository, revision) for repository, revision in by_revision]
+
+
+def _check_cache(requests: Sequence[HubRequest], *, fresh: bool) -> None:
+    """Compare the records with the sizes of the files in the cache; if fresh, with the hashes."""
+    began = time.monotonic()
+    checked: set[Path] = set()
+    for request in requests:
+        record = valid_record(request)
+        folder = cached_folder(request.repository, request.revision)
+        if record is None or folder is None:
+            msg = f"{request.name} was not fetched to {constants.HF_HUB_CACHE}, or is not all "
+            msg += "there, and HF_HUB_OFFLINE is set."
+            raise UnavailableError(msg, "Unset it for atp fetch.")
+        for name in record["parts"][request.part]:
+            path = folder / name
+            if fresh and path not in checked and sha256_of(path) != record["files"][name]["sha256"]:
+                msg = f"{path} is not what was fetched: its sha256 differs from the record's."
+                hint = "Unset HF_HUB_OFFLINE and run the same command again."
+                raise UnavailableError(msg, hint)
+            checked.add(path)
+    seconds = round(time.monotonic() - began, 1)
+    log.info("fetch.done", files=len(checked), fetched_bytes=0, seconds=seconds)
 
 
 def _fetch(groups: Sequence[Sequence[HubRequest]], *, fresh: bool) -> None:
@@ -85,7 +107,8 @@ def _fetch(groups: Sequence[Sequence[HubRequest]], *, fresh: bool) -> None:
     for plan in plans:  # first of all: gigabytes of another repository would come in vain
         if plan.missing_bytes:
             plan.listing.check_access()
-    with shown_progress(missing) as progress:
+    with byte_progress(missing) as show:
+        progress = Progress(missing, show)
         for plan in plans:
             _download(plan, progress)
     _verify_and_record([plan for plan in plans if fresh or plan.needs_record])
@@ -163,7 +186,6 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _check_space(missing: int) -> None:
-    """Make sure that the disk of the cache has room, before the first byte comes."""
     cache = Path(constants.HF_HUB_CACHE).absolute()
     folder = next(path for path in (cache, *cache.parents) if path.is_dir())
     free = shutil.disk_usage(folder).free
@@ -172,8 +194,7 @@ def _check_space(missing: int) -> None:
         raise UnavailableError(msg, "Free some, or set HF_HOME to another disk.")
 
 
-@contextmanager
-def _locked(repository: str) -> Iterator[None]:
+def _lock(repository: str) -> FileLock:
     """Keep other fetches from a repository; waits for one that is at work there."""
     path = repository_folder(repository) / "atp" / "lock"
     try:
@@ -186,19 +207,4 @@ def _locked(repository: str) -> Iterator[None]:
             lock.acquire()
     except OSError as error:
         raise not_written(path, error, hint=RESUME_HINT) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _stop_message(stop: StopRequest) -> Iterator[None]:
-    """Say in one line that a signal has ended the fetch."""
-    try:
-        yield
-    except SystemExit as left:
-        if stop.exit_code is None:  # not of a signal
-            raise
-        msg = "the fetch was stopped; all downloaded bytes are kept."
-        raise StoppedError(stop.exit_code, msg, RESUME_HINT) from left
+    return lock

@@ -26,14 +26,12 @@ class Plan:
     """The files of a repository, at the commit that its revision means now."""
 
     requests: Sequence[HubRequest]
-    """The model, or SAEs, that a run needs of it."""
     listing: Listing
     parts: dict[str, list[str]]
-    """The names of the files, by model and SAE; those of an earlier fetch are among them."""
+    """File names by model and SAE, also of an earlier fetch."""
     recorded: dict[str, Any]
-    """The record of an earlier fetch."""
     sha256: dict[str, str] = field(default_factory=dict)
-    """Of the files that have been checked; a file whose record still holds is checked."""
+    """Of each file that has been checked, or whose record still holds."""
 
     @property
     def files(self) -> list[HubFile]:
@@ -43,7 +41,7 @@ class Plan:
 
     @property
     def unchecked(self) -> list[HubFile]:
-        """The files to download, or to check."""
+        """Files to download or to check."""
         return [file for file in self.files if file.name not in self.sha256]
 
     @property
@@ -62,6 +60,11 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """Return its entries in a record."""
+
+        def entry(file: HubFile) -> dict[str, Any]:
+            sha256 = self.sha256[file.name]
+            return {"bytes": file.bytes, "sha256": sha256, "blob": file.blob}
+
         files = sorted(self.files, key=lambda file: file.name)
         return {
             "repository": self.listing.repository,
@@ -69,22 +72,12 @@ class Plan:
             "commit": self.listing.commit,
             "bytes": sum(file.bytes for file in files),
             "parts": self.parts,
-            "files": {
-                file.name: {
-                    "bytes": file.bytes,
-                    "sha256": self.sha256[file.name],
-                    "blob": file.blob,
-                }
-                for file in files
-            },
+            "files": {file.name: entry(file) for file in files},
         }
 
 
 def plan_repository(requests: Sequence[HubRequest], *, fresh: bool) -> Plan:
-    """Ask the hub for the files of one repository at one revision, and look for them in the cache.
-
-    With `fresh`, files are checked again whose hashes an earlier fetch has compared.
-    """
+    """Ask the hub for the files of one repository at a revision, and look for them in the cache."""
     listing = list_repository(requests[0].repository, requests[0].revision)
     parts = {
         request.part: sae_files(listing, request.published)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
 
-from atp.runtime.log import byte_progress
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 LOG_SECONDS = 10.0
 
@@ -20,12 +17,7 @@ log = structlog.get_logger()
 
 
 class Progress:
-    """Counts the bytes that have come.
-
-    Args:
-        total: how many have to come.
-        show: adds bytes to the bar.
-    """
+    """Counts the bytes that have come, of a total; `show` adds them to the bar."""
 
     def __init__(self, total: int, show: Callable[[int], None]) -> None:
         self.total = total
@@ -49,10 +41,3 @@ class Progress:
             bytes_per_second=round(rate),
             seconds_left=round((self.total - self.done) / rate) if rate > 0 else None,
         )
-
-
-@contextmanager
-def shown_progress(total: int) -> Iterator[Progress]:
-    """Yield a Progress, with a bar where there is a terminal."""
-    with byte_progress(total) as show:
-        yield Progress(total, show)

@@ -1,8 +1,7 @@
 """Changes to a TransformerBridge: it computes nothing that no hook watches; results stay the same.
 
-By its own configuration it keeps the attention weights of every layer until a pass ends: 1.3 GB for
-a row of 1,000 tokens of Gemma-2-9b. It also computes each norm twice, once for the norm's own hook
-points: 7 % of a pass.
+It would keep the attention weights of every layer until a pass ends (1.3 GB for a row of 1,000
+tokens of Gemma-2-9b), and compute each norm twice, once for its hook points (7 % of a pass).
 """
 
 from __future__ import annotations
@@ -25,24 +24,19 @@ def skip_unwatched_hooks(bridge: TransformerBridge) -> None:
 
 
 def set_batch_size(bridge: TransformerBridge, rows: int) -> None:
-    """Give a learned position embedding the batch size, as the bridge's own forward() does.
-
-    The embedding gets positions alone, whose first dimension may be 1.
-    """
+    """Give a learned position embedding the batch size: its positions may be of one row."""
     if hasattr(bridge, "pos_embed"):
         bridge.pos_embed._current_batch_size = rows  # noqa: SLF001  (there is no public way)
 
 
 def _compute_once(norm: Any) -> None:  # noqa: ANN401  (a bridge module)
-    """Replace the method that computes the norm for its hooks and then for its result."""
+    """Replace the method that computes a norm twice: for its hooks, then for its result."""
     compute_with_hooks = norm._hf_autograd_forward_with_hooks  # noqa: SLF001  (as above)
     hook_points = (norm.hook_scale, norm.hook_normalized)
 
-    def forward(x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Any:  # noqa: ANN401
         if any(point.has_hooks() for point in hook_points):
-            hooked: Tensor = compute_with_hooks(x)
-            return hooked
-        result: Tensor = norm.original_component(x)
-        return result.to(x.dtype)
+            return compute_with_hooks(x)
+        return norm.original_component(x).to(x.dtype)
 
     norm._hf_autograd_forward_with_hooks = forward  # noqa: SLF001

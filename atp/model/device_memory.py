@@ -27,7 +27,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that the device or the machine has no memory left."""
+    """Say whether the device or the machine has no memory left."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
@@ -59,7 +59,6 @@ def reset_peak(device: torch.device) -> bool:
 
 
 def _container_figure(name: str) -> int | None:
-    """Return a figure of the control group; None where there is no limit."""
     try:
         return int((CGROUP / name).read_text(encoding="ascii"))
     except (OSError, ValueError):

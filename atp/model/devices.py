@@ -1,7 +1,6 @@
 """The device and the dtype of a model.
 
-`atp check` must not start CUDA. It asks NVIDIA's management library instead, and can say why there
-is no such GPU (atp/check/machine.py).
+`atp check` must not start CUDA: it asks NVIDIA's management library (atp/check/machine.py).
 """
 
 from __future__ import annotations

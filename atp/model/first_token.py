@@ -1,8 +1,7 @@
 """Which positions of the pass under way are the first of their text.
 
 Attention rests on the first position (the BOS token, in most models) when it has nothing to read:
-its residual is many times as long as others, and SAEs are trained without it. Code that changes a
-residual stream needs to know it in any pass: over a whole text, a part of it, or one new token.
+its residual is many times as long as others, and SAEs are trained without it.
 """
 
 from __future__ import annotations
@@ -22,15 +21,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def first_positions(model: Model) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Yield a function that marks the first positions of x, (batch, position, ...), in a pass.
+    """Yield a function that marks the first positions of x, (batch, position, ...).
 
     It returns booleans, (batch, position); padding may be marked too.
     """
     positions: Tensor | None = None
 
-    def before_pass(module: object, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    def before_pass(_: object, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         nonlocal positions
-        del module
         positions = _positions(arguments, named)
 
     def are_first(x: Tensor) -> Tensor:
@@ -47,7 +45,7 @@ def first_positions(model: Model) -> Iterator[Callable[[Tensor], Tensor]]:
 
 
 def _positions(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor | None:
-    """Return the position ids of a pass: as given, else counted from the mask or the cache."""
+    """Return the position ids of a pass, or count them from its mask or cache."""
     ids = named.get("input_ids", arguments[0] if arguments else named.get("inputs_embeds"))
     positions: Tensor | None = named.get("position_ids")
     if positions is not None or ids is None:

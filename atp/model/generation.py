@@ -1,15 +1,14 @@
 """A model's responses to batches of prompts, by Transformers' own generation, with hooks active.
 
 Greedy, or sampled by the Gumbel-max trick: the largest of logits / temperature + Gumbel noise is a
-sample of their softmax. Each row's noise comes from a seed of its own. So a response depends
-neither on its batch nor on the device, and two models with the same seeds differ in their responses
-only as far as their logits do. Other entries of a model's generation_config (top-k, repetition
-penalty) have no effect, except its end tokens.
+sample of their softmax. Each row's noise comes from a seed of its own: a response depends neither
+on its batch nor on the device. Of a model's generation_config only the end tokens have effect.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +17,7 @@ from transformers import GenerationConfig, LogitsProcessor
 from atp.model.bridge_patches import set_batch_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -27,24 +26,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generated:
-    """A response."""
+    """A response, without its end token; one that has not ended was cut off."""
 
     tokens: tuple[int, ...]
-    """Without the end token."""
     ended: bool
-    """True: by an end token. False: it was cut off at the most new tokens."""
 
 
 class _Gumbel(LogitsProcessor):  # type: ignore[misc]  # a class of a library without types
-    """Makes the largest score a sample."""
-
     def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
         self.temperature = temperature
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
         """Return scores, (batch, vocabulary), with each row's own noise."""
-        del input_ids
         size = scores.shape[1]
         uniform = torch.stack([torch.rand(size, generator=own) for own in self.generators])
         noise = -torch.log(-torch.log(uniform.clamp(min=1e-30, max=1 - 2**-24)))
@@ -68,10 +62,7 @@ def generate(
     temperature: float = 0.0,
     seeds: Sequence[int] | None = None,
 ) -> list[Generated]:
-    """Respond to prompts, given as token ids, in one batch.
-
-    A temperature of 0 is greedy; above 0, each row is sampled with its seed.
-    """
+    """Respond to token ids, in one batch; above a temperature of 0, sample each row by its seed."""
     width = max(map(len, prompts))
     ends = end_tokens(model)
     padding = ends[0] if ends else 0
@@ -98,26 +89,19 @@ def generate(
         )
     finally:
         hf_model.generation_config = own
-    return [_until_end(row, ends) for row in tokens[:, width:].tolist()]
-
-
-def _until_end(row: Sequence[int], ends: Sequence[int]) -> Generated:
-    end = next((i for i, token in enumerate(row) if token in ends), None)
-    return Generated(tuple(row[:end]), end is not None)
+    responses = []
+    for row in tokens[:, width:].tolist():
+        end = next((i for i, token in enumerate(row) if token in ends), None)
+        responses.append(Generated(tuple(row[:end]), end is not None))
+    return responses
 
 
 def text_of(model: Model, prompt: Sequence[int], response: Sequence[int]) -> str:
     """Return a response as text, its leading blank included.
 
-    The first token of some tokenizers loses its blank when it is decoded alone. So the text is the
-    end of the text of prompt and response.
+    Decoded alone, the first token may lose its blank: the text is cut from prompt and response.
     """
-
-    def decode(tokens: Sequence[int]) -> str:
-        text: str = model.tokenizer.decode(
-            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
-
-    before, both = decode(prompt), decode([*prompt, *response])
-    return both[len(before) :] if both.startswith(before) else decode(response)
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    decode: Callable[..., str] = partial(model.tokenizer.decode, **options)
+    before, both = decode(list(prompt)), decode([*prompt, *response])
+    return both[len(before) :] if both.startswith(before) else decode(list(response))

@@ -1,7 +1,6 @@
 """Work on a batch that fails is done again on its halves, down to the item at fault.
 
-So a batch that does not fit into memory still gets its results, and an item that cannot be worked
-on costs no other item its result.
+A batch that does not fit into memory still gets its results, and a bad item costs no other item.
 """
 
 from __future__ import annotations
@@ -22,11 +21,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Failure:
-    """Why the work on a batch failed."""
+    """An error, and the figures of the device's memory if it ran out, else none."""
 
     error: Exception
     memory: dict[str, int]
-    """The figures of the device's memory when it ran out; empty for any other error."""
 
     @property
     def out_of_memory(self) -> bool:
@@ -50,16 +48,10 @@ def in_halves(  # noqa: PLR0913  (four arguments for all, three for some)
     before_retry: Callable[[Failure, Sequence[Item]], None] = lambda *_: None,
     split: Callable[[Sequence[Item]], Sequence[Sequence[Item]]] = halves,
 ) -> list[Result]:
-    """Return the results of work on a batch, or on the parts of it that do not fail.
+    """Return the results of work on a batch, or on the parts of it that do not fail, in order.
 
-    Args:
-        model: its device's memory is released after a failure.
-        work: returns the results of a batch, in order.
-        batch: the items.
-        stand_in: returns (or raises) the result of a batch that cannot be split.
-        is_fault: whether to split for an error; any other error is raised.
-        before_retry: called before the parts of a batch are tried, to log the failure.
-        split: returns the parts of a batch; none where it cannot be split.
+    An error that is no fault is raised. `stand_in` returns, or raises, the result of a batch that
+    cannot be split.
     """
 
     def results_of(batch: Sequence[Item]) -> list[Result]:
@@ -72,7 +64,10 @@ def in_halves(  # noqa: PLR0913  (four arguments for all, three for some)
             failure = Failure(error, figures(model.device) if is_out_of_memory(error) else {})
         # The error's traceback refers to the frames of the failed work, and they to its tensors.
         # Both must go, or the halves would have no more memory than the whole.
-        _drop_traceback(failure.error)
+        cause: BaseException | None = failure.error
+        while cause is not None:
+            cause.__traceback__ = None
+            cause = cause.__cause__ or cause.__context__
         model.free_memory()
         parts = split(batch)
         if not parts:
@@ -81,9 +76,3 @@ def in_halves(  # noqa: PLR0913  (four arguments for all, three for some)
         return [result for part in parts for result in results_of(part)]
 
     return results_of(batch)
-
-
-def _drop_traceback(error: BaseException | None) -> None:
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__

@@ -1,10 +1,8 @@
 """The unembedding of chosen tokens instead of the whole vocabulary.
 
-logit_t = cap(scale * (h . W_U[t] + b_U[t])), in float32, with h the final hidden state. The full
-logits of a batch would be batch x sequence x vocabulary numbers, of which two a row are needed; and
-bfloat16 resolves a logit of 20 to about 0.1 only. Log-probabilities need all logits: these are
-computed for one chunk of the vocabulary at a time, in the backward pass too. Models differ in what
-they do to their logits: `check_logits` compares with a model's own logits once, at loading.
+logit_t = cap(scale * (h . W_U[t] + b_U[t])), in float32, with h the final hidden state: bfloat16
+resolves a logit of 20 to about 0.1 only. Log-probabilities need all logits: these are computed for
+one chunk of the vocabulary at a time, in the backward pass too.
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ class TokenHead:
     """Rows of the unembedding, and what the model does to its logits."""
 
     weight: Float[Tensor, "vocabulary d_model"]
-    """The model's own tensor."""
     bias: Float[Tensor, " vocabulary"] | None
     scale: float
     soft_cap: float | None
@@ -42,16 +39,12 @@ class TokenHead:
         scale = float(getattr(config, "logit_scale", None) or 1.0)  # Cohere
         scale /= float(getattr(config, "logits_scaling", None) or 1.0)  # Granite
         cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
-        return cls(
-            unembedding.weight,
-            getattr(unembedding, "bias", None),
-            scale,
-            None if cap is None else float(cap),
-        )
+        bias = getattr(unembedding, "bias", None)
+        return cls(unembedding.weight, bias, scale, None if cap is None else float(cap))
 
     @property
     def vocabulary(self) -> int:
-        """The number of tokens."""
+        """How many tokens there are."""
         return len(self.weight)
 
     def logits(
@@ -92,9 +85,9 @@ class TokenHead:
         self, hidden: Float[Tensor, "n d_model"], chunk: slice
     ) -> Float[Tensor, "n chunk"]:
         logits = hidden.float() @ self.weight[chunk].float().T
-        return self._scaled_and_capped(
-            logits if self.bias is None else logits + self.bias[chunk].float()
-        )
+        if self.bias is not None:
+            logits = logits + self.bias[chunk].float()
+        return self._scaled_and_capped(logits)
 
     def _scaled_and_capped(self, logits: Tensor) -> Tensor:
         logits = logits * self.scale
@@ -104,11 +97,7 @@ class TokenHead:
 
     @torch.no_grad()
     def check_logits(self, hf_model: Any, bos: int | None, device: torch.device) -> None:  # noqa: ANN401
-        """Compare with the model's own logits on a short probe.
-
-        Raises:
-            UnavailableError: they differ, so this model does something unknown to its logits.
-        """
+        """Raise UnavailableError if the model's own logits differ on a short probe."""
         ids = torch.arange(PROBE_TOKENS, device=device)[None] + 7
         ids[0, 0] = bos if bos is not None else ids[0, 0]
         ids = ids % self.vocabulary

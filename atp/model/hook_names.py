@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 ENDS_OF_LAYERS = {"hook_resid_post", "hook_out"}
-"""Names of the last hook point of a layer."""
+"""Names of the last hook point of a layer, which has run when it fires."""
 
 
 def layer_of(hook_name: str) -> int | None:
@@ -15,10 +15,7 @@ def layer_of(hook_name: str) -> int | None:
 
 
 def layers_before(hook_name: str) -> int:
-    """Return how many layers have run when a hook point fires; 0 where its name has no layer.
-
-    The hook point's own layer counts if the hook point is the last one there.
-    """
+    """Return how many layers have run when a hook point fires; 0 where its name has no layer."""
     layer = layer_of(hook_name)
     if layer is None:
         return 0

@@ -13,18 +13,16 @@ from huggingface_hub.file_download import repo_folder_name
 
 WEIGHTS = (".safetensors", ".bin", ".npz", ".pt")
 INDEX = ".index.json"
-"""Ends the name of a file that lists the parts of the weights."""
+"""Ends the name of a list of the parts of the weights."""
 
 
 @dataclass(frozen=True)
 class Hub:
-    """The settings of this machine for the hub."""
+    """The settings of this machine for the hub; of the token, which is secret, that it exists."""
 
     cache: Path
     offline: bool
-    """HF_HUB_OFFLINE is set: nothing can be downloaded."""
     token: bool
-    """Whether there is one. The token itself is secret."""
 
 
 def hub() -> Hub:
@@ -35,8 +33,7 @@ def hub() -> Hub:
 
 def repository_folder(repository: str) -> Path:
     """Return the folder that a repository has, or would have, in the cache."""
-    name = repo_folder_name(repo_id=repository, repo_type="model")
-    return Path(constants.HF_HUB_CACHE) / name
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type="model"))
 
 
 def cached_folder(repository: str, revision: str | None) -> Path | None:

@@ -6,7 +6,7 @@ layer's keys and values at once, unless later passes resume from that layer on w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
@@ -20,12 +20,9 @@ class CacheFilledError(Exception):
 
 
 class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library without types
-    """Keys and values of every layer, in full: a sliding window is a matter of the mask.
+    """Keys and values of the layers that a pass enters, in full: the mask makes sliding windows.
 
-    Args:
-        n_layers: of the model; or fewer, where a pass goes no further.
-        kept_from: the first layer whose keys and values are kept after a pass has read them; None:
-            no layer's are.
+    Those of layers from `kept_from` on are kept after a pass has read them; None keeps none.
     """
 
     def __init__(self, n_layers: int, kept_from: int | None = None) -> None:
@@ -33,7 +30,6 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
         self.n_layers = n_layers
         self.kept_from = n_layers if kept_from is None else kept_from
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
-        """Keys and values of old and new tokens, by layer."""
         self.filling = False
         """True: a pass only adds to it. False: a pass uses up its contents."""
 
@@ -42,17 +38,12 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
         key_states: Tensor,
         value_states: Tensor,
         layer_idx: int,
-        *args: Any,  # noqa: ANN401  (transformers' signature)
-        **kwargs: Any,  # noqa: ANN401
+        *args: object,
+        **kwargs: object,
     ) -> tuple[Tensor, Tensor]:
-        """Return the keys and values of old and new tokens, (batch, head, old + new, d_head).
-
-        Raises:
-            CacheFilledError: the cache is being filled and this was the last layer.
-        """
-        whole: tuple[Tensor, Tensor] = super().update(
-            key_states, value_states, layer_idx, *args, **kwargs
-        )
+        """Return the keys and values of old and new tokens, (batch, head, old + new, d_head)."""
+        states = (key_states, value_states)
+        whole: tuple[Tensor, Tensor] = super().update(*states, layer_idx, *args, **kwargs)
         if self.filling:
             # Each layer calls this before its attention and MLP. Later layers need the output of
             # all layers but the last, whose keys and values are the last thing that is cached. So
@@ -68,10 +59,7 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
         return whole
 
     def spread(self, rows: Tensor, columns: Tensor) -> None:
-        """Turn the keys and values of shared prefixes into those of a batch's rows.
-
-        Row i, column j gets those of prefix rows[i], (batch,), at columns[i, j], (batch, shared).
-        """
+        """Give row i, column j the keys and values of prefix rows[i] at columns[i, j]."""
         for layer in self.layers:
             # Indexing moves the head to the back: (batch, shared, head, d_head).
             layer.keys = layer.keys[rows[:, None], :, columns].transpose(1, 2)
@@ -87,37 +75,26 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
 
 
 class ReadCache(DynamicCache):  # type: ignore[misc]  # as above
-    """Keys and values of one row's first tokens, in some layers, that any number of rows read.
-
-    Tables are (1, head, length, d_head).
-    """
+    """Keys and values of one row's first tokens, (1, head, length, d_head), that many rows read."""
 
     def __init__(self, tables: dict[int, tuple[Tensor, ...]], length: int) -> None:
         super().__init__()
         self.tables, self.length = tables, length
 
     def update(
-        self,
-        key_states: Tensor,
-        value_states: Tensor,
-        layer_idx: int,
-        *args: Any,  # noqa: ANN401, ARG002  (transformers' signature)
-        **kwargs: Any,  # noqa: ANN401, ARG002
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[Tensor, Tensor]:
         """Return the keys and values of old and new tokens; adds nothing to the cache."""
         if not self.length:
             return key_states, value_states
-        keys, values = (
-            table.expand(len(key_states), -1, -1, -1) for table in self.tables[layer_idx]
-        )
+        rows = len(key_states)
+        keys, values = (table.expand(rows, -1, -1, -1) for table in self.tables[layer_idx])
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
-    def get_seq_length(self, layer_idx: int = 0) -> int:
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
         """Return how many tokens are cached in any layer."""
-        del layer_idx
         return self.length
 
-    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """Return how many tokens a mask covers, and the first of them."""
-        del layer_idx
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:  # noqa: ARG002
+        """Return how many tokens a mask covers, and the first one."""
         return self.length + query_length, 0

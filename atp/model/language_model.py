@@ -31,12 +31,11 @@ HOOK_LEVEL = -1
 
 @dataclass(frozen=True)
 class Model:
-    """A language model, its tokenizer and its unembedding."""
+    """A language model by its name in results, its tokenizer and its unembedding."""
 
     name: str
-    """Hub name, or the name of the folder or file it came from."""
     origin: dict[str, str]
-    """What pins the weights: {"revision": commit} on the hub, {"sha256": ...} of local files."""
+    """What pins the weights: {"revision": commit} or, of local files, {"sha256": ...}."""
     bridge: TransformerBridge
     tokenizer: Any
     """The model's own tokenizer, as published (transformer_lens alters the copy it keeps)."""
@@ -71,16 +70,9 @@ class Model:
     def hidden(
         self, ids: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | ReadCache | None
     ) -> Tensor:
-        """Run the layers, not the unembedding.
+        """Return the final hidden state after the last norm, (batch, new, d_model).
 
-        Args:
-            ids: token ids, (batch, new).
-            mask: 1 for real tokens, 0 for padding, cached ones included, (batch, cached + new).
-            positions: position ids of the new tokens, (batch, new).
-            cache: of the tokens before; None for none. This pass uses up a PrefixCache.
-
-        Returns:
-            The final hidden state after the last norm, (batch, new, d_model).
+        Ids and positions are (batch, new). The mask, (batch, cached + new), is 0 for padding.
         """
         set_batch_size(self.bridge, len(ids))
         output = self.bridge.original_model.base_model(
@@ -104,8 +96,7 @@ class Model:
     ) -> Tensor:
         """Run only the layers after the first ones; all else is as for `hidden`, for one row.
 
-        `layer_output` is that of the last skipped layer; None for no layers. A hook there may turn
-        it into several rows: the result has as many.
+        A hook of the last skipped layer may turn `layer_output` into several rows; all are run.
         """
         with skipped_layers(self.bridge, layers, layer_output):
             return self.hidden(ids, mask, positions, cache)
@@ -134,8 +125,7 @@ class Model:
     def hooks(self, hooks: Iterable[tuple[str, Callable[..., Tensor]]]) -> Iterator[None]:
         """Activate (hook name, function) pairs while the context lasts.
 
-        A name that the model lacks never fires. Contexts may be nested, on one hook point too: each
-        removes its own hooks, and the outer one acts first.
+        A name that the model lacks never fires. Contexts may be nested: the outer one acts first.
         """
         added = []
         try:

@@ -53,25 +53,31 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: str | None = None,
 ) -> Model:
-    """Load a language model.
+    """Load a model of the hub, or a local folder or GGUF file, or raise an AtpError that says why.
 
-    Args:
-        name: a hub name, a local folder in Hugging Face format, or a GGUF file.
-        revision: branch, tag or commit of a hub model.
-        device: where to put it; the GPU if there is one.
-        dtype: "float32" or "bfloat16"; float32 on a CPU and bfloat16 elsewhere by default.
-
-    Raises:
-        SettingsError: the name cannot be a model.
-        UnavailableError: the model cannot be loaded; says why.
+    By default it is in float32 on a CPU, in bfloat16 on a GPU, and on the GPU if there is one.
     """
     check_model_name(name, revision)
     place = choose_device(str(device) if device else None)
     torch_dtype = choose_dtype(dtype, place)
+    source, options = transformers_source(name, revision)
     # Hashing gigabytes takes a while: a thread does it meanwhile.
     with loading_errors(name), ThreadPoolExecutor(max_workers=1) as pool:
         hashing = pool.submit(local_origin, local_path(name)) if is_local(name) else None
-        bridge, tokenizer = _load(name, revision, place, torch_dtype)
+        tokenizer = load_tokenizer(name, revision)
+        if "gguf_file" in options:
+            bridge = TransformerBridge.boot_transformers(
+                name,
+                hf_model=load_plain(name, revision, place, torch_dtype),
+                tokenizer=deepcopy(tokenizer),  # the bridge alters it
+                device=str(place),
+                dtype=torch_dtype,
+            )
+        else:
+            # Weights go straight onto an accelerator; a CPU needs no map.
+            cpu = place.type == "cpu"
+            options |= {"device": "cpu"} if cpu else {"device_map": {"": str(place)}}
+            bridge = TransformerBridge.boot_transformers(str(source), dtype=torch_dtype, **options)
         origin = hashing.result() if hashing else {"revision": hub_commit(name, revision)}
         return wrap(short_name(name), bridge, tokenizer, origin)
 
@@ -109,26 +115,6 @@ def load_tokenizer(name: str, revision: str | None) -> Any:  # noqa: ANN401  (tr
         msg = f"the model {name} cannot be loaded: it has no tokenizer that knows any text."
         raise UnavailableError(msg, "Put its tokenizer files beside config.json.")
     return tokenizer
-
-
-def _load(
-    name: str, revision: str | None, device: torch.device, dtype: torch.dtype
-) -> tuple[TransformerBridge, Any]:
-    source, options = transformers_source(name, revision)
-    tokenizer = load_tokenizer(name, revision)
-    if "gguf_file" in options:
-        bridge = TransformerBridge.boot_transformers(
-            name,
-            hf_model=load_plain(name, revision, device, dtype),
-            tokenizer=deepcopy(tokenizer),  # the bridge alters it
-            device=str(device),
-            dtype=dtype,
-        )
-        return bridge, tokenizer
-    # Weights go straight onto an accelerator; a CPU needs no map.
-    place = {"device": "cpu"} if device.type == "cpu" else {"device_map": {"": str(device)}}
-    bridge = TransformerBridge.boot_transformers(str(source), dtype=dtype, **options, **place)
-    return bridge, tokenizer
 
 
 @contextmanager

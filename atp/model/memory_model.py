@@ -2,9 +2,8 @@
 
 A pass reaches its peak at one of two moments. Either the keys and values of every layer are filled
 in while one layer computes, or each layer above the lowest hook point keeps what its backward pass
-over the tail needs. The formulas count the tensors of a pre-norm transformer with gated MLPs, which
-needs most, and take the worse of a short and a long row. benchmarks/gemma2_9b_simulated.py compares
-them with a count of live bytes. A batch that needs more all the same is halved.
+over the tail needs. The formulas count the tensors of a pre-norm transformer with gated MLPs, and
+take the worse of a short and a long row (compared in benchmarks/gemma2_9b_simulated.py).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from atp.model.device_memory import free_bytes
 from atp.model.hook_names import layer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from atp.model.dictionaries.placement import Dictionaries
     from atp.model.language_model import Model
@@ -35,7 +34,7 @@ TAIL = 20
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a model."""
+    """The sizes of a model; `element` is the bytes of one number."""
 
     layers: int
     heads: int
@@ -44,7 +43,6 @@ class Shape:
     d_model: int
     d_mlp: int
     element: int
-    """Bytes of one number."""
 
     @classmethod
     def of(cls, config: Any, element: int) -> Self:  # noqa: ANN401  (of transformer_lens, untyped)
@@ -65,10 +63,9 @@ class Shape:
         return self.layers - min((layer_of(name) or 0 for name in hook_names), default=0)
 
     def bytes_per_token(self, hook_names: Iterable[str], tail: int | None = TAIL) -> float:
-        """Return the memory that a batch needs for each token, padding included.
+        """Return the bytes that a batch needs for each token, padding included.
 
-        Gradients are read at the hook points, and at no more than `tail` tokens at the end of a row
-        (None: at all of them).
+        Gradients are read at the hook points, at the last `tail` tokens of a row; None: at all.
         """
         kept_layers = self.layers_above(hook_names)
         # A short tail may need more: then the cache is filled with most of the row at once.
@@ -79,7 +76,6 @@ class Shape:
         )
 
     def _row_bytes(self, kept_layers: int, length: int, tail: int) -> float:
-        """Return the peak memory of a row of this length, beyond the weights."""
         element, heads, d_head, d_model = self.element, self.heads, self.d_head, self.d_model
         ahead = length - tail
         # The softmax is taken in float32: a copy and a result of 4 bytes each, next to its input.
@@ -95,14 +91,10 @@ class Shape:
         return MARGIN * max(cache + max(attention, mlp), kept)
 
 
-def bytes_per_token(model: Model, hook_names: Sequence[str], tail: int | None = TAIL) -> float:
-    """Return the memory that a batch needs for each token of a loaded model."""
-    return Shape.of(model.bridge.cfg, model.dtype.itemsize).bytes_per_token(hook_names, tail)
-
-
 def batch_tokens(model: Model, dictionaries: Dictionaries, tail: int | None = TAIL) -> int:
     """Return how many tokens a batch may have by default, once the SAEs have their place."""
-    per_token = bytes_per_token(model, dictionaries.hook_names, tail)
+    shape = Shape.of(model.bridge.cfg, model.dtype.itemsize)
+    per_token = shape.bytes_per_token(dictionaries.hook_names, tail)
     return tokens_that_fit(free_bytes(model.device), per_token, model.device.type)
 
 

@@ -15,7 +15,6 @@ from atp.errors import SettingsError, UnavailableError
 from atp.runtime.paths import local_path
 
 OFFLINE = "The hub was not asked (HF_HUB_OFFLINE, or an atp fetch before): run `atp fetch` again."
-"""The hint where a file of the hub is missing and no download is allowed."""
 
 HUB_NAME = re.compile(r"(?=.{1,96}$)[\w.-]+(/[\w.-]+)?")
 
@@ -42,10 +41,10 @@ def transformers_source(name: str, revision: str | None) -> tuple[str | Path, di
 def check_model_name(name: str, revision: str | None = None) -> None:
     """Raise SettingsError for a local path that holds no model, or an impossible hub name."""
     if not is_local(name):
-        if not HUB_NAME.fullmatch(name):
-            msg = f"--model={name} is neither a hub name (owner/name) nor a folder or file here."
-            raise SettingsError(msg)
-        return
+        if HUB_NAME.fullmatch(name):
+            return
+        msg = f"--model={name} is neither a hub name (owner/name) nor a folder or file here."
+        raise SettingsError(msg)
     if revision is not None:
         msg = f"--revision={revision} is of a hub model, and --model={name} is local."
         raise SettingsError(msg, "Leave it out.")

@@ -1,7 +1,6 @@
 """Outline: a model's tokenizer and sizes, without its weights.
 
-The tokenizer and the configuration are those that a run loads; the architecture is built on torch's
-meta device, which holds shapes and no numbers.
+The architecture is built on torch's meta device, which holds shapes and no numbers.
 """
 
 from __future__ import annotations
@@ -20,22 +19,19 @@ from atp.model.names import short_name, transformers_source
 
 @dataclass(frozen=True)
 class Outline:
-    """A model without its weights."""
+    """A model without its weights, by its name in results."""
 
     name: str
-    """As results call the model."""
     tokenizer: Any
     n_ctx: int
     """The longest sequence the model can read, in tokens."""
     shape: Shape
     parameters: int
-    """How many numbers the weights are."""
     body_parameters: int
-    """Those without the embedding and the unembedding, of which a token needs a row or two."""
+    """Without the embedding and the unembedding, of which a token needs a row or two."""
     published_bytes: int | None
-    """Size of the weights as published; None when the configuration does not say."""
+    """None when the configuration does not say."""
     unembedding_parameters: int = 0
-    """Those that all logits of a token are products with."""
 
     @property
     def dtype(self) -> str:
@@ -67,7 +63,8 @@ def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
     ends = [end.weight for end in (plain.get_input_embeddings(), unembedding) if end is not None]
     outside = {id(weight): weight.numel() for weight in ends}  # may be one, tied
     parameters = sum(parameter.numel() for parameter in plain.parameters())
-    published = getattr(config, "dtype", None)
+    saved = getattr(config, "dtype", None)
+    saved_bytes = parameters * saved.itemsize if isinstance(saved, torch.dtype) else None
     return Outline(
         name=short_name(name),
         tokenizer=tokenizer,
@@ -75,8 +72,6 @@ def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
         shape=Shape.of(mapped, dtype.itemsize),
         parameters=parameters,
         body_parameters=parameters - sum(outside.values()),
-        published_bytes=(
-            parameters * published.itemsize if isinstance(published, torch.dtype) else None
-        ),
+        published_bytes=saved_bytes,
         unembedding_parameters=0 if unembedding is None else unembedding.weight.numel(),
     )

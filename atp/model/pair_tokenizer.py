@@ -7,12 +7,9 @@ it saw it, if the prompt's own ids are a prefix of both results. Split: a tokeni
 prompt's end with a response's start ("\n" + "\n\nI"); then the prompt and each response are
 tokenised apart, and their ids are joined.
 
-The responses are contrasted by the first tokens that differ or, as sequences, by their first
-tokens: at least up to the one that differs.
-
 Any text gives a result or a PairIssue: an error of the tokenizer or of its chat template is that of
-one pair. Texts of many megabytes cost little: a prompt with more characters than the context can
-hold is too long without being tokenised, and only the start of a response is tokenised.
+one pair. Long texts cost little: a prompt with more characters than the context can hold, and the
+end of a response, are not tokenised.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
     from atp.model.outline import Outline
 
 OF_BASE = {"field": "base prompt"}
-"""In the details of an issue of the base variation's prompt."""
+"""Details of an issue of the base variation's prompt."""
 RESPONSE_MARGIN = 100_000
 """Characters of a response that are tokenised beyond those that the tokens to check can hold. Later
 text may change how a text is cut into tokens, but not from that far away."""
@@ -39,36 +36,34 @@ text may change how a text is cut into tokens, but not from that far away."""
 
 @dataclass(frozen=True)
 class TokenizedPair:
-    """A contrast, and its texts for the result file."""
+    """A contrast, its two tokens as texts, and the ids of the base variation's prompt."""
 
     contrast: Contrast
     target_text: str
-    """The sycophantic token, as text."""
     base_text: str
-    """The neutral token, as text."""
     boundary: str
     """"joint" or "split"."""
     base_prompt: tuple[int, ...] | None = None
-    """The token ids of the base variation's prompt, where it is needed."""
 
 
 @dataclass(frozen=True)
 class PairIssue:
-    """Why two responses give no contrast, or a text no tokens."""
+    """Why two responses give no contrast, or a text no tokens; skipped if it has not failed."""
 
     reason: str
     failed: bool
-    """True: an error, to be mended. False: a pair without a difference to attribute, skipped."""
     details: dict[str, Any] = field(default_factory=dict)
+
+
+EMPTY_PROMPT = PairIssue("Empty prompt", failed=True, details={"field": "prompt"})
 
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt and a response as token ids."""
+    """A prompt and a response as token ids, with the number of those that are the prompt's."""
 
     tokens: tuple[int, ...]
     prompt_length: int
-    """How many of them are the prompt's."""
 
 
 def too_long(count: int, context: int, unit: str = "tokens") -> PairIssue:
@@ -79,16 +74,9 @@ def too_long(count: int, context: int, unit: str = "tokens") -> PairIssue:
 class PairTokenizer:
     """Turns texts into token ids, with one model's tokenizer and rules.
 
-    Args:
-        model: only its tokenizer and context length are used.
-        max_tokens_to_check: how many tokens of the responses to compare.
-        chat_template: put prompts through the tokenizer's own chat template.
-        sequence_tokens: contrast that many first tokens of the responses, and not only the first
-            that differ; then responses are compared to their end.
-        base_prompts: also tokenise the base variation's prompt of each pair.
-
-    Raises:
-        SettingsError: a chat template is wanted and the tokenizer has none.
+    With `sequence_tokens`, that many first tokens of the responses are contrasted, or more up to
+    the first that differs; then responses are compared to their end, else as far as
+    `max_tokens_to_check`. With `base_prompts`, pairs have the ids of their base prompts too.
     """
 
     def __init__(
@@ -113,11 +101,7 @@ class PairTokenizer:
         self.longest_token = max(map(len, self.tokenizer.get_vocab()))
 
     def __call__(
-        self,
-        prompt: str,
-        target_response: str,
-        base_response: str,
-        base_prompt: str | None = None,
+        self, prompt: str, target_response: str, base_response: str, base_prompt: str | None = None
     ) -> TokenizedPair | PairIssue:
         """Find the first differing token of two responses to the same prompt."""
         for name, response in (("flagged", target_response), ("base", base_response)):
@@ -144,10 +128,7 @@ class PairTokenizer:
         return ids if isinstance(ids, PairIssue) else replace(pair, base_prompt=ids)
 
     def prompt(self, prompt: str | None) -> tuple[int, ...] | PairIssue:
-        """Return the token ids of a base prompt; None is a missing one.
-
-        The details of an issue name the base prompt: one would look at the flagged prompt first.
-        """
+        """Return the token ids of a base prompt, which an issue names; None is a missing one."""
         if prompt is None:
             return PairIssue("Base prompt missing or not text", failed=True, details=OF_BASE)
         text = self.text(prompt)
@@ -165,21 +146,19 @@ class PairTokenizer:
         except Exception as error:  # noqa: BLE001  (as in __call__)
             return _library_issue("Tokenizer failed", error)
         if not head:
-            return PairIssue("Empty prompt", failed=True, details={"field": "prompt"})
+            return EMPTY_PROMPT
         tokens = (*head, *chain.from_iterable(rest))
         if len(tokens) > self.n_ctx:
             return too_long(len(tokens), self.n_ctx)
         return Text(tokens, len(head))
 
     def _prompt_text(self, prompt: str, more_characters: int = 0) -> str | PairIssue:
-        """Return a prompt as the model reads it: as it is, or in the chat template."""
         text = prompt
         if self.chat_template:
             chat = [{"role": "user", "content": prompt}]
+            options = {"tokenize": False, "add_generation_prompt": True}
             try:
-                text = self.tokenizer.apply_chat_template(
-                    chat, tokenize=False, add_generation_prompt=True
-                )
+                text = self.tokenizer.apply_chat_template(chat, **options)
             except Exception as error:  # noqa: BLE001  (a template is its author's program)
                 return _library_issue("Chat template failed", error)
         characters = len(text) + more_characters
@@ -200,9 +179,8 @@ class PairTokenizer:
     def _first_difference(
         self, head: list[int], responses: list[list[int]], boundary: str
     ) -> TokenizedPair | PairIssue:
-        """Contrast the ids of two responses where they differ first."""
         if not head:
-            return PairIssue("Empty prompt", failed=True, details={"field": "prompt"})
+            return EMPTY_PROMPT
         target, base = responses
         # Nothing is compared with the end of a response that is the start of the other one.
         checked = zip(target[: self.max_tokens], base[: self.max_tokens], strict=False)

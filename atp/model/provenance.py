@@ -14,10 +14,7 @@ DECIDING_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".json", ".jinja", 
 
 
 def local_origin(path: Path) -> dict[str, str]:
-    """Return {"sha256": ...} of a weights file, or of a model's folder.
-
-    The hash of a folder covers the names and hashes of those files, in order of their names.
-    """
+    """Return {"sha256": ...} of a weights file, or of the names and hashes of a folder's files."""
     if path.is_file():
         return {"sha256": sha256_of(path)}
     files = sorted(file for file in path.iterdir() if file.suffix in DECIDING_SUFFIXES)

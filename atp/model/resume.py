@@ -1,8 +1,7 @@
 """A pass that skips the first layers, and resumes from what they returned in an earlier pass.
 
-The model's own loop over its layers runs as ever. Skipped layers pass their input through; the last
-of them returns the saved output. So masks, positions and the final norm stay the model's own on any
-architecture. Before a run, `check_dictionaries` tests that layers pass on nothing else.
+The model's own loop over its layers runs as ever, so that masks, positions and the final norm stay
+its own. Before a run, `check_dictionaries` tests that layers pass on nothing but the stream.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerOutput:
-    """The residual stream after a layer, before any hook there."""
+    """The residual stream after a layer, before any hook there: (batch, new, d_model)."""
 
     hidden: Tensor
-    """(batch, new, d_model)"""
     in_tuple: bool
     """Whether layers of this architecture return tuples."""
 
@@ -40,8 +38,7 @@ def recorded_layers(
     outputs: dict[int, LayerOutput] = {}
 
     def recorder(n: int) -> Any:  # noqa: ANN401  (a hook of torch)
-        def record(module: object, inputs: object, output: Any) -> None:  # noqa: ANN401
-            del module, inputs
+        def record(_: object, __: object, output: Any) -> None:  # noqa: ANN401
             in_tuple = isinstance(output, tuple)
             outputs[n] = LayerOutput((output[0] if in_tuple else output).detach(), in_tuple)
 
@@ -61,7 +58,7 @@ def recorded_layers(
 def skipped_layers(
     bridge: TransformerBridge, count: int, output: LayerOutput | None
 ) -> Iterator[None]:
-    """Let passes skip the first layers; `output` is that of the last one, None for no layers."""
+    """Let passes skip the first layers; the last of them returns `output`; None skips none."""
     if output is None:
         yield
         return
@@ -70,12 +67,10 @@ def skipped_layers(
     def returned(hidden: Tensor) -> Any:  # noqa: ANN401
         return (hidden,) if saved.in_tuple else hidden
 
-    def pass_through(hidden_states: Tensor, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
-        del args, kwargs
+    def pass_through(hidden_states: Tensor, *_: object, **__: object) -> Any:  # noqa: ANN401
         return returned(hidden_states)
 
-    def return_saved(*args: object, **kwargs: object) -> Any:  # noqa: ANN401
-        del args, kwargs
+    def return_saved(*_: object, **__: object) -> Any:  # noqa: ANN401
         return returned(blocks[-1].hook_out(saved.hidden))  # hooks there see it as in a whole pass
 
     try:

@@ -6,7 +6,7 @@ import pytest
 from runs import events, of
 
 from atp.fetch import progress
-from atp.fetch.progress import shown_progress
+from atp.fetch.progress import Progress
 from atp.runtime.log import byte_progress, configure
 
 
@@ -21,7 +21,8 @@ def test_a_line_now_and_then_says_how_far_it_is(
     clock = iter([0.0, 4.0, 10.0, 15.0, 20.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
 
-    with shown_progress(400) as told:
+    with byte_progress(400) as show:
+        told = Progress(400, show)
         for count in (100, 100, -50, 50):
             told.arrived(count)
 

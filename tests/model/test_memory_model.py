@@ -13,6 +13,7 @@ from atp.model import memory_model
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
 from atp.model.language_model import Model
+from atp.model.memory_model import Shape
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_it_is_the_largest_power_of_two_that_fits(
     model: Model, monkeypatch: pytest.MonkeyPatch, fitting: int
 ) -> None:
     placed = saes(model, 1)
-    each = memory_model.bytes_per_token(model, placed.hook_names)
+    each = Shape.of(model.bridge.cfg, model.dtype.itemsize).bytes_per_token(placed.hook_names)
     free = (fitting + 0.5) * each / memory_model.BATCH_SHARE
     monkeypatch.setattr(memory_model, "free_bytes", lambda device: free)
     found = memory_model.batch_tokens(model, placed)
@@ -55,7 +56,7 @@ def test_the_estimate_for_gemma_2_9b_covers_what_was_counted() -> None:
     """Counted under fake tensors (benchmarks/gemma2_9b_simulated.py), KiB a token at the most."""
     shape = {"n_layers": 42, "n_heads": 16, "n_key_value_heads": 8, "d_head": 256}
     config = SimpleNamespace(**shape, d_model=3584, d_mlp=14336)
-    gemma = SimpleNamespace(bridge=SimpleNamespace(cfg=config), dtype=torch.bfloat16)
+    shape_of_gemma = Shape.of(config, torch.bfloat16.itemsize)
     for layer, counted in ((31, 524), (9, 1288)):
-        taken = memory_model.bytes_per_token(gemma, [f"blocks.{layer}.hook_resid_post"]) / 1024
+        taken = shape_of_gemma.bytes_per_token([f"blocks.{layer}.hook_resid_post"]) / 1024
         assert counted <= taken <= 1.1 * counted

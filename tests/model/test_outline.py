@@ -12,12 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from atp.errors import UnavailableError
-from atp.model import memory_model
 from atp.model.language_model import Model
+from atp.model.memory_model import Shape
 from atp.model.outline import Outline, outline
 from atp.model.pair_tokenizer import PairTokenizer
-
-HOOKS = ["blocks.1.hook_resid_post"]
 
 
 @pytest.fixture
@@ -54,7 +52,7 @@ def test_it_says_what_the_loaded_model_says(
         model.n_ctx,
         model.bos_token_id,
     )
-    assert found.shape.bytes_per_token(HOOKS) == memory_model.bytes_per_token(model, HOOKS)
+    assert found.shape == Shape.of(model.bridge.cfg, model.dtype.itemsize)
     weights = list(model.bridge.original_model.parameters())
     plain = AutoModelForCausalLM.from_pretrained(model_folder(architecture))
     assert found.parameters == sum(weight.numel() for weight in plain.parameters())

@@ -1,28 +1,28 @@
 """Dictionary: a sparse autoencoder (SAE) and the hook point that it reads.
 
-SAEs come from a SAELens release ("RELEASE:SAE_ID") or a local folder in SAELens format. They stay
-in float32 whatever the model's dtype (near a JumpReLU threshold bfloat16 flips features), and are
-checked before anything is computed.
+SAEs stay in float32 whatever the model's dtype: near a JumpReLU threshold bfloat16 flips features.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from huggingface_hub import hf_hub_download
+from safetensors import safe_open
 
 from atp.errors import SettingsError, UnavailableError
-from atp.model.dictionaries.names import check_sae_spec, split_spec
-from atp.model.dictionaries.unsuited import refuse_unsuited
+from atp.model.dictionaries.names import check_sae_spec, refuse_unsuited, split_spec
 from atp.model.hook_names import layer_of
 from atp.model.names import OFFLINE
 from atp.runtime.paths import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import torch
     from sae_lens import SAE
@@ -34,7 +34,6 @@ class Dictionary:
     """An SAE and where in the model it reads."""
 
     spec: str
-    """Its name, RELEASE:SAE_ID or a folder; of a pattern, one match."""
     label: str
     """Short name, for file names: layer31-16k."""
     hook_name: str
@@ -44,25 +43,22 @@ class Dictionary:
 
     @property
     def d_sae(self) -> int:
-        """The number of features."""
+        """How many features it has."""
         return int(self.sae.cfg.d_sae)
 
     @property
     def trained_on(self) -> str | None:
-        """The name of the model it was trained on, if its files have one."""
+        """Its model's name, if its files have one."""
         name = self.sae.cfg.metadata.model_name
         return str(name) if name else None
 
     def view(self, captured: Tensor) -> Tensor:
-        """Return activations of the hook point in the shape that the SAE reads.
-
-        Attention heads, (batch, head, d_head), become one vector unless the SAE joins them itself.
-        """
+        """Return activations as the SAE reads them: by head, (batch, head, d_head), or flat."""
         joins_heads = self.sae.cfg.reshape_activations == "hook_z"
         return captured if joins_heads else captured.flatten(1)
 
     def feature_ids(self, features: Iterable[int | str]) -> list[int]:
-        """Return ids of features as numbers; raises SettingsError for one that it lacks."""
+        """Return ids of features as numbers, or raise SettingsError for one that it lacks."""
         ids = []
         for feature in features:
             if not str(feature).isdecimal() or int(feature) >= self.d_sae:
@@ -84,16 +80,7 @@ class Dictionary:
 
 
 def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
-    """Load an SAE.
-
-    Args:
-        spec: "RELEASE:SAE_ID" of SAELens, or a local folder in SAELens format.
-        device: where to put it.
-
-    Raises:
-        SettingsError: no such SAE, or an architecture whose scores are not defined.
-        UnavailableError: the SAE cannot be loaded; says why.
-    """
+    """Load an SAE, "RELEASE:SAE_ID" or a folder, or raise an AtpError that says why not."""
     check_sae_spec(spec)
     # Imported here: it takes seconds, and every name has been checked by now.
     from sae_lens import SAE  # noqa: PLC0415
@@ -101,15 +88,13 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
         get_repo_id_and_folder_name,
     )
 
-    from atp.model.dictionaries.shapes_patch import shapes_from_cache  # noqa: PLC0415  (as above)
-
     named = split_spec(spec)
     place: dict[str, str] = {}
     try:
         if named is None:
             sae = SAE.load_from_disk(local_path(spec), device=str(device), dtype="float32")
         else:
-            with shapes_from_cache():
+            with _shapes_from_cache():
                 sae = SAE.from_pretrained(*named, device=str(device), dtype="float32")
             repository, path = get_repo_id_and_folder_name(*named)
             place = {"repository": repository, "path": path}
@@ -128,8 +113,28 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
     return Dictionary(spec, _label(sae), sae.cfg.metadata.hook_name, sae, origin)
 
 
+@contextmanager
+def _shapes_from_cache() -> Iterator[None]:
+    """Make SAELens read the shapes in a weights file, which it loads next, from the cache.
+
+    Its loader of Gemma Scope 2 asks the hub with a library that HF_HUB_OFFLINE does not reach.
+    """
+    from sae_lens.loading import pretrained_sae_loaders as loaders  # noqa: PLC0415  (8 s)
+
+    from_the_hub = loaders.get_safetensors_tensor_shapes
+    loaders.get_safetensors_tensor_shapes = _shapes
+    try:
+        yield
+    finally:
+        loaders.get_safetensors_tensor_shapes = from_the_hub
+
+
+def _shapes(repo_id: str, filename: str) -> dict[str, list[int]]:
+    with safe_open(hf_hub_download(repo_id, filename), framework="pt") as file:
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+
+
 def _label(sae: SAE[Any]) -> str:
-    """Return a short name such as layer31-16k."""
     hook, d_sae = sae.cfg.metadata.hook_name, sae.cfg.d_sae
     layer = layer_of(hook)
     width = f"{d_sae // 1024}k" if d_sae % 1024 == 0 else str(d_sae)
@@ -140,11 +145,7 @@ def _label(sae: SAE[Any]) -> str:
 
 
 def _sha256(sae: SAE[Any]) -> str:
-    """Return the hash of an SAE's weights, as loaded, and of the settings that shape its numbers.
-
-    SAELens takes no revision for most releases and reads many file formats. So only the loaded
-    weights can be pinned.
-    """
+    """Return the hash of loaded weights and settings: SAELens pins no revision of most releases."""
     config = sae.cfg.to_dict()
     for name in ("device", "dtype", "metadata"):
         config.pop(name, None)
@@ -156,7 +157,7 @@ def _sha256(sae: SAE[Any]) -> str:
 
 
 def _check_scorable(spec: str, sae: SAE[Any]) -> None:
-    """Raise SettingsError for an SAE whose scores would be undefined, or silently wrong."""
+    """Raise SettingsError if scores would be undefined, or silently wrong."""
     metadata = sae.cfg.metadata
     refuse_unsuited(f"--sae={spec}", sae.cfg.architecture())
     if not metadata.hook_name:

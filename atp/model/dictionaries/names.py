@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 EXAMPLE = "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical"
 OWN_FORMAT = "sae_lens"
 """The loader of SAEs that SAELens itself has saved; it is not named in the list."""
+UNSUITED = {
+    "transcoder": "a transcoder, which does not reconstruct its own input",
+    "temporal": "a temporal SAE, which reads the whole sequence and not one position",
+}
+"""SAEs for which the score of one position is not defined, by a part of their kind's name."""
 
 
 class Release(NamedTuple):
@@ -50,18 +55,16 @@ def expand_sae_specs(specs: Sequence[str]) -> tuple[str, ...]:
     """Return the SAEs that names and patterns mean, each once, in the place of its first mention.
 
     A pattern holds *, ? or [..], and means the ids of its release, or the folders here, that match
-    it, in natural order: layer_2 before layer_10. It matches as in a shell: upper and lower case
-    differ, no wildcard matches a slash (layer_*/canonical is not layer_2/width_16k/canonical), and
-    the dot at the start of a folder's name must be written. Brackets in the name of a folder that
-    exists are no pattern, whether it is the whole spec or the start of one.
-
-    Raises:
-        SettingsError: a pattern that matches nothing, or whose release is not known here; lists
-            near names.
+    it, in natural order: layer_2 before layer_10. It matches as in a shell: case counts, and no
+    wildcard matches a slash or the dot at the start of a folder's name. Brackets in the name of a
+    folder that exists are no pattern. A SettingsError for no match lists near names.
     """
     once: dict[str | Path, str] = {}
     for spec in specs:
-        for name in _expanded(spec):
+        named, names = split_spec(spec), [spec]
+        if re.search(r"[*?[]", spec) and not _is_folder(local_path(spec)):
+            names = _matching_folders(spec) if named is None else _matching_ids(spec, *named)
+        for name in sorted(names, key=_natural):
             folder = local_path(name)
             once.setdefault(folder.resolve() if _is_folder(folder) else name, name)
     return tuple(once.values())
@@ -76,11 +79,7 @@ def split_spec(spec: str) -> tuple[str, str] | None:
 
 
 def check_sae_spec(spec: str) -> str | None:
-    """Check an SAE's name; return the name of the model it was trained on, where it is known here.
-
-    Raises:
-        SettingsError: no such folder, release or id; lists near ones.
-    """
+    """Check an SAE's name, and return its model's; raises SettingsError, which lists near names."""
     named = split_spec(spec)
     if named is None:
         return _check_sae_folder(spec, local_path(spec))
@@ -105,13 +104,19 @@ def published_at(spec: str) -> Published | None:
     return Published(listed.repository, listed.paths[named[1]], listed.loader)
 
 
-def neuronpedia_page(spec: str, path: str | None) -> str | None:
-    """Return the address of an SAE at Neuronpedia; each feature has a page below it.
+def refuse_unsuited(sae: str, *descriptions: str | None) -> None:
+    """Raise SettingsError if the name of an SAE's architecture, loader or file is unsuited."""
+    for kind, reason in UNSUITED.items():
+        if any(kind in description for description in descriptions if description):
+            msg = f"{sae} is {reason}."
+            hint = "Choose an SAE of the residual stream, an MLP or attention output."
+            raise SettingsError(msg, hint)
 
-    Args:
-        spec: RELEASE:SAE_ID; anything else has no page.
-        path: of the weights in their repository. A newer release may list other weights by the
-            same name, whose features are not these.
+
+def neuronpedia_page(spec: str, path: str | None) -> str | None:
+    """Return the address of an SAE at Neuronpedia, below which each feature has a page.
+
+    `path` is of the weights: a newer release may list others, with other features, by this name.
     """
     named = split_spec(spec)
     if named is None or named[0] not in _releases():
@@ -144,14 +149,6 @@ def _check_sae_folder(spec: str, folder: Path) -> str | None:
 def _is_folder(path: Path) -> bool:
     """Say whether a path is a folder; False, too, for a name that no file can have."""
     return os.path.isdir(path)  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
-
-
-def _expanded(spec: str) -> list[str]:
-    if not re.search(r"[*?[]", spec) or _is_folder(local_path(spec)):
-        return [spec]
-    named = split_spec(spec)
-    names = _matching_folders(spec) if named is None else _matching_ids(spec, *named)
-    return sorted(names, key=_natural)
 
 
 def _matching_ids(spec: str, release: str, pattern: str) -> list[str]:

@@ -11,8 +11,7 @@ from huggingface_hub.errors import SafetensorsParsingError
 
 from atp.config.gemma_scope import WIDTHS
 from atp.errors import SettingsError
-from atp.model.dictionaries.names import published_at
-from atp.model.dictionaries.unsuited import refuse_unsuited
+from atp.model.dictionaries.names import published_at, refuse_unsuited
 from atp.model.hook_names import layer_of
 from atp.model.hub_cache import WEIGHTS, cached_folder
 from atp.runtime.paths import local_path
@@ -20,6 +19,7 @@ from atp.runtime.paths import local_path
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from atp.model.dictionaries.names import Published
     from atp.model.memory_model import Shape
 
 FLOAT32_BYTES = 4
@@ -29,7 +29,7 @@ HOOKS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
 
 @dataclass(frozen=True)
 class SaeOutline:
-    """An SAE that is not loaded; None stands for what only loading it would show."""
+    """An SAE that is not loaded, with its number of weights; None where only loading would show."""
 
     spec: str
     where: str
@@ -39,7 +39,6 @@ class SaeOutline:
     d_sae: int | None = None
     architecture: str | None = None
     weights: int | None = None
-    """How many numbers they are."""
 
     @property
     def bytes(self) -> int | None:
@@ -58,16 +57,13 @@ class SaeOutline:
             raise SettingsError(msg, hint)
         is_d_model_wide = re.search(r"\bhook_(resid_|mlp_out|attn_out)", self.hook_name) is not None
         if is_d_model_wide and self.d_in not in {None, shape.d_model}:
-            msg = f"{reads} {self.d_in} numbers (d_in), "
-            msg += f"{self.hook_name} of {name} gives {shape.d_model}."
+            given = f"{self.hook_name} of {name} gives {shape.d_model}"
+            msg = f"{reads} {self.d_in} numbers (d_in), {given}."
             raise SettingsError(msg, hint)
 
 
 def sae_outline(spec: str, shape: Shape | None) -> SaeOutline:
-    """Look at an SAE's files, here or in the hub cache, and at its name, which is checked.
-
-    The shape is that of the model, where it is known.
-    """
+    """Look at an SAE's files, here or in the hub cache, and at its name; shape is the model's."""
     published = published_at(spec)
     if published is None:
         return _from_folder(spec, "folder", local_path(spec))
@@ -78,7 +74,7 @@ def sae_outline(spec: str, shape: Shape | None) -> SaeOutline:
         if cached.hook_name is not None:
             return cached
         where = cached.where
-    return _from_name(spec, where, published.repository, published.path, shape)
+    return _from_name(spec, where, published, shape)
 
 
 def _from_folder(spec: str, where: str, folder: Path) -> SaeOutline:
@@ -101,12 +97,11 @@ def _from_folder(spec: str, where: str, folder: Path) -> SaeOutline:
     )
 
 
-def _from_name(
-    spec: str, where: str, repository: str, path: str, shape: Shape | None
-) -> SaeOutline:
+def _from_name(spec: str, where: str, published: Published, shape: Shape | None) -> SaeOutline:
     """Read the names that Gemma Scope gives its SAEs: layer_31/width_16k/average_l0_76."""
-    kind = GEMMA_SCOPE.match(repository)
-    layer, width = re.search(r"\blayer_(\d+)", path), re.search(r"\bwidth_(\w+)", path)
+    kind = GEMMA_SCOPE.match(published.repository)
+    layer = re.search(r"\blayer_(\d+)", published.path)
+    width = re.search(r"\bwidth_(\w+)", published.path)
     if kind is None or layer is None or width is None:
         return SaeOutline(spec, where)
     d_in = None
@@ -124,12 +119,10 @@ def _count_numbers(weights: Path) -> int | None:
     """Return how many numbers a weights file holds, by its header; None for another format."""
     if weights.suffix != ".safetensors":
         return None
-    from huggingface_hub import (  # noqa: PLC0415  (half a second: names are checked first)
-        parse_local_safetensors_file_metadata,
-    )
+    import huggingface_hub  # noqa: PLC0415  (half a second: names are checked first)
 
     try:
-        header = parse_local_safetensors_file_metadata(weights)
+        header = huggingface_hub.parse_local_safetensors_file_metadata(weights)
     except (SafetensorsParsingError, OSError, TypeError, AttributeError):
         return None
     return sum(header.parameter_count.values())

@@ -25,13 +25,7 @@ RESIDENT_SHARE = 0.25
 
 
 class Dictionaries:
-    """SAEs in the user's order.
-
-    Args:
-        dictionaries: from `load_sae`; they are moved.
-        device: where they are used.
-        offload: whether to keep them on the host; by default, whether they take too much memory.
-    """
+    """SAEs in the user's order; moves them to the device, or offloads them if they are large."""
 
     def __init__(
         self,

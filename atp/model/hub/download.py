@@ -1,14 +1,13 @@
 """Downloads one file of the hub into its place in the hub cache; resumes, and checks its hash.
 
 The hub's own client starts a file again when its process ended in the middle. So the bytes come
-over plain HTTP here. The cache has the layout of that client (blobs, snapshots).
+over plain HTTP here, into the cache layout of that client (blobs, snapshots).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 import httpx2
@@ -16,15 +15,8 @@ from huggingface_hub import constants, get_session, hf_raise_for_status
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # is lazy
 
 from atp.errors import UnavailableError
-from atp.model.hub.errors import (
-    HUB_ERRORS,
-    RESUME_HINT,
-    TRIES,
-    hub_error,
-    is_transient,
-    reason,
-    wait,
-)
+from atp.model.hub import errors
+from atp.model.hub.errors import HUB_ERRORS, RESUME_HINT, TRIES
 from atp.model.hub_cache import file_bytes
 
 if TYPE_CHECKING:
@@ -34,7 +26,6 @@ if TYPE_CHECKING:
     from atp.model.hub.listing import HubFile, Listing
 
 CHUNK_BYTES = 1 << 20
-"""Read from the disk at a time."""
 PARTIAL_CONTENT = 206
 
 
@@ -90,19 +81,10 @@ def partial_path(blob: Path) -> Path:
 
 
 def download(listing: Listing, file: HubFile, arrived: Callable[[int], None]) -> str:
-    """Put a file in its place, whole and checked; one that is there already is only checked.
+    """Put a file in its place, whole and checked, and return its sha256.
 
-    Args:
-        listing: of its repository.
-        file: to download.
-        arrived: is called with the number of new bytes; a negative one where bytes are dropped.
-
-    Returns:
-        The sha256 of its content.
-
-    Raises:
-        UnavailableError: the hub does not send it, or its content has not the hub's hash.
-        OSError: it cannot be written.
+    A file that is there already is only checked. `arrived` is called with the number of new bytes,
+    negative where bytes are dropped. A file that cannot be written raises OSError.
     """
     pointer, blob = listing.pointer(file.name), listing.blob(file)
     for path in (pointer, blob):
@@ -114,13 +96,7 @@ def download(listing: Listing, file: HubFile, arrived: Callable[[int], None]) ->
                 if path == blob:
                     _point(pointer, blob)
                 return hashes.sha256
-        if os.path.lexists(path):  # damaged, or a link to nothing
-            path.unlink()
-    return _download(listing, file, arrived)
-
-
-def _download(listing: Listing, file: HubFile, arrived: Callable[[int], None]) -> str:
-    blob = listing.blob(file)
+        path.unlink(missing_ok=True)  # damaged, or a link to nothing
     blob.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(blob)
     # Unbuffered: a signal that ends the process loses no byte that has come.
@@ -134,7 +110,7 @@ def _download(listing: Listing, file: HubFile, arrived: Callable[[int], None]) -
         hint = "It was removed: run the same command again. If that does not help, a proxy may "
         raise UnavailableError(msg, f"{hint}change what it passes on.")
     partial.replace(blob)
-    _point(listing.pointer(file.name), blob)
+    _point(pointer, blob)
     return hashes.sha256
 
 
@@ -145,7 +121,8 @@ def _complete(
     hashes = Hashes(file)
     hashes.update_from(out)
     if hashes.bytes > file.bytes:
-        hashes = _start_again(file, out)
+        out.truncate(0)
+        hashes = Hashes(file)
     # Only a new maximum is progress: a server that never resumes and always breaks off would
     # otherwise be asked without an end.
     most_bytes, failed = hashes.bytes, 0
@@ -155,15 +132,16 @@ def _complete(
             for offset, chunk in _stream(listing.url(file.name), hashes.bytes):
                 if offset != hashes.bytes:  # the server does not resume: it sends the whole
                     arrived(-hashes.bytes)
-                    hashes = _start_again(file, out)
+                    out.truncate(0)
+                    hashes = Hashes(file)
                 out.write(chunk)
                 hashes.update(chunk)
                 arrived(len(chunk))
                 if hashes.bytes > file.bytes:  # another file: the rest does not matter
                     break
         except HUB_ERRORS as caught:
-            if not is_transient(caught):
-                raise hub_error(listing.repository, listing.revision, caught) from caught
+            if not errors.is_transient(caught):
+                raise errors.hub_error(listing.repository, listing.revision, caught) from caught
             error = caught
         failed = 1 if hashes.bytes > most_bytes else failed + 1
         most_bytes = max(most_bytes, hashes.bytes)
@@ -171,9 +149,9 @@ def _complete(
             error = error or httpx2.RemoteProtocolError("the answer was too short")
             if failed == TRIES:
                 msg = f"{file.name} of {listing.repository} broke off {TRIES} times in a row at "
-                msg += f"{hashes.bytes:,} of {file.bytes:,} bytes: {reason(error)}."
+                msg += f"{hashes.bytes:,} of {file.bytes:,} bytes: {errors.reason(error)}."
                 raise UnavailableError(msg, RESUME_HINT) from error
-            wait(f"{listing.repository}: {file.name}", failed, error)
+            errors.wait(f"{listing.repository}: {file.name}", failed, error)
     return hashes
 
 
@@ -192,16 +170,10 @@ def _stream(url: str, start: int) -> Iterator[tuple[int, bytes]]:
             offset += len(chunk)
 
 
-def _start_again(file: HubFile, out: IO[bytes]) -> Hashes:
-    out.truncate(0)
-    return Hashes(file)
-
-
 def _point(pointer: Path, blob: Path) -> None:
     """Link a file of a snapshot to the blob; where links are not possible, move the blob there."""
     pointer.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        pointer.unlink()
+    pointer.unlink(missing_ok=True)
     try:
         pointer.symlink_to(os.path.relpath(blob, pointer.parent))
     except FileExistsError:  # another process was as fast, with the same content

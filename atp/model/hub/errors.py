@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from atp.errors import AtpError, UnavailableError
+from atp.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,14 +57,15 @@ log = structlog.get_logger()
 
 def with_retries(repository: str, revision: str, request: Callable[[], T]) -> T:
     """Return the answer to a request, which is repeated a few times after a transient error."""
-    for failed in range(1, TRIES + 1):
+    failed = 0
+    while True:
         try:
             return request()
         except HUB_ERRORS as error:
+            failed += 1
             if failed == TRIES or not is_transient(error):
                 raise hub_error(repository, revision, error) from error
             wait(repository, failed, error)
-    raise AssertionError  # the last try has returned or raised
 
 
 def is_transient(error: Exception) -> bool:
@@ -85,10 +86,8 @@ def wait(what: str, failed: int, error: Exception) -> None:
     time.sleep(seconds)
 
 
-def hub_error(repository: str, revision: str, error: Exception) -> AtpError:
+def hub_error(repository: str, revision: str, error: Exception) -> UnavailableError:
     """Return the error that says why a repository cannot be read, and what may help."""
-    if isinstance(error, AtpError):
-        return error
     page = f"https://huggingface.co/{repository}"
     code = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     has_token = get_token() is not None
@@ -132,10 +131,9 @@ def reason(error: Exception) -> str:
         return f"HTTP {error.response.status_code} {error.response.reason_phrase}".strip()
     if isinstance(error, httpx2.TimeoutException):
         return f"no answer in time ({type(error).__name__})"
-    if isinstance(error, (httpx2.NetworkError, httpx2.RemoteProtocolError)):
+    text = f"no answer of a hub ({type(error).__name__})"
+    if isinstance(error, TRANSIENT):
         text = str(error) or type(error).__name__
-    else:
-        text = f"no answer of a hub ({type(error).__name__})"
     token = get_token()
     return text.replace(token, "***") if token else text
 

@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository."""
+    """A file of a repository; its name has its folders, from the root."""
 
     name: str
-    """With its folders, from the repository's root."""
     bytes: int
     blob: str
-    """The name of its content in the cache: its sha256 if the hub has that, else git's hash."""
+    """The name of its content in the cache: its sha256, or git's hash of a small file."""
     sha256: str | None
-    """None for a small file, of which the hub has git's hash alone."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,6 @@ class Listing:
     revision: str
     commit: str
     gated: bool
-    """Its files are for accounts that have accepted a licence."""
     files: dict[str, HubFile]
 
     def url(self, name: str) -> str:
@@ -65,14 +62,14 @@ class Listing:
     def check_access(self) -> None:
         """Raise UnavailableError if the licence or the token is missing."""
         if self.gated:
-            request = partial(_api().auth_check, self.repository)
+            request = partial(HfApi(constants.ENDPOINT).auth_check, self.repository)
             with_retries(self.repository, self.revision, request)
 
 
 def list_repository(repository: str, revision: str) -> Listing:
     """Ask the hub for the files of a repository, by one request."""
     request = partial(
-        _api().model_info,
+        HfApi(constants.ENDPOINT).model_info,
         repository,
         revision=revision,
         files_metadata=True,
@@ -119,7 +116,3 @@ def _download(url: str) -> bytes:
     response = get_session().get(url, headers=build_hf_headers(), timeout=timeout)
     hf_raise_for_status(response)
     return response.content
-
-
-def _api() -> HfApi:
-    return HfApi(endpoint=constants.ENDPOINT)

@@ -1,8 +1,7 @@
 """Records of `atp fetch`; a run whose model and SAEs all have a valid record asks no hub.
 
-A record is in the folder of its repository in the hub cache. It is valid as long as the revision
-still means the recorded commit there, which the libraries use without a network, and each file has
-its size.
+A record is valid as long as its revision still means the recorded commit in the hub cache, which
+the libraries use without a network, and each file has its size.
 """
 
 from __future__ import annotations
@@ -31,20 +30,18 @@ MODEL = "model"
 """A record's name for the part of a repository that is a model; an SAE goes by its path."""
 
 FILE_ENTRY = {"bytes": int, "sha256": str, "blob": str}
-"""The keys and types of a file in a record."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class HubRequest:
-    """A model or an SAE that a run needs of the hub; its name is as given to --model or --sae."""
+    """A model of the hub, or a published SAE, that a run needs; named as for --model or --sae."""
 
     name: str
     repository: str
     revision: str
     published: Published | None = None
-    """Where the SAE is; None: it is the model."""
 
     @property
     def part(self) -> str:
@@ -108,10 +105,7 @@ def valid_record(request: HubRequest) -> dict[str, Any] | None:
 
 
 def go_offline_if_fetched(model: str, revision: str | None, specs: Sequence[str]) -> None:
-    """Put the libraries of this process offline if `atp fetch` has downloaded all that is named.
-
-    The process then makes no network call, and stays on the commits that were fetched.
-    """
+    """Put this process offline, on the fetched commits, if all that is named was fetched."""
     if constants.is_offline_mode():
         return
     requests = hub_requests(model, revision, specs)

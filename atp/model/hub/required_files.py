@@ -9,25 +9,21 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from atp.errors import UnavailableError
-from atp.model.dictionaries.unsuited import refuse_unsuited
+from atp.model.dictionaries.names import refuse_unsuited
 from atp.model.hub_cache import INDEX, parts_of_index
 
 if TYPE_CHECKING:
     from atp.model.dictionaries.names import Published
     from atp.model.hub.listing import Listing
 
-MODEL_WEIGHTS = (
-    "model.safetensors",
-    f"model.safetensors{INDEX}",
-    "pytorch_model.bin",
-    f"pytorch_model.bin{INDEX}",
-)
+PLAIN, OLD = "model.safetensors", "pytorch_model.bin"
+MODEL_WEIGHTS = (PLAIN, PLAIN + INDEX, OLD, OLD + INDEX)
 """Transformers loads the first of these files that exists."""
 
 BESIDE_WEIGHTS = {".json", ".jinja", ".model", ".tiktoken", ".txt"}
-"""Suffixes of configuration, tokenizer and chat template: small files, each tokenizer with names of
-its own, in the folder of the weights."""
+"""Suffixes of configuration, tokenizer and chat template, whose names differ."""
 CHAT_TEMPLATES = "additional_chat_templates"
+OTHER_REPOSITORY = "Name another repository of the model."
 
 OPTIONAL = "?"
 SAE_FILES = {
@@ -46,8 +42,7 @@ SAE_FILES = {
     "llama_scope_r1_distill": ("{path}/config.json", "{path}/sae_weights.safetensors"),
     "qwen_scope": ("{path}",),
 }
-"""The files that each loader of SAELens reads; ? marks optional ones. Loaders of SAEs that atp does
-not score are missing."""
+"""The files that each loader of SAELens reads, for SAEs that atp scores; ? marks optional ones."""
 
 
 def model_files(listing: Listing) -> list[str]:
@@ -57,13 +52,13 @@ def model_files(listing: Listing) -> list[str]:
     if weights is None or "config.json" not in names:
         kinds = "weights (*.safetensors or *.bin)" if weights is None else "config.json"
         msg = f"{listing.repository} has no {kinds} at its root, where Transformers looks."
-        raise UnavailableError(msg, "Name another repository of the model.")
+        raise UnavailableError(msg, OTHER_REPOSITORY)
     chosen = {weights}
     if weights.endswith(INDEX):
         parts = parts_of_index(listing.read(weights))
         if not parts:
             msg = f"{weights} of {listing.repository} is no index of weights."
-            raise UnavailableError(msg, "Name another repository of the model.")
+            raise UnavailableError(msg, OTHER_REPOSITORY)
         chosen |= parts
     for name in names:
         path = PurePosixPath(name)

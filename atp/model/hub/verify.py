@@ -1,7 +1,6 @@
 """Makes sure that no file is missing: a run's loaders read the downloaded files without the hub.
 
-Only the loaders know all the files that they open. A model is loaded without its numbers: its
-tokenizer, its configuration, the names and shapes of its weights. An SAE is loaded whole.
+A model is loaded without its numbers: tokenizer, configuration, names and shapes of its weights.
 """
 
 from __future__ import annotations
@@ -29,17 +28,13 @@ def verify_offline_load(requests: Iterable[HubRequest]) -> None:
     for request in requests:
         try:
             if request.published is None:
-                _read_model(request.name, request.revision)
+                source, options = transformers_source(request.name, request.revision)
+                with loading_errors(request.name):
+                    load_tokenizer(request.name, request.revision)
+                    AutoModelForCausalLM.from_pretrained(source, **options, device_map="meta")
             else:
                 load_sae(request.name)
         except UnavailableError as error:
             msg = f"every file known to be needed was downloaded, and yet {error.message}"
             hint = "If its repository is whole, this is a fault of atp: please report this line."
             raise UnavailableError(msg, hint) from error
-
-
-def _read_model(name: str, revision: str) -> None:
-    source, options = transformers_source(name, revision)
-    with loading_errors(name):
-        load_tokenizer(name, revision)
-        AutoModelForCausalLM.from_pretrained(source, **options, device_map="meta")

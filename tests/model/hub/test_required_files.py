@@ -13,8 +13,7 @@ from sae_lens.loading import pretrained_sae_loaders as loaders
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
 from atp.errors import SettingsError, UnavailableError
-from atp.model.dictionaries.names import Published, published_at
-from atp.model.dictionaries.unsuited import UNSUITED
+from atp.model.dictionaries.names import UNSUITED, Published, published_at
 from atp.model.hub.listing import HubFile, Listing
 from atp.model.hub.required_files import SAE_FILES, model_files, sae_files
 
