@@ -32,11 +32,7 @@ LIBRARIES = ("atp", "torch", "transformers", "transformer-lens", "sae-lens")
 
 
 def bench(settings: Settings) -> tuple[str, Path]:
-    """Measure atp on a model, SAEs and an input; return a Markdown table and the JSON file.
-
-    Raises:
-        AtpError: as `atp run` raises it.
-    """
+    """Measure atp on a model, SAEs and an input; return a Markdown table and the JSON file."""
     _check_scoring(settings)
     specs = setup.check(settings)
     with output.held(settings.out):

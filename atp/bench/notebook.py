@@ -8,6 +8,7 @@ every faster path with it, and `atp bench` times it, so it shares nothing with t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,14 +35,9 @@ def layers_of(model: Any) -> Any:  # noqa: ANN401  (any Hugging Face causal mode
 
 
 class Notebook:
-    """A plain model, its tokenizer, and an SAE on the output of one layer.
+    """A Hugging Face model, its tokenizer, and an SAE of SAELens on the output of a module.
 
-    Args:
-        model: a Hugging Face causal language model; its weights get gradients during a call.
-        tokenizer: of the model.
-        sae: of SAELens.
-        module: the layer whose output the SAE reads.
-        reads_input: the SAE reads the input of the module instead.
+    The weights get gradients during a call. With `reads_input` the SAE reads the module's input.
     """
 
     def __init__(
@@ -68,11 +64,7 @@ class Notebook:
             prompt = self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
-
-        def encode(text: str) -> list[int]:
-            ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-            return ids
-
+        encode = partial(self.tokenizer.encode, add_special_tokens=False)
         prompt_ids = encode(prompt)
         n = len(prompt_ids)
         both_joint = (
@@ -93,11 +85,10 @@ class Notebook:
         target_ids, n = self.ids(prompt, target, base, chat=chat)
         base_ids, _ = self.ids(prompt, base, target, chat=chat)
         p = n - 1
-        for o in range(1, max_tokens + 1):
-            if p + o >= min(len(target_ids), len(base_ids)):
-                return None
-            if target_ids[p + o] != base_ids[p + o]:
-                return target_ids, p, o, target_ids[p + o], base_ids[p + o]
+        compared = zip(target_ids[n : n + max_tokens], base_ids[n:], strict=False)
+        for o, (t, b) in enumerate(compared, start=1):
+            if t != b:
+                return target_ids, p, o, t, b
         return None
 
     def __call__(

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from atp.model.language_model import Model
 
-BRIDGE_PART = "._original_component"
-"""The bridge adds it to the names of parameters."""
+BRIDGE_PART = "._original_component"  # the bridge adds it to the names of parameters
 
 
 def load_plain_model(model: Model, name: str, revision: str | None) -> PreTrainedModel:
@@ -28,11 +27,8 @@ def load_plain_model(model: Model, name: str, revision: str | None) -> PreTraine
         for key, parameter in model.bridge.original_model.named_parameters(remove_duplicate=False)
     }
     for key, parameter in plain.named_parameters():
-        shared = bridge_weights.get(key)
+        shared, form = bridge_weights.get(key), (parameter.shape, parameter.dtype)
         # The bridge splits some weights into parts: those keep a copy of their own.
-        if shared is not None and (shared.shape, shared.dtype) == (
-            parameter.shape,
-            parameter.dtype,
-        ):
+        if shared is not None and (shared.shape, shared.dtype) == form:
             parameter.data = shared.data
     return plain.to(model.device)

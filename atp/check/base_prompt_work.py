@@ -1,7 +1,4 @@
-"""The work of a run on base prompts: for a mean before its first batch, then in each window.
-
-Windows and batches are those of atp/scoring/base_prompts.py, so the counts are exact.
-"""
+"""The work of a run on base prompts, in the windows and batches of atp/scoring/base_prompts.py."""
 
 from __future__ import annotations
 
@@ -20,8 +17,7 @@ if TYPE_CHECKING:
     from atp.dataset.pairs import Pair
     from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
 
-    Prompt = tuple[int, ...]
-    """Token ids."""
+    Prompt = tuple[int, ...]  # token ids
 
 
 @dataclass
@@ -45,10 +41,9 @@ class BasePromptWork:
             return
         self._question = pair.key.question
         prompt = self.pair_tokenizer.prompt(pair.base_prompt)
-        if not isinstance(prompt, tuple):
-            return
-        self.mean_prompts += 1
-        self._mean_window.append(prompt)
+        if isinstance(prompt, tuple):
+            self.mean_prompts += 1
+            self._mean_window.append(prompt)
         if len(self._mean_window) == WINDOW_PAIRS:
             self.finish_mean()
 

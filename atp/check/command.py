@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from atp.model.hub_cache import Hub
     from atp.model.outline import Outline
 
+SAE_FIGURES = ("spec", "where", "hook_name", "d_in", "d_sae", "bytes")
 FETCH = "Run `atp fetch` with the same options, with a network; or unset HF_HUB_OFFLINE."
 
 
@@ -68,9 +69,8 @@ def check(settings: Settings) -> dict[str, Any]:
     if readable:
         with findings.collect("input"):
             scan = scan_input(settings.input, problems.add, work.add if work else None)
-    unknown = {
-        "unknown": "the input cannot be read" if scan is None else "the model is not available"
-    }
+    reason = "the input cannot be read" if scan is None else "the model is not available"
+    unknown = {"unknown": reason}
     saes = run.saes if run else [sae_outline(spec, None) for spec in specs]
     report: dict[str, Any] = {
         "version": __version__,
@@ -147,12 +147,7 @@ def _saes(saes: Sequence[SaeOutline], hub: Hub, findings: Findings) -> list[dict
             findings.add("saes", _not_cached(f"the SAE {sae.spec}"))
     return [
         {
-            "spec": sae.spec,
-            "where": sae.where,
-            "hook_name": sae.hook_name,
-            "d_in": sae.d_in,
-            "d_sae": sae.d_sae,
-            "bytes": sae.bytes,
+            **{name: getattr(sae, name) for name in SAE_FIGURES},
             "download_bytes": sae.bytes if sae.where == "hub" else 0,
             "fetched": is_fetched(sae_request(sae.spec)),
         }

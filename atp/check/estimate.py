@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from atp.model.dictionaries.outline import SaeOutline
     from atp.model.outline import Outline
 
-    Rate = tuple[float | None, str, tuple[float, float]]
-    """Operations per second, their basis, and the shares that a run reaches: best and worst."""
+    Rate = tuple[float | None, str]  # operations per second, and their basis
 
 HOST_BYTES = 600 << 20  # memory of Python and its libraries
 
@@ -36,13 +35,13 @@ METADATA_BYTES = 2500
 LIBRARY_SECONDS = (8.0, 20.0)  # importing torch, transformer_lens and SAELens
 READ_BYTES_PER_SECOND = (2e9, 2e8)  # from memory, and from a slow disk
 
-CPU_SHARES = (1.0, 0.3)
-"""Of the rate of one large matrix product, the share that a run reaches: best and worst."""
-GPU_SHARES = (0.5, 0.1)
-"""The same for a GPU, of the data sheet's rate. Assumed, not measured."""
+# The share of a rate that a run reaches, at best and at worst.
+CPU_SHARES = (1.0, 0.3)  # of the rate of one large matrix product
+GPU_SHARES = (0.5, 0.1)  # of the data sheet's rate; assumed, not measured
 MEASURE_SECONDS = 0.25
 MATRIX_SIZE = 512
 
+# Dense bfloat16 with tensor cores, from NVIDIA's data sheets. The first name that fits counts.
 TERAFLOPS = {
     "B200": 2250,
     "H200": 989,
@@ -57,8 +56,6 @@ TERAFLOPS = {
     "L40": 181,
     "L4": 121,
 }
-"""Dense bfloat16 with tensor cores, from NVIDIA's data sheets. The first name that fits counts, so
-a longer one comes before the shorter one that it starts with."""
 
 
 def memory(
@@ -112,7 +109,7 @@ def time_needed(
 ) -> dict[str, Any]:
     """Return the time that a run takes on a CPU or on a GPU of a name, from best to worst case."""
     flops = floating_point_operations(outline, saes, work)
-    rate, basis, shares = _cpu_rate(outline) if kind == "cpu" else _gpu_rate(outline, gpu)
+    rate, basis = _cpu_rate(outline) if kind == "cpu" else _gpu_rate(outline, gpu)
     weights = outline.bytes + sum(sae.bytes or 0 for sae in saes)
     loading = [
         round(libraries + weights / speed, 1)
@@ -120,6 +117,7 @@ def time_needed(
     ]
     computing = total = None
     if rate is not None:
+        shares = CPU_SHARES if kind == "cpu" else GPU_SHARES
         computing = [round(flops / (rate * share), 1) for share in shares]
         total = [round(sum(parts), 1) for parts in zip(loading, computing, strict=True)]
     return {
@@ -191,18 +189,18 @@ def _cpu_rate(outline: Outline) -> Rate:
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
     if load > cores:
         basis += f"; other work slows it: the load is {load:.1f} on {cores} cores"
-    return rate, basis, CPU_SHARES
+    return rate, basis
 
 
 def _gpu_rate(outline: Outline, gpu: str) -> Rate:
     words = f" {gpu.replace('-', ' ')} "
     known = next((name for name in TERAFLOPS if f" {name} " in words), None)
     if outline.dtype != "bfloat16":
-        return None, "no estimate: for bfloat16 only", GPU_SHARES
+        return None, "no estimate: for bfloat16 only"
     if known is None:
-        return None, f"no estimate: the speed of {gpu} is not known here", GPU_SHARES
+        return None, f"no estimate: the speed of {gpu} is not known here"
     basis = (
         f"{TERAFLOPS[known]} TFLOP/s by the data sheet of the {known}; "
         f"a run is assumed to reach {GPU_SHARES[1]:.0%} to {GPU_SHARES[0]:.0%} of that"
     )
-    return TERAFLOPS[known] * 1e12, basis, GPU_SHARES
+    return TERAFLOPS[known] * 1e12, basis

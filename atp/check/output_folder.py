@@ -17,19 +17,14 @@ if TYPE_CHECKING:
 
 
 def inspect_folder(folder: Path) -> dict[str, Any]:
-    """Return the state of an output folder as JSON values; creates and leaves nothing.
-
-    Raises:
-        SettingsError: it cannot be made or written to.
-    """
+    """Return the state of an output folder, or raise SettingsError; creates and leaves nothing."""
     try:
         with tempfile.TemporaryFile(dir=_nearest_existing(folder)):  # has no name: nothing is left
             pass
     except OSError as error:
         msg = f"the output folder {folder} cannot be written to: {error.strerror or error}."
-        raise SettingsError(
-            msg, "Choose another with --out=DIR, or correct its permissions."
-        ) from error
+        hint = "Choose another with --out=DIR, or correct its permissions."
+        raise SettingsError(msg, hint) from error
     return {
         "path": str(folder),
         "writable": True,

@@ -67,10 +67,7 @@ def outline_run(
     findings: Findings,
     problems: InputProblems,
 ) -> RunOutline:
-    """Inspect device, model and SAEs, and prepare to count the work.
-
-    `findings` receives what is missing or does not fit, `problems` the pairs that would fail.
-    """
+    """Inspect device, model and SAEs, and prepare to count the work; pairs at fault are problems."""
     quiet_libraries()
     host = figures(torch.device("cpu"))
     host_memory = {name: host[name] for name in ("free_bytes", "total_bytes")}

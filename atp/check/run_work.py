@@ -7,7 +7,7 @@ at a time.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from atp.dataset.pairs import Pair
     from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
 
-HINTS = {
+HINTS = {  # how to correct a pair that cannot be tokenised, by the error
     "Sequence too long": "Shorten the prompt, or use a model with a longer context.",
     "Empty prompt": "Write the prompt, or remove the flag.",
     "Chat template failed": "Change the prompt, or leave --chat-template out.",
     "Base prompt missing or not text": "Write the prompt of the question's base variation.",
 }
-"""How to correct a pair that cannot be tokenised, by the error."""
 
 
 @dataclass
@@ -40,15 +39,12 @@ class RunWork:
     pair_tokenizer: PairTokenizer
     batch_tokens: int
     limit: int | None
-    problems: InputProblems
-    """Receives the pairs that would end in an error."""
-    window_pairs: int
-    """Pairs among which batches are made."""
+    problems: InputProblems  # receives the pairs that would end in an error
+    window_pairs: int  # among which batches are made
     shard: Shard = WHOLE
     method: Method = field(default_factory=Method)
     top_k: int = 50
-    tail: int | None = 20
-    """Tokens at the end of a text that carry gradients, about; None for all of them."""
+    tail: int | None = 20  # about so many tokens at a text's end carry gradients; None for all
     base_prompts: BasePromptWork = field(init=False)
     pairs: int = 0
     other_shards: int = 0  # pairs that other shards do
@@ -174,16 +170,14 @@ class RunWork:
 def _as_problem(pair: Pair, issue: PairIssue) -> Problem:
     details = issue.details
     message = f"{pair.key}: {issue.reason}"
-    field_at_fault: str | None = "prompt"
-    if details.get("field") == "base prompt":
-        field_at_fault = None
-        if not issue.reason.startswith("Base prompt"):
-            message += " (the base prompt)"
+    of_base_prompt = details.get("field") == "base prompt"
+    if of_base_prompt and not issue.reason.startswith("Base prompt"):
+        message += " (the base prompt)"
     for unit in ("tokens", "characters"):
         if unit in details:
             message += f": {details[unit]:,} {unit}, the model reads {details['context']:,} tokens"
     if "why" in details:
         message += f": {details['why']}"
     hint = HINTS.get(issue.reason, "Correct it, or remove the flag.")
-    problem = Problem(f"{message}.", hint, refused=False, field=field_at_fault)
-    return replace(problem, **pair.key._asdict())
+    place = {**pair.key._asdict(), "field": None if of_base_prompt else "prompt"}
+    return Problem(f"{message}.", hint, refused=False, **place)

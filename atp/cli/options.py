@@ -15,8 +15,8 @@ from atp.errors import SettingsError
 if TYPE_CHECKING:
     from atp.cli.arguments import Given
 
+# Where the container mounts its data.
 VOLUME_INPUT, VOLUME_OUT = Path("/data/input"), Path("/data/results/feedback")
-"""Where the container mounts its data."""
 
 
 def run_settings(given: Given) -> Settings:

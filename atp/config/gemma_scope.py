@@ -5,15 +5,13 @@ from __future__ import annotations
 from atp.config.checks import valid
 from atp.errors import SettingsError
 
-CANONICAL_RELEASES = {
+CANONICAL_RELEASES = {  # by model
     "google/gemma-2-9b-it": "gemma-scope-9b-it-res-canonical",
     "google/gemma-2-9b": "gemma-scope-9b-pt-res-canonical",
     "google/gemma-2-2b": "gemma-scope-2b-pt-res-canonical",
     "google/gemma-2-27b": "gemma-scope-27b-pt-res-canonical",
 }
-"""By model."""
-
-WIDTHS = {
+WIDTHS = {  # features of an SAE, by the name of its width: thousands, not multiples of 1024
     "16k": 2**14,
     "32k": 2**15,
     "65k": 2**16,
@@ -22,8 +20,6 @@ WIDTHS = {
     "524k": 2**19,
     "1m": 2**20,
 }
-"""Features of an SAE, by the name of its width: thousands, not multiples of 1024."""
-
 sae_width = valid(
     "a number of features such as 16384 (or 16k)",
     lambda given: WIDTHS.get(given.strip().lower()) or int(given),

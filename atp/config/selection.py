@@ -49,8 +49,7 @@ class SelectionSettings:
     resamples: int = option(Group.SELECT, 9999, "N", whole_number(100))
     """Of the bootstrap for the 95 % intervals, and of the test by sign flips for the p-values."""
     seed: int = seed_option()
-    ratio_given: bool = False
-    """Whether the user gave `min_log_ratio`; a default may be left out where it cannot apply."""
+    ratio_given: bool = False  # else `min_log_ratio` is left out where it cannot apply
 
     def as_json(self) -> dict[str, Any]:
         """Return every threshold as a JSON value, for `metadata.atp.selection`."""

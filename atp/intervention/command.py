@@ -155,7 +155,7 @@ def _metadata(
         "versions": known["versions"],
         "source_sha256": known["source_sha256"],
         "features": file.as_json(),
-        "settings": {**shared, "sae": list(settings.sae_specs), **own.as_json()},
+        "settings": {**shared, "sae": list(settings.sae_specs), **json_values(own, "intervene")},
     }
 
 
