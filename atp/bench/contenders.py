@@ -68,7 +68,7 @@ class Workload:
 
 
 def workload(settings: Settings, loaded: Loaded, batch_tokens: int) -> Workload:
-    """Read, tokenise and plan the input as one window; raise InputError if no pair can be scored."""
+    """Read, tokenise and plan the input as one window; raise InputError if it has no contrast."""
     pairs, contrasts = [], []
     for pair in reader.pairs(settings.input, settings.limit):
         if not isinstance(pair, Pair):

@@ -56,8 +56,7 @@ class Notebook:
     def ids(self, prompt: str, response: str, other: str, *, chat: bool) -> tuple[list[int], int]:
         """Return the token ids of prompt + response, and the number of prompt tokens.
 
-        `other` is the other response to the prompt: both are tokenised by one rule, or their
-        positions would differ.
+        `other` is the other response: one rule tokenises both, or their positions would differ.
         """
         if chat:
             messages = [{"role": "user", "content": prompt}]

@@ -88,12 +88,16 @@ def check(settings: Settings) -> dict[str, Any]:
     }
     if model_named:
         report["model"] = _model(settings, run.model if run else None, here, findings)
-    if scan and run and work:
+    if scan and run and run.model and work:
         work.finish()
-        if work.method.baseline == "mean" and work.pairs and not work.base_prompts.mean_prompts:
+        if (
+            settings.scoring.baseline == "mean"
+            and work.pairs
+            and not work.base_prompts.mean_prompts
+        ):
             findings.add("input", no_mean(settings.input))
         report["pairs"], report["tokens"] = work.outcome_counts(), work.tokens()
-        report["estimate"] = run.estimates(scan)
+        report["estimate"] = run.estimates(scan, run.model, work)
     with findings.collect("output"):
         report["output"] = inspect_folder(settings.out)
     if scan:

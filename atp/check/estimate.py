@@ -64,7 +64,9 @@ def memory(
     """Return the peak memory of a run on a device of a kind."""
     sizes = [sae.bytes for sae in saes]
     known = [size for size in sizes if size is not None]
-    per_token = outline.shape.bytes_per_token([sae.hook_name or "" for sae in saes], work.tail)
+    per_token = outline.shape.bytes_per_token(
+        [sae.hook_name or "" for sae in saes], work.settings.tail
+    )
     base = outline.bytes + (HOST_BYTES if kind == "cpu" else 0)
     sae_bytes = sum(known)
     if kind == "cuda" and sae_bytes > RESIDENT_SHARE * (free_bytes - base):
@@ -91,7 +93,7 @@ def disk(
     """Return the bytes that a run writes, in the layout of the input."""
     result = journal = 0
     for sae in saes:
-        features = work.scored * min(work.top_k, sae.d_sae or work.top_k)
+        features = work.scored * min(work.settings.top_k, sae.d_sae or work.settings.top_k)
         result += input_bytes + METADATA_BYTES
         result += features * FEATURE_BYTES[indented] + work.pairs * PAIR_BYTES[indented]
         journal += features * JOURNAL_FEATURE_BYTES + work.pairs * JOURNAL_PAIR_BYTES
@@ -153,10 +155,10 @@ def floating_point_operations(outline: Outline, saes: Sequence[SaeOutline], work
 
 def _variants(outline: Outline, sae: SaeOutline, work: RunWork, half: int) -> float:
     """Return the weights that the variants of all pairs meet: steps of a path, removed features."""
-    method = work.method
+    method = work.settings.scoring
     steps = method.ig_steps if method.name == "ig" else 0
     # An upper bound: a listed feature that is not active is not removed.
-    removals = min(work.top_k, sae.d_sae or work.top_k) + 1 if method.exact else 0
+    removals = min(work.settings.top_k, sae.d_sae or work.settings.top_k) + 1 if method.exact else 0
     forward, backward = steps + bool(steps) + removals, steps
     layers = _share_of_layers(outline, [sae.hook_name or ""])
     passes = (forward + backward) * layers * work.variant_tokens

@@ -62,10 +62,7 @@ def _held_by(folder: Path) -> str | None:
 
 
 def earlier_runs(folder: Path, sha256: str) -> list[dict[str, Any]]:
-    """Return the journals of an input, oldest first, as JSON values; changes none.
-
-    A journal whose first line is damaged is listed too: it may belong to this input.
-    """
+    """Return the journals of an input, and those whose first line is damaged, oldest first."""
     runs: list[dict[str, Any]] = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:

@@ -11,7 +11,6 @@ from atp.check.estimate import disk, memory, time_needed
 from atp.check.machine import Device, choose_device
 from atp.check.run_work import RunWork
 from atp.config.settings import WINDOW_PAIRS
-from atp.config.shard import WHOLE
 from atp.model.device_memory import figures
 from atp.model.devices import choose_dtype
 from atp.model.dictionaries.outline import sae_outline
@@ -43,11 +42,9 @@ class RunOutline:
     saes: list[SaeOutline] = field(default_factory=list)
     work: RunWork | None = None
 
-    def estimates(self, scan: InputScan) -> dict[str, Any]:
+    def estimates(self, scan: InputScan, model: Outline, work: RunWork) -> dict[str, Any]:
         """Return memory, disk and time of the run as JSON values, once its work is counted."""
-        model, saes, work = self.model, self.saes, self.work
-        assert model is not None  # noqa: S101  (for the type checker)
-        assert work is not None  # noqa: S101  (as above)
+        saes = self.saes
         written = disk(scan.size, work, saes, indented=scan.indented)
         if self.device is None or self.free_bytes is None:
             unknown = {"unknown": "the device is not available"}
@@ -67,7 +64,7 @@ def outline_run(
     findings: Findings,
     problems: InputProblems,
 ) -> RunOutline:
-    """Inspect device, model and SAEs, and prepare to count the work; pairs at fault are problems."""
+    """Inspect device, model and SAEs, and prepare to count the work and the pairs at fault."""
     quiet_libraries()
     host = figures(torch.device("cpu"))
     host_memory = {name: host[name] for name in ("free_bytes", "total_bytes")}
@@ -96,14 +93,10 @@ def outline_run(
         )
         run.work = RunWork(
             pair_tokenizer,
+            settings,
             settings.batch_tokens or _default_budget(run, kind, settings.tail),
-            settings.limit,
             problems,
             WINDOW_PAIRS,
-            settings.shard or WHOLE,
-            settings.scoring,
-            settings.top_k,
-            settings.tail,
         )
     return run
 

@@ -1,7 +1,6 @@
 """The work of a run: what becomes of each pair, and what the batches compute.
 
-Windows, contrasts and batches are those of a run, so the counts are exact. One window is in memory
-at a time.
+Windows, contrasts and batches are those of a run, so the counts are exact.
 """
 
 from __future__ import annotations
@@ -13,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from atp.attribution.batches import computed_tokens, plan, shape_of
 from atp.check.base_prompt_work import BasePromptWork
-from atp.config.method import Method
-from atp.config.shard import WHOLE, Shard
+from atp.config.shard import WHOLE
 from atp.dataset.pairs import BrokenPair, Problem
 from atp.model.pair_tokenizer import PairIssue
 
 if TYPE_CHECKING:
     from atp.attribution.contrasts import Contrast
     from atp.check.findings import InputProblems
+    from atp.config.settings import Settings
+    from atp.config.shard import Shard
     from atp.dataset.pairs import Pair
     from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
 
@@ -37,14 +37,11 @@ class RunWork:
     """Counts what a run would do: `add` each pair, then `finish`."""
 
     pair_tokenizer: PairTokenizer
+    settings: Settings
     batch_tokens: int
-    limit: int | None
     problems: InputProblems  # receives the pairs that would end in an error
     window_pairs: int  # among which batches are made
-    shard: Shard = WHOLE
-    method: Method = field(default_factory=Method)
-    top_k: int = 50
-    tail: int | None = 20  # about so many tokens at a text's end carry gradients; None for all
+    shard: Shard = field(init=False)
     base_prompts: BasePromptWork = field(init=False)
     pairs: int = 0
     other_shards: int = 0  # pairs that other shards do
@@ -64,11 +61,13 @@ class RunWork:
     _window: list[TokenizedPair] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.base_prompts = BasePromptWork(self.pair_tokenizer, self.method, self.batch_tokens)
+        method = self.settings.scoring
+        self.shard = self.settings.shard or WHOLE
+        self.base_prompts = BasePromptWork(self.pair_tokenizer, method, self.batch_tokens)
 
     def add(self, pair: Pair | BrokenPair) -> None:
         """Count the next pair of the input."""
-        if self.pairs == self.limit:
+        if self.pairs == self.settings.limit:
             return
         self.base_prompts.add(pair)
         self._tokenize(pair)
@@ -86,7 +85,7 @@ class RunWork:
             self._count_unscored(self.errors, pair.error)
             return
         tokenized = self.pair_tokenizer(pair.prompt, pair.target_response, pair.base_response)
-        if self.method.reads_base_prompts:
+        if self.settings.scoring.reads_base_prompts:
             tokenized = self.pair_tokenizer.with_base_prompt(tokenized, pair.base_prompt)
         if not isinstance(tokenized, PairIssue):
             self.scored += 1  # until its batch turns out to be another shard's
@@ -108,7 +107,7 @@ class RunWork:
         window, self._window = self._window, []
         contrasts = [pair.contrast for pair in window]
         of_shard: list[TokenizedPair] = []
-        for indices in plan(contrasts, self.batch_tokens, self.method.position):
+        for indices in plan(contrasts, self.batch_tokens, self.settings.scoring.position):
             self._planned_batches += 1
             if self.shard.does(self._planned_batches - 1):
                 of_shard += [window[i] for i in indices]
@@ -119,7 +118,7 @@ class RunWork:
         self.base_prompts.plan_window(window, of_shard)
 
     def _count_batch(self, batch: list[Contrast]) -> None:
-        position = self.method.position
+        position = self.settings.scoring.position
         rows, width, tail = shape_of(batch, position)
         self.batches += 1
         self.computed_tokens += computed_tokens(batch, position)

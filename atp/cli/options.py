@@ -84,8 +84,7 @@ def _input(name: str | None) -> Path:
 
 def _out(given: Given) -> Path:
     default = VOLUME_OUT if VOLUME_INPUT.is_dir() else Path("results/feedback")
-    out: Path = given.options.get("out", default)
-    return out
+    return Path(given.options.get("out", default))
 
 
 def _check_shard(command: str, values: dict[str, Any]) -> None:

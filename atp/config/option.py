@@ -100,7 +100,7 @@ def options_of(settings: type) -> dict[str, Option]:
 
 def json_values(settings: Any, command: str) -> dict[str, Any]:  # noqa: ANN401  (any such class)
     """Return the options that a command takes, of settings and those in them, as JSON values."""
-    options = options_of(type(settings))
+    options = options_of(settings.__class__)
     values: dict[str, Any] = {}
     for each in fields(settings):
         value, option = getattr(settings, each.name), options.get(each.name)
