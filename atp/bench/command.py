@@ -38,7 +38,7 @@ def bench(settings: Settings) -> tuple[str, Path]:
     with output.held(settings.out):
         scan_input(settings.input)  # reports a broken input before the model is loaded
         loaded = setup.load(settings, specs)
-        from atp.bench.plain_model import load_plain_model  # noqa: PLC0415  (imports torch)
+        from atp.bench.contenders import load_plain_model  # noqa: PLC0415  (imports torch)
 
         plain = load_plain_model(loaded.model, settings.model, settings.revision)
         figures = compare(settings, loaded, plain)

@@ -28,6 +28,7 @@ from atp.dataset.journal import SUFFIX, Journal
 from atp.dataset.pairs import Pair
 from atp.errors import InputError, SettingsError
 from atp.model.hook_names import layer_of
+from atp.model.loading import load_plain
 from atp.model.pair_tokenizer import TokenizedPair
 from atp.run.command import score
 from atp.runtime.signals import StopRequest
@@ -35,12 +36,16 @@ from atp.runtime.signals import StopRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from transformers import PreTrainedModel
+
     from atp.attribution.contrasts import Contrast
     from atp.config.settings import Settings
     from atp.model.dictionaries.loading import Dictionary
+    from atp.model.language_model import Model
     from atp.run.setup import Loaded
 
 WARM_UP_PAIRS = 3  # for the notebook's procedure, which is slow
+BRIDGE_PART = "._original_component"  # the bridge adds it to the names of parameters
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,24 @@ def workload(settings: Settings, loaded: Loaded, batch_tokens: int) -> Workload:
         raise InputError(msg, "Name a file whose flagged responses differ from the base ones.")
     batches = tuple(tuple(contrasts[i] for i in batch) for batch in plan(contrasts, batch_tokens))
     return Workload(tuple(pairs), batches, batch_tokens)
+
+
+def load_plain_model(model: Model, name: str, revision: str | None) -> PreTrainedModel:
+    """Load the plain model of a name and revision, and let it share the weights of `model`.
+
+    The bridge of `model` has hook points in its modules; a bare pass is timed without them.
+    """
+    plain = load_plain(name, revision, torch.device("cpu"), model.dtype)
+    bridge_weights = {
+        key.replace(BRIDGE_PART, ""): parameter
+        for key, parameter in model.bridge.original_model.named_parameters(remove_duplicate=False)
+    }
+    for key, parameter in plain.named_parameters():
+        shared, form = bridge_weights.get(key), (parameter.shape, parameter.dtype)
+        # The bridge splits some weights into parts: those keep a copy of their own.
+        if shared is not None and (shared.shape, shared.dtype) == form:
+            parameter.data = shared.data
+    return plain.to(model.device)
 
 
 def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -> list[Contender]:  # noqa: ANN401

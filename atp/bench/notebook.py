@@ -34,23 +34,17 @@ def layers_of(model: Any) -> Any:  # noqa: ANN401  (any Hugging Face causal mode
     return next(m for m in lists if len(m) == count)
 
 
+@dataclass(eq=False)
 class Notebook:
-    """A Hugging Face model, its tokenizer, and an SAE of SAELens on the output of a module.
+    """A Hugging Face model, its tokenizer, and an SAE of SAELens on the output of a module."""
 
-    The weights get gradients during a call. With `reads_input` the SAE reads the module's input.
-    """
+    model: Any  # its weights get gradients during a call
+    tokenizer: Any
+    sae: Any
+    module: torch.nn.Module
+    reads_input: bool = False  # instead of the output
 
-    def __init__(
-        self,
-        model: Any,  # noqa: ANN401
-        tokenizer: Any,  # noqa: ANN401
-        sae: Any,  # noqa: ANN401
-        module: torch.nn.Module,
-        *,
-        reads_input: bool = False,
-    ) -> None:
-        self.model, self.tokenizer, self.sae = model, tokenizer, sae
-        self.module, self.reads_input = module, reads_input
+    def __post_init__(self) -> None:
         self.model.requires_grad_(requires_grad=True)
 
     def ids(self, prompt: str, response: str, other: str, *, chat: bool) -> tuple[list[int], int]:

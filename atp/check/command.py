@@ -71,23 +71,33 @@ def check(settings: Settings) -> dict[str, Any]:
             scan = scan_input(settings.input, problems.add, work.add if work else None)
     reason = "the input cannot be read" if scan is None else "the model is not available"
     unknown = {"unknown": reason}
-    saes = run.saes if run else [sae_outline(spec, None) for spec in specs]
+    outlines = run.saes if run else [sae_outline(spec, None) for spec in specs]
+    saes = _saes(outlines, here, findings)
+    model = {"name": settings.model, "where": None}
+    if model_named:
+        model = _model(settings, run.model if run else None, here, findings)
     report: dict[str, Any] = {
         "version": __version__,
         "exit_code": 0,
         "findings": findings.entries,
-        "input": _input(settings, scan, problems),
+        "input": {
+            "path": str(settings.input),
+            "format": "JSON Lines" if is_lines(settings.input) else "JSON",
+            "bytes": scan.size if scan else None,
+            "sha256": scan.sha256 if scan else None,
+            "questions": scan.questions if scan else None,
+            "pairs": scan.pairs if scan else None,
+            **problems.as_json(),
+        },
         "pairs": unknown,
         "tokens": unknown,
-        "model": {"name": settings.model, "where": None},
-        "saes": _saes(saes, here, findings),
+        "model": model,
+        "saes": saes,
         "estimate": {"memory": unknown, "disk": unknown, "time": unknown},
         "machine": _machine(nvidia, here, run),
         "output": {"path": str(settings.out), "writable": False},
         "earlier_runs": [],
     }
-    if model_named:
-        report["model"] = _model(settings, run.model if run else None, here, findings)
     if scan and run and run.model and work:
         work.finish()
         if (
@@ -105,18 +115,6 @@ def check(settings: Settings) -> dict[str, Any]:
     _check_room(report, findings)
     report["exit_code"] = int(findings.exit_code(input_at_fault=problems.count > 0))
     return report
-
-
-def _input(settings: Settings, scan: InputScan | None, problems: InputProblems) -> dict[str, Any]:
-    return {
-        "path": str(settings.input),
-        "format": "JSON Lines" if is_lines(settings.input) else "JSON",
-        "bytes": scan.size if scan else None,
-        "sha256": scan.sha256 if scan else None,
-        "questions": scan.questions if scan else None,
-        "pairs": scan.pairs if scan else None,
-        **problems.as_json(),
-    }
 
 
 def _model(
@@ -182,7 +180,6 @@ def _machine(nvidia: Nvidia | None, hub: Hub, run: RunOutline | None) -> dict[st
 
 
 def _check_room(report: dict[str, Any], findings: Findings) -> None:
-    """Compare what the run needs with the free memory and disk space."""
     memory, disk = report["estimate"]["memory"], report["estimate"]["disk"]
     output, cache = report["output"], report["machine"]["hub"]
     if memory.get("least_bytes", 0) > memory.get("free_bytes", 0):

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from atp.check.run_work import RunWork
+    from atp.dataset.input_scan import InputScan
     from atp.model.dictionaries.outline import SaeOutline
     from atp.model.outline import Outline
-
-    Rate = tuple[float | None, str]  # operations per second, and their basis
 
 HOST_BYTES = 600 << 20  # memory of Python and its libraries
 
@@ -87,15 +86,13 @@ def memory(
     }
 
 
-def disk(
-    input_bytes: int, work: RunWork, saes: Sequence[SaeOutline], *, indented: bool
-) -> dict[str, Any]:
+def disk(scan: InputScan, work: RunWork, saes: Sequence[SaeOutline]) -> dict[str, Any]:
     """Return the bytes that a run writes, in the layout of the input."""
     result = journal = 0
     for sae in saes:
         features = work.scored * min(work.settings.top_k, sae.d_sae or work.settings.top_k)
-        result += input_bytes + METADATA_BYTES
-        result += features * FEATURE_BYTES[indented] + work.pairs * PAIR_BYTES[indented]
+        result += scan.size + METADATA_BYTES
+        result += features * FEATURE_BYTES[scan.indented] + work.pairs * PAIR_BYTES[scan.indented]
         journal += features * JOURNAL_FEATURE_BYTES + work.pairs * JOURNAL_PAIR_BYTES
     return {
         "result_bytes": result,
@@ -164,9 +161,8 @@ def _variants(outline: Outline, sae: SaeOutline, work: RunWork, half: int) -> fl
     passes = (forward + backward) * layers * work.variant_tokens
     logits = (forward + 2 * backward) * work.logprob_tokens
     decoded = (removals + bool(steps)) * work.read_positions
-    return (
-        outline.body_parameters * passes + outline.unembedding_parameters * logits + half * decoded
-    )
+    weights = outline.body_parameters * passes + outline.unembedding_parameters * logits
+    return weights + half * decoded
 
 
 def _share_of_layers(outline: Outline, hook_names: Sequence[str]) -> float:
@@ -174,8 +170,7 @@ def _share_of_layers(outline: Outline, hook_names: Sequence[str]) -> float:
     return outline.shape.layers_above(hook_names) / outline.shape.layers
 
 
-def _cpu_rate(outline: Outline) -> Rate:
-    """Measure for a moment how fast this CPU multiplies matrices."""
+def _cpu_rate(outline: Outline) -> tuple[float, str]:
     matrix = torch.ones(MATRIX_SIZE, MATRIX_SIZE, dtype=getattr(torch, outline.dtype))
     products = 0
     matrix @ matrix  # the first product starts the threads
@@ -194,7 +189,7 @@ def _cpu_rate(outline: Outline) -> Rate:
     return rate, basis
 
 
-def _gpu_rate(outline: Outline, gpu: str) -> Rate:
+def _gpu_rate(outline: Outline, gpu: str) -> tuple[float | None, str]:
     words = f" {gpu.replace('-', ' ')} "
     known = next((name for name in TERAFLOPS if f" {name} " in words), None)
     if outline.dtype != "bfloat16":

@@ -47,7 +47,6 @@ def _nearest_existing(folder: Path) -> Path:
 
 
 def _held_by(folder: Path) -> str | None:
-    """Name the run that holds the lock of a folder; None if it is free."""
     try:
         lock = os.open(folder / output.LOCK_NAME, os.O_RDONLY)
     except OSError:

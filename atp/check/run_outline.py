@@ -45,7 +45,7 @@ class RunOutline:
     def estimates(self, scan: InputScan, model: Outline, work: RunWork) -> dict[str, Any]:
         """Return memory, disk and time of the run as JSON values, once its work is counted."""
         saes = self.saes
-        written = disk(scan.size, work, saes, indented=scan.indented)
+        written = disk(scan, work, saes)
         if self.device is None or self.free_bytes is None:
             unknown = {"unknown": "the device is not available"}
             return {"memory": unknown, "disk": written, "time": unknown}
@@ -91,22 +91,15 @@ def outline_run(
             chat_template=settings.chat_template,
             sequence_tokens=settings.scoring.sequence,
         )
-        run.work = RunWork(
-            pair_tokenizer,
-            settings,
-            settings.batch_tokens or _default_budget(run, kind, settings.tail),
-            problems,
-            WINDOW_PAIRS,
-        )
+        budget = settings.batch_tokens or _default_budget(run, kind, settings.tail)
+        run.work = RunWork(pair_tokenizer, settings, budget, problems, WINDOW_PAIRS)
     return run
 
 
 def _default_budget(run: RunOutline, kind: str, tail: int | None) -> int:
-    """Return the default token budget of the run once all is loaded."""
     if run.free_bytes is None or run.model is None:
         return MAX_BATCH_TOKENS[kind]
     loaded = run.model.bytes + sum(sae.bytes or 0 for sae in run.saes)
-    bytes_per_token = run.model.shape.bytes_per_token(
-        [sae.hook_name or "" for sae in run.saes], tail
-    )
+    hooks = [sae.hook_name or "" for sae in run.saes]
+    bytes_per_token = run.model.shape.bytes_per_token(hooks, tail)
     return tokens_that_fit(run.free_bytes - loaded, bytes_per_token, kind)

@@ -149,7 +149,6 @@ def _print(*lines: object) -> None:
 
 
 def _report(error: AtpError) -> None:
-    """Write one line: a message and a hint."""
     if sys.stderr.isatty():
         from atp.runtime.log import without_secrets
 

@@ -66,9 +66,8 @@ def comparison_settings(given: Given) -> ComparisonSettings:
 
 def newest_input(folder: Path) -> Path:
     """Return the newest *.json or *.jsonl file in `folder`."""
-    files = [
-        file for pattern in ("*.json", "*.jsonl") for file in folder.glob(pattern) if file.is_file()
-    ]
+    matching = [*folder.glob("*.json"), *folder.glob("*.jsonl")]
+    files = [file for file in matching if file.is_file()]
     if not files:
         msg = f"there is no *.json or *.jsonl file in {folder}."
         raise SettingsError(msg, "Put the input there, or name it: atp run INPUT.")
