@@ -100,11 +100,8 @@ def check(settings: Settings) -> dict[str, Any]:
     }
     if scan and run and run.model and work:
         work.finish()
-        if (
-            settings.scoring.baseline == "mean"
-            and work.pairs
-            and not work.base_prompts.mean_prompts
-        ):
+        no_base_prompt = work.pairs and not work.base_prompts.mean_prompts
+        if settings.scoring.baseline == "mean" and no_base_prompt:
             findings.add("input", no_mean(settings.input))
         report["pairs"], report["tokens"] = work.outcome_counts(), work.tokens()
         report["estimate"] = run.estimates(scan, run.model, work)
