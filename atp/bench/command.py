@@ -32,17 +32,13 @@ LIBRARIES = ("atp", "torch", "transformers", "transformer-lens", "sae-lens")
 
 
 def bench(settings: Settings) -> tuple[str, Path]:
-    """Measure atp on a model, SAEs and an input; return a Markdown table and the JSON file.
-
-    Raises:
-        AtpError: as `atp run` raises it.
-    """
+    """Measure atp on a model, SAEs and an input; return a Markdown table and the JSON file."""
     _check_scoring(settings)
     specs = setup.check(settings)
     with output.held(settings.out):
         scan_input(settings.input)  # reports a broken input before the model is loaded
         loaded = setup.load(settings, specs)
-        from atp.bench.plain_model import load_plain_model  # noqa: PLC0415  (imports torch)
+        from atp.bench.contenders import load_plain_model  # noqa: PLC0415  (imports torch)
 
         plain = load_plain_model(loaded.model, settings.model, settings.revision)
         figures = compare(settings, loaded, plain)

@@ -10,11 +10,13 @@ bare       one forward pass over the same tokens in the same batches, without gr
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from atp.attribution.batches import Batch, computed_tokens, plan
 from atp.attribution.capture import capture
@@ -26,6 +28,7 @@ from atp.dataset.journal import SUFFIX, Journal
 from atp.dataset.pairs import Pair
 from atp.errors import InputError, SettingsError
 from atp.model.hook_names import layer_of
+from atp.model.loading import load_plain
 from atp.model.pair_tokenizer import TokenizedPair
 from atp.run.command import score
 from atp.runtime.signals import StopRequest
@@ -33,12 +36,16 @@ from atp.runtime.signals import StopRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from transformers import PreTrainedModel
+
     from atp.attribution.contrasts import Contrast
     from atp.config.settings import Settings
     from atp.model.dictionaries.loading import Dictionary
+    from atp.model.language_model import Model
     from atp.run.setup import Loaded
 
 WARM_UP_PAIRS = 3  # for the notebook's procedure, which is slow
+BRIDGE_PART = "._original_component"  # the bridge adds it to the names of parameters
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,7 @@ class Workload:
 
 
 def workload(settings: Settings, loaded: Loaded, batch_tokens: int) -> Workload:
-    """Read and tokenise the input, and plan it as one window.
-
-    Raises:
-        InputError: no pair of it has a contrast.
-    """
+    """Read, tokenise and plan the input as one window; raise InputError if it has no contrast."""
     pairs, contrasts = [], []
     for pair in reader.pairs(settings.input, settings.limit):
         if not isinstance(pair, Pair):
@@ -86,21 +89,35 @@ def workload(settings: Settings, loaded: Loaded, batch_tokens: int) -> Workload:
     return Workload(tuple(pairs), batches, batch_tokens)
 
 
+def load_plain_model(model: Model, name: str, revision: str | None) -> PreTrainedModel:
+    """Load the plain model of a name and revision, and let it share the weights of `model`.
+
+    The bridge of `model` has hook points in its modules; a bare pass is timed without them.
+    """
+    plain = load_plain(name, revision, torch.device("cpu"), model.dtype)
+    bridge_weights = {
+        key.replace(BRIDGE_PART, ""): parameter
+        for key, parameter in model.bridge.original_model.named_parameters(remove_duplicate=False)
+    }
+    for key, parameter in plain.named_parameters():
+        shared, form = bridge_weights.get(key), (parameter.shape, parameter.dtype)
+        # The bridge splits some weights into parts: those keep a copy of their own.
+        if shared is not None and (shared.shape, shared.dtype) == form:
+            parameter.data = shared.data
+    return plain.to(model.device)
+
+
 def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -> list[Contender]:  # noqa: ANN401
     """Return the four procedures; `plain` is the model of `load_plain_model`."""
+    chat, max_tokens = settings.chat_template, settings.max_tokens_to_check
     notebooks = [_notebook(loaded, plain, dictionary) for dictionary in loaded.dictionaries]
 
     def notebook(pairs: Sequence[Pair] = work.pairs) -> None:
         for dictionary, procedure in zip(loaded.dictionaries, notebooks, strict=True):
             with loaded.dictionaries.on_device(dictionary):
                 for pair in pairs:
-                    procedure(
-                        pair.prompt,
-                        pair.target_response,
-                        pair.base_response,
-                        chat=settings.chat_template,
-                        max_tokens=settings.max_tokens_to_check,
-                    )
+                    texts = (pair.prompt, pair.target_response, pair.base_response)
+                    procedure(*texts, chat=chat, max_tokens=max_tokens)
 
     def atp() -> None:
         with TemporaryDirectory(prefix="atp-bench-") as folder:
@@ -145,19 +162,15 @@ def _notebook(loaded: Loaded, plain: Any, dictionary: Dictionary) -> Notebook:  
     layer = layer_of(dictionary.hook_name)
     if dictionary.hook_name != f"blocks.{layer}.hook_resid_post":
         msg = f"--sae={dictionary.spec} reads {dictionary.hook_name}."
-        raise SettingsError(
-            msg, "The notebook's procedure reads the residual stream after a layer."
-        )
+        hint = "The notebook's procedure reads the residual stream after a layer."
+        raise SettingsError(msg, hint)
     return Notebook(plain, loaded.model.tokenizer, dictionary.sae, layers_of(plain)[layer])
 
 
 def _bare_inputs(batch: Sequence[Contrast], device: torch.device) -> dict[str, torch.Tensor]:
     """Return the rows of a batch without shared prefixes, left-padded."""
-    width = max(len(item.tokens) for item in batch)
-    gaps = [width - len(item.tokens) for item in batch]
-    rows = {
-        "input_ids": [[0] * gap + list(item.tokens) for gap, item in zip(gaps, batch, strict=True)],
-        "attention_mask": [[0] * gap + [1] * (width - gap) for gap in gaps],
-        "position_ids": [[max(0, column - gap) for column in range(width)] for gap in gaps],
-    }
-    return {name: torch.tensor(table, device=device) for name, table in rows.items()}
+    rows = [torch.tensor(item.tokens, device=device) for item in batch]
+    padded = partial(pad_sequence, batch_first=True, padding_side="left")
+    mask = padded([torch.ones_like(row) for row in rows])
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return {"input_ids": padded(rows), "attention_mask": mask, "position_ids": positions}

@@ -41,10 +41,7 @@ class Contender:
 
 
 def interleave(contenders: Sequence[Contender], rounds: int, device: torch.device) -> None:
-    """Run the contenders in turn and record their figures; each round starts with another one.
-
-    A contender that runs out of memory is left out of the rounds that follow.
-    """
+    """Run the contenders in turn, each round from another one; one without memory drops out."""
     for contender in contenders:
         _attempt(contender, contender.warm_up, device)
     for number in range(rounds):

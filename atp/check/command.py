@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from atp.model.hub_cache import Hub
     from atp.model.outline import Outline
 
+SAE_FIGURES = ("spec", "where", "hook_name", "d_in", "d_sae", "bytes")
 FETCH = "Run `atp fetch` with the same options, with a network; or unset HF_HUB_OFFLINE."
 
 
@@ -68,32 +69,42 @@ def check(settings: Settings) -> dict[str, Any]:
     if readable:
         with findings.collect("input"):
             scan = scan_input(settings.input, problems.add, work.add if work else None)
-    unknown = {
-        "unknown": "the input cannot be read" if scan is None else "the model is not available"
-    }
-    saes = run.saes if run else [sae_outline(spec, None) for spec in specs]
+    reason = "the input cannot be read" if scan is None else "the model is not available"
+    unknown = {"unknown": reason}
+    outlines = run.saes if run else [sae_outline(spec, None) for spec in specs]
+    saes = _saes(outlines, here, findings)
+    model = {"name": settings.model, "where": None}
+    if model_named:
+        model = _model(settings, run.model if run else None, here, findings)
     report: dict[str, Any] = {
         "version": __version__,
         "exit_code": 0,
         "findings": findings.entries,
-        "input": _input(settings, scan, problems),
+        "input": {
+            "path": str(settings.input),
+            "format": "JSON Lines" if is_lines(settings.input) else "JSON",
+            "bytes": scan.size if scan else None,
+            "sha256": scan.sha256 if scan else None,
+            "questions": scan.questions if scan else None,
+            "pairs": scan.pairs if scan else None,
+            **problems.as_json(),
+        },
         "pairs": unknown,
         "tokens": unknown,
-        "model": {"name": settings.model, "where": None},
-        "saes": _saes(saes, here, findings),
+        "model": model,
+        "saes": saes,
         "estimate": {"memory": unknown, "disk": unknown, "time": unknown},
         "machine": _machine(nvidia, here, run),
         "output": {"path": str(settings.out), "writable": False},
         "earlier_runs": [],
     }
-    if model_named:
-        report["model"] = _model(settings, run.model if run else None, here, findings)
-    if scan and run and work:
+    if scan and run and run.model and work:
         work.finish()
-        if work.method.baseline == "mean" and work.pairs and not work.base_prompts.mean_prompts:
+        no_base_prompt = work.pairs and not work.base_prompts.mean_prompts
+        if settings.scoring.baseline == "mean" and no_base_prompt:
             findings.add("input", no_mean(settings.input))
         report["pairs"], report["tokens"] = work.outcome_counts(), work.tokens()
-        report["estimate"] = run.estimates(scan)
+        report["estimate"] = run.estimates(scan, run.model, work)
     with findings.collect("output"):
         report["output"] = inspect_folder(settings.out)
     if scan:
@@ -101,18 +112,6 @@ def check(settings: Settings) -> dict[str, Any]:
     _check_room(report, findings)
     report["exit_code"] = int(findings.exit_code(input_at_fault=problems.count > 0))
     return report
-
-
-def _input(settings: Settings, scan: InputScan | None, problems: InputProblems) -> dict[str, Any]:
-    return {
-        "path": str(settings.input),
-        "format": "JSON Lines" if is_lines(settings.input) else "JSON",
-        "bytes": scan.size if scan else None,
-        "sha256": scan.sha256 if scan else None,
-        "questions": scan.questions if scan else None,
-        "pairs": scan.pairs if scan else None,
-        **problems.as_json(),
-    }
 
 
 def _model(
@@ -147,12 +146,7 @@ def _saes(saes: Sequence[SaeOutline], hub: Hub, findings: Findings) -> list[dict
             findings.add("saes", _not_cached(f"the SAE {sae.spec}"))
     return [
         {
-            "spec": sae.spec,
-            "where": sae.where,
-            "hook_name": sae.hook_name,
-            "d_in": sae.d_in,
-            "d_sae": sae.d_sae,
-            "bytes": sae.bytes,
+            **{name: getattr(sae, name) for name in SAE_FIGURES},
             "download_bytes": sae.bytes if sae.where == "hub" else 0,
             "fetched": is_fetched(sae_request(sae.spec)),
         }
@@ -183,7 +177,6 @@ def _machine(nvidia: Nvidia | None, hub: Hub, run: RunOutline | None) -> dict[st
 
 
 def _check_room(report: dict[str, Any], findings: Findings) -> None:
-    """Compare what the run needs with the free memory and disk space."""
     memory, disk = report["estimate"]["memory"], report["estimate"]["disk"]
     output, cache = report["output"], report["machine"]["hub"]
     if memory.get("least_bytes", 0) > memory.get("free_bytes", 0):

@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from atp.check.run_work import RunWork
+    from atp.dataset.input_scan import InputScan
     from atp.model.dictionaries.outline import SaeOutline
     from atp.model.outline import Outline
-
-    Rate = tuple[float | None, str, tuple[float, float]]
-    """Operations per second, their basis, and the shares that a run reaches: best and worst."""
 
 HOST_BYTES = 600 << 20  # memory of Python and its libraries
 
@@ -36,13 +34,13 @@ METADATA_BYTES = 2500
 LIBRARY_SECONDS = (8.0, 20.0)  # importing torch, transformer_lens and SAELens
 READ_BYTES_PER_SECOND = (2e9, 2e8)  # from memory, and from a slow disk
 
-CPU_SHARES = (1.0, 0.3)
-"""Of the rate of one large matrix product, the share that a run reaches: best and worst."""
-GPU_SHARES = (0.5, 0.1)
-"""The same for a GPU, of the data sheet's rate. Assumed, not measured."""
+# The share of a rate that a run reaches, at best and at worst.
+CPU_SHARES = (1.0, 0.3)  # of the rate of one large matrix product
+GPU_SHARES = (0.5, 0.1)  # of the data sheet's rate; assumed, not measured
 MEASURE_SECONDS = 0.25
 MATRIX_SIZE = 512
 
+# Dense bfloat16 with tensor cores, from NVIDIA's data sheets. The first name that fits counts.
 TERAFLOPS = {
     "B200": 2250,
     "H200": 989,
@@ -57,8 +55,6 @@ TERAFLOPS = {
     "L40": 181,
     "L4": 121,
 }
-"""Dense bfloat16 with tensor cores, from NVIDIA's data sheets. The first name that fits counts, so
-a longer one comes before the shorter one that it starts with."""
 
 
 def memory(
@@ -67,7 +63,9 @@ def memory(
     """Return the peak memory of a run on a device of a kind."""
     sizes = [sae.bytes for sae in saes]
     known = [size for size in sizes if size is not None]
-    per_token = outline.shape.bytes_per_token([sae.hook_name or "" for sae in saes], work.tail)
+    per_token = outline.shape.bytes_per_token(
+        [sae.hook_name or "" for sae in saes], work.settings.tail
+    )
     base = outline.bytes + (HOST_BYTES if kind == "cpu" else 0)
     sae_bytes = sum(known)
     if kind == "cuda" and sae_bytes > RESIDENT_SHARE * (free_bytes - base):
@@ -88,15 +86,13 @@ def memory(
     }
 
 
-def disk(
-    input_bytes: int, work: RunWork, saes: Sequence[SaeOutline], *, indented: bool
-) -> dict[str, Any]:
+def disk(scan: InputScan, work: RunWork, saes: Sequence[SaeOutline]) -> dict[str, Any]:
     """Return the bytes that a run writes, in the layout of the input."""
     result = journal = 0
     for sae in saes:
-        features = work.scored * min(work.top_k, sae.d_sae or work.top_k)
-        result += input_bytes + METADATA_BYTES
-        result += features * FEATURE_BYTES[indented] + work.pairs * PAIR_BYTES[indented]
+        features = work.scored * min(work.settings.top_k, sae.d_sae or work.settings.top_k)
+        result += scan.size + METADATA_BYTES
+        result += features * FEATURE_BYTES[scan.indented] + work.pairs * PAIR_BYTES[scan.indented]
         journal += features * JOURNAL_FEATURE_BYTES + work.pairs * JOURNAL_PAIR_BYTES
     return {
         "result_bytes": result,
@@ -112,7 +108,7 @@ def time_needed(
 ) -> dict[str, Any]:
     """Return the time that a run takes on a CPU or on a GPU of a name, from best to worst case."""
     flops = floating_point_operations(outline, saes, work)
-    rate, basis, shares = _cpu_rate(outline) if kind == "cpu" else _gpu_rate(outline, gpu)
+    rate, basis = _cpu_rate(outline) if kind == "cpu" else _gpu_rate(outline, gpu)
     weights = outline.bytes + sum(sae.bytes or 0 for sae in saes)
     loading = [
         round(libraries + weights / speed, 1)
@@ -120,6 +116,7 @@ def time_needed(
     ]
     computing = total = None
     if rate is not None:
+        shares = CPU_SHARES if kind == "cpu" else GPU_SHARES
         computing = [round(flops / (rate * share), 1) for share in shares]
         total = [round(sum(parts), 1) for parts in zip(loading, computing, strict=True)]
     return {
@@ -155,18 +152,17 @@ def floating_point_operations(outline: Outline, saes: Sequence[SaeOutline], work
 
 def _variants(outline: Outline, sae: SaeOutline, work: RunWork, half: int) -> float:
     """Return the weights that the variants of all pairs meet: steps of a path, removed features."""
-    method = work.method
+    method = work.settings.scoring
     steps = method.ig_steps if method.name == "ig" else 0
     # An upper bound: a listed feature that is not active is not removed.
-    removals = min(work.top_k, sae.d_sae or work.top_k) + 1 if method.exact else 0
+    removals = min(work.settings.top_k, sae.d_sae or work.settings.top_k) + 1 if method.exact else 0
     forward, backward = steps + bool(steps) + removals, steps
     layers = _share_of_layers(outline, [sae.hook_name or ""])
     passes = (forward + backward) * layers * work.variant_tokens
     logits = (forward + 2 * backward) * work.logprob_tokens
     decoded = (removals + bool(steps)) * work.read_positions
-    return (
-        outline.body_parameters * passes + outline.unembedding_parameters * logits + half * decoded
-    )
+    weights = outline.body_parameters * passes + outline.unembedding_parameters * logits
+    return weights + half * decoded
 
 
 def _share_of_layers(outline: Outline, hook_names: Sequence[str]) -> float:
@@ -174,8 +170,7 @@ def _share_of_layers(outline: Outline, hook_names: Sequence[str]) -> float:
     return outline.shape.layers_above(hook_names) / outline.shape.layers
 
 
-def _cpu_rate(outline: Outline) -> Rate:
-    """Measure for a moment how fast this CPU multiplies matrices."""
+def _cpu_rate(outline: Outline) -> tuple[float, str]:
     matrix = torch.ones(MATRIX_SIZE, MATRIX_SIZE, dtype=getattr(torch, outline.dtype))
     products = 0
     matrix @ matrix  # the first product starts the threads
@@ -191,18 +186,18 @@ def _cpu_rate(outline: Outline) -> Rate:
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
     if load > cores:
         basis += f"; other work slows it: the load is {load:.1f} on {cores} cores"
-    return rate, basis, CPU_SHARES
+    return rate, basis
 
 
-def _gpu_rate(outline: Outline, gpu: str) -> Rate:
+def _gpu_rate(outline: Outline, gpu: str) -> tuple[float | None, str]:
     words = f" {gpu.replace('-', ' ')} "
     known = next((name for name in TERAFLOPS if f" {name} " in words), None)
     if outline.dtype != "bfloat16":
-        return None, "no estimate: for bfloat16 only", GPU_SHARES
+        return None, "no estimate: for bfloat16 only"
     if known is None:
-        return None, f"no estimate: the speed of {gpu} is not known here", GPU_SHARES
+        return None, f"no estimate: the speed of {gpu} is not known here"
     basis = (
         f"{TERAFLOPS[known]} TFLOP/s by the data sheet of the {known}; "
         f"a run is assumed to reach {GPU_SHARES[1]:.0%} to {GPU_SHARES[0]:.0%} of that"
     )
-    return TERAFLOPS[known] * 1e12, basis, GPU_SHARES
+    return TERAFLOPS[known] * 1e12, basis

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from atp.dataset.pairs import Problem
 
 MAX_KEPT_PROBLEMS = 10_000  # memory must not grow with the number of problems
+SHOWN = ("place", "question", "variation", "field", "line", "message", "hint")
 
 
 @dataclass
 class InputProblems:
-    """All problems of the input are counted; the first 10,000 are kept."""
+    """Counts the problems of the input and keeps the first of them."""
 
     kept: list[Problem] = field(default_factory=list)
     count: int = 0
@@ -36,13 +37,7 @@ class InputProblems:
             "truncated": self.count > len(self.kept),
             "problems": [
                 {
-                    "place": problem.place,
-                    "question": problem.question,
-                    "variation": problem.variation,
-                    "field": problem.field,
-                    "line": problem.line,
-                    "message": problem.message,
-                    "hint": problem.hint,
+                    **{name: getattr(problem, name) for name in SHOWN},
                     "run": "refuses the file" if problem.refused else "gives an error",
                 }
                 for problem in self.kept

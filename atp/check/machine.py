@@ -1,7 +1,4 @@
-"""The machine: its GPUs, from NVIDIA's management library, and the device that a run would take.
-
-The library does not start CUDA.
-"""
+"""The machine's GPUs and the device of a run, from NVIDIA's library, which does not start CUDA."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ import pynvml
 
 from atp.errors import UnavailableError
 
+# The oldest driver for each major version of CUDA, from NVIDIA's release notes.
 DRIVERS = {13: (580, 65), 12: (525, 60)}
-"""The oldest driver for each major version of CUDA, from NVIDIA's release notes."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +36,9 @@ class Nvidia:
 class Device:
     """The device of a run."""
 
-    kind: str
-    """"cpu" or "cuda"."""
+    kind: str  # "cpu" or "cuda"
     gpu: Gpu | None = None
-    note: str = ""
-    """Why a run without --device takes the CPU."""
+    note: str = ""  # why a run without --device takes the CPU
 
 
 def find_nvidia() -> Nvidia | None:
@@ -84,12 +79,9 @@ def _visible(uuids: list[str], visible_devices: str | None) -> list[int]:
 
 
 def choose_device(requested: str | None, nvidia: Nvidia | None, cuda: str | None) -> Device:
-    """Return the device that a run would take, without starting CUDA.
+    """Return the device that a run would take, or raise UnavailableError.
 
     `cuda` is the version that torch was built for; None for its CPU build.
-
-    Raises:
-        UnavailableError: the device is not available; says what to do.
     """
     if requested == "cpu":
         return Device("cpu")

@@ -17,19 +17,14 @@ if TYPE_CHECKING:
 
 
 def inspect_folder(folder: Path) -> dict[str, Any]:
-    """Return the state of an output folder as JSON values; creates and leaves nothing.
-
-    Raises:
-        SettingsError: it cannot be made or written to.
-    """
+    """Return the state of an output folder, or raise SettingsError; creates and leaves nothing."""
     try:
         with tempfile.TemporaryFile(dir=_nearest_existing(folder)):  # has no name: nothing is left
             pass
     except OSError as error:
         msg = f"the output folder {folder} cannot be written to: {error.strerror or error}."
-        raise SettingsError(
-            msg, "Choose another with --out=DIR, or correct its permissions."
-        ) from error
+        hint = "Choose another with --out=DIR, or correct its permissions."
+        raise SettingsError(msg, hint) from error
     return {
         "path": str(folder),
         "writable": True,
@@ -52,7 +47,6 @@ def _nearest_existing(folder: Path) -> Path:
 
 
 def _held_by(folder: Path) -> str | None:
-    """Name the run that holds the lock of a folder; None if it is free."""
     try:
         lock = os.open(folder / output.LOCK_NAME, os.O_RDONLY)
     except OSError:
@@ -67,10 +61,7 @@ def _held_by(folder: Path) -> str | None:
 
 
 def earlier_runs(folder: Path, sha256: str) -> list[dict[str, Any]]:
-    """Return the journals of an input, oldest first, as JSON values; changes none.
-
-    A journal whose first line is damaged is listed too: it may belong to this input.
-    """
+    """Return the journals of an input, and those whose first line is damaged, oldest first."""
     runs: list[dict[str, Any]] = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:

@@ -25,16 +25,12 @@ def as_json(report: Part) -> str:
 
 def as_text(report: Part) -> str:
     """Return the report as a few lines for each part."""
+    wrapper = textwrap.TextWrapper(WIDTH, break_long_words=False, break_on_hyphens=False)
+    wrapper.subsequent_indent = " " * INDENT
     lines = []
     for title, text in _parts(report):
-        lines += textwrap.wrap(
-            text,
-            WIDTH,
-            initial_indent=f"{title:<{INDENT}}",
-            subsequent_indent=" " * INDENT,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        wrapper.initial_indent = f"{title:<{INDENT}}"
+        lines += wrapper.wrap(text)
     return "\n".join(lines)
 
 
@@ -56,7 +52,6 @@ def duration(seconds: float) -> str:
 
 
 def _parts(report: Part) -> Iterator[tuple[str, str]]:
-    """Yield title and text of each part of the report."""
     estimate = report["estimate"]
     yield from _input(report["input"])
     yield "pairs", _known(_pairs, report["pairs"])
@@ -92,15 +87,11 @@ def _input(source: Part) -> Iterator[tuple[str, str]]:
 
 
 def _pairs(pairs: Part) -> str:
-    reasons = [
-        f"{count:,} {reason}"
-        for kind in ("skips", "errors")
-        for reason, count in pairs[kind].items()
-    ]
+    reasons = [*pairs["skips"].items(), *pairs["errors"].items()]
     text = f"{pairs['scored']:,} to be scored, {pairs['skipped']:,} skipped, "
     text += f"{pairs['error']:,} with an error"
     if reasons:
-        text += f" ({'; '.join(reasons)})"
+        text += f" ({'; '.join(f'{count:,} {reason}' for reason, count in reasons)})"
     if "elsewhere" in pairs:
         text += f"; {pairs['elsewhere']:,} in other shards"
     return text

@@ -11,7 +11,6 @@ from atp.check.estimate import disk, memory, time_needed
 from atp.check.machine import Device, choose_device
 from atp.check.run_work import RunWork
 from atp.config.settings import WINDOW_PAIRS
-from atp.config.shard import WHOLE
 from atp.model.device_memory import figures
 from atp.model.devices import choose_dtype
 from atp.model.dictionaries.outline import sae_outline
@@ -43,12 +42,10 @@ class RunOutline:
     saes: list[SaeOutline] = field(default_factory=list)
     work: RunWork | None = None
 
-    def estimates(self, scan: InputScan) -> dict[str, Any]:
+    def estimates(self, scan: InputScan, model: Outline, work: RunWork) -> dict[str, Any]:
         """Return memory, disk and time of the run as JSON values, once its work is counted."""
-        model, saes, work = self.model, self.saes, self.work
-        assert model is not None  # noqa: S101  (for the type checker)
-        assert work is not None  # noqa: S101  (as above)
-        written = disk(scan.size, work, saes, indented=scan.indented)
+        saes = self.saes
+        written = disk(scan, work, saes)
         if self.device is None or self.free_bytes is None:
             unknown = {"unknown": "the device is not available"}
             return {"memory": unknown, "disk": written, "time": unknown}
@@ -67,10 +64,7 @@ def outline_run(
     findings: Findings,
     problems: InputProblems,
 ) -> RunOutline:
-    """Inspect device, model and SAEs, and prepare to count the work.
-
-    `findings` receives what is missing or does not fit, `problems` the pairs that would fail.
-    """
+    """Inspect device, model and SAEs, and prepare to count the work and the pairs at fault."""
     quiet_libraries()
     host = figures(torch.device("cpu"))
     host_memory = {name: host[name] for name in ("free_bytes", "total_bytes")}
@@ -97,26 +91,15 @@ def outline_run(
             chat_template=settings.chat_template,
             sequence_tokens=settings.scoring.sequence,
         )
-        run.work = RunWork(
-            pair_tokenizer,
-            settings.batch_tokens or _default_budget(run, kind, settings.tail),
-            settings.limit,
-            problems,
-            WINDOW_PAIRS,
-            settings.shard or WHOLE,
-            settings.scoring,
-            settings.top_k,
-            settings.tail,
-        )
+        budget = settings.batch_tokens or _default_budget(run, kind, settings.tail)
+        run.work = RunWork(pair_tokenizer, settings, budget, problems, WINDOW_PAIRS)
     return run
 
 
 def _default_budget(run: RunOutline, kind: str, tail: int | None) -> int:
-    """Return the default token budget of the run once all is loaded."""
     if run.free_bytes is None or run.model is None:
         return MAX_BATCH_TOKENS[kind]
     loaded = run.model.bytes + sum(sae.bytes or 0 for sae in run.saes)
-    bytes_per_token = run.model.shape.bytes_per_token(
-        [sae.hook_name or "" for sae in run.saes], tail
-    )
+    hooks = [sae.hook_name or "" for sae in run.saes]
+    bytes_per_token = run.model.shape.bytes_per_token(hooks, tail)
     return tokens_that_fit(run.free_bytes - loaded, bytes_per_token, kind)

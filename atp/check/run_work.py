@@ -1,36 +1,89 @@
 """The work of a run: what becomes of each pair, and what the batches compute.
 
-Windows, contrasts and batches are those of a run, so the counts are exact. One window is in memory
-at a time.
+Windows, contrasts and batches are those of a run, so the counts are exact.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
 from atp.attribution.batches import computed_tokens, plan, shape_of
-from atp.check.base_prompt_work import BasePromptWork
-from atp.config.method import Method
-from atp.config.shard import WHOLE, Shard
+from atp.attribution.prompts import as_contrast
+from atp.config.settings import WINDOW_PAIRS
+from atp.config.shard import WHOLE
 from atp.dataset.pairs import BrokenPair, Problem
 from atp.model.pair_tokenizer import PairIssue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from atp.attribution.contrasts import Contrast
     from atp.check.findings import InputProblems
+    from atp.config.method import Method
+    from atp.config.settings import Settings
+    from atp.config.shard import Shard
     from atp.dataset.pairs import Pair
     from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
 
-HINTS = {
+    Prompt = tuple[int, ...]  # token ids
+
+HINTS = {  # how to correct a pair that cannot be tokenised, by the error
     "Sequence too long": "Shorten the prompt, or use a model with a longer context.",
     "Empty prompt": "Write the prompt, or remove the flag.",
     "Chat template failed": "Change the prompt, or leave --chat-template out.",
     "Base prompt missing or not text": "Write the prompt of the question's base variation.",
 }
-"""How to correct a pair that cannot be tokenised, by the error."""
+
+
+@dataclass
+class BasePromptWork:
+    """Counts what a run does with base prompts; nothing if its method reads none."""
+
+    pair_tokenizer: PairTokenizer
+    method: Method
+    batch_tokens: int
+    computed_tokens: int = 0  # padding included
+    prompts: int = 0  # that are run; one for both the mean and a pair counts twice
+    mean_prompts: int = 0  # over which the mean is taken
+    _question: int | None = None
+    _mean_window: list[Prompt] = field(default_factory=list)
+
+    def add(self, pair: Pair | BrokenPair) -> None:
+        """Count the next pair for the mean: the first intact pair of each question."""
+        if self.method.baseline != "mean" or isinstance(pair, BrokenPair):
+            return
+        if pair.key.question == self._question:
+            return
+        self._question = pair.key.question
+        prompt = self.pair_tokenizer.prompt(pair.base_prompt)
+        if isinstance(prompt, tuple):
+            self.mean_prompts += 1
+            self._mean_window.append(prompt)
+        if len(self._mean_window) == WINDOW_PAIRS:
+            self.finish_mean()
+
+    def finish_mean(self) -> None:
+        """Plan the batches of the prompts that the mean still needs."""
+        window, self._mean_window = self._mean_window, []
+        self._plan(window, set(window))
+
+    def plan_window(self, window: list[TokenizedPair], of_shard: list[TokenizedPair]) -> None:
+        """Plan the base prompts of a window of pairs, and count those that the shard needs."""
+        if self.method.reads_base_prompts:
+            needed = {pair.base_prompt for pair in of_shard}
+            self._plan([pair.base_prompt for pair in window if pair.base_prompt], needed)
+
+    def _plan(self, prompts: Iterable[Prompt], needed: set[Prompt | None]) -> None:
+        distinct = list(dict.fromkeys(prompts))
+        contrasts = [as_contrast(prompt) for prompt in distinct]
+        for indices in plan(contrasts, self.batch_tokens):
+            if needed.isdisjoint(distinct[i] for i in indices):
+                continue  # a batch that only other shards need
+            self.prompts += len(indices)
+            self.computed_tokens += computed_tokens([contrasts[i] for i in indices])
 
 
 @dataclass
@@ -38,17 +91,11 @@ class RunWork:
     """Counts what a run would do: `add` each pair, then `finish`."""
 
     pair_tokenizer: PairTokenizer
+    settings: Settings
     batch_tokens: int
-    limit: int | None
-    problems: InputProblems
-    """Receives the pairs that would end in an error."""
-    window_pairs: int
-    """Pairs among which batches are made."""
-    shard: Shard = WHOLE
-    method: Method = field(default_factory=Method)
-    top_k: int = 50
-    tail: int | None = 20
-    """Tokens at the end of a text that carry gradients, about; None for all of them."""
+    problems: InputProblems  # receives the pairs that would end in an error
+    window_pairs: int  # among which batches are made
+    shard: Shard = field(init=False)
     base_prompts: BasePromptWork = field(init=False)
     pairs: int = 0
     other_shards: int = 0  # pairs that other shards do
@@ -68,11 +115,13 @@ class RunWork:
     _window: list[TokenizedPair] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.base_prompts = BasePromptWork(self.pair_tokenizer, self.method, self.batch_tokens)
+        method = self.settings.scoring
+        self.shard = self.settings.shard or WHOLE
+        self.base_prompts = BasePromptWork(self.pair_tokenizer, method, self.batch_tokens)
 
     def add(self, pair: Pair | BrokenPair) -> None:
         """Count the next pair of the input."""
-        if self.pairs == self.limit:
+        if self.pairs == self.settings.limit:
             return
         self.base_prompts.add(pair)
         self._tokenize(pair)
@@ -90,7 +139,7 @@ class RunWork:
             self._count_unscored(self.errors, pair.error)
             return
         tokenized = self.pair_tokenizer(pair.prompt, pair.target_response, pair.base_response)
-        if self.method.reads_base_prompts:
+        if self.settings.scoring.reads_base_prompts:
             tokenized = self.pair_tokenizer.with_base_prompt(tokenized, pair.base_prompt)
         if not isinstance(tokenized, PairIssue):
             self.scored += 1  # until its batch turns out to be another shard's
@@ -112,7 +161,7 @@ class RunWork:
         window, self._window = self._window, []
         contrasts = [pair.contrast for pair in window]
         of_shard: list[TokenizedPair] = []
-        for indices in plan(contrasts, self.batch_tokens, self.method.position):
+        for indices in plan(contrasts, self.batch_tokens, self.settings.scoring.position):
             self._planned_batches += 1
             if self.shard.does(self._planned_batches - 1):
                 of_shard += [window[i] for i in indices]
@@ -123,7 +172,7 @@ class RunWork:
         self.base_prompts.plan_window(window, of_shard)
 
     def _count_batch(self, batch: list[Contrast]) -> None:
-        position = self.method.position
+        position = self.settings.scoring.position
         rows, width, tail = shape_of(batch, position)
         self.batches += 1
         self.computed_tokens += computed_tokens(batch, position)
@@ -174,16 +223,14 @@ class RunWork:
 def _as_problem(pair: Pair, issue: PairIssue) -> Problem:
     details = issue.details
     message = f"{pair.key}: {issue.reason}"
-    field_at_fault: str | None = "prompt"
-    if details.get("field") == "base prompt":
-        field_at_fault = None
-        if not issue.reason.startswith("Base prompt"):
-            message += " (the base prompt)"
+    of_base_prompt = details.get("field") == "base prompt"
+    if of_base_prompt and not issue.reason.startswith("Base prompt"):
+        message += " (the base prompt)"
     for unit in ("tokens", "characters"):
         if unit in details:
             message += f": {details[unit]:,} {unit}, the model reads {details['context']:,} tokens"
     if "why" in details:
         message += f": {details['why']}"
     hint = HINTS.get(issue.reason, "Correct it, or remove the flag.")
-    problem = Problem(f"{message}.", hint, refused=False, field=field_at_fault)
-    return replace(problem, **pair.key._asdict())
+    place = {**pair.key._asdict(), "field": None if of_base_prompt else "prompt"}
+    return Problem(f"{message}.", hint, refused=False, **place)

@@ -18,8 +18,7 @@ from atp.errors import SettingsError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-BY_DOCOPT = {"--", "--compare", "--help", "--version"}
-"""Words of the usage that are no options of a command."""
+BY_DOCOPT = {"--", "--compare", "--help", "--version"}  # in the usage; no options of a command
 VARIABLES = {"INPUT", *(option.variable.removeprefix("ATP_") for option in OPTIONS.values())}
 KUBERNETES = re.compile(r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_[A-Z]+(_PROTO|_PORT|_ADDR)?)?")
 """The variables that Kubernetes sets in every pod beside a Service called atp, without ATP_."""
@@ -30,10 +29,8 @@ class Given:
     """What a user gave to a command."""
 
     command: str
-    arguments: Mapping[str, Any]
-    """As docopt returns them."""
-    options: Mapping[str, Any]
-    """The checked values of options, by their names; the command line wins over the environment."""
+    arguments: Mapping[str, Any]  # as docopt returns them
+    options: Mapping[str, Any]  # checked, by name; the command line wins over the environment
 
     def values(self, settings: type) -> dict[str, Any]:
         """Return the given values of a settings class, by field."""
@@ -45,12 +42,7 @@ class Given:
 
 
 def read(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Given:
-    """Read a command line, and the environment: that of the process by default.
-
-    Raises:
-        SettingsError: the command line does not fit the usage, a value is malformed, or a variable
-            is misspelt.
-    """
+    """Read a command line and the environment, by default the process's; or raise SettingsError."""
     environment = os.environ if environment is None else environment
     commands = [word for word in argv if word in ALL_COMMANDS]
     if not commands:

@@ -15,8 +15,8 @@ from atp.errors import SettingsError
 if TYPE_CHECKING:
     from atp.cli.arguments import Given
 
+# Where the container mounts its data.
 VOLUME_INPUT, VOLUME_OUT = Path("/data/input"), Path("/data/results/feedback")
-"""Where the container mounts its data."""
 
 
 def run_settings(given: Given) -> Settings:
@@ -66,9 +66,8 @@ def comparison_settings(given: Given) -> ComparisonSettings:
 
 def newest_input(folder: Path) -> Path:
     """Return the newest *.json or *.jsonl file in `folder`."""
-    files = [
-        file for pattern in ("*.json", "*.jsonl") for file in folder.glob(pattern) if file.is_file()
-    ]
+    matching = [*folder.glob("*.json"), *folder.glob("*.jsonl")]
+    files = [file for file in matching if file.is_file()]
     if not files:
         msg = f"there is no *.json or *.jsonl file in {folder}."
         raise SettingsError(msg, "Put the input there, or name it: atp run INPUT.")
@@ -84,8 +83,7 @@ def _input(name: str | None) -> Path:
 
 def _out(given: Given) -> Path:
     default = VOLUME_OUT if VOLUME_INPUT.is_dir() else Path("results/feedback")
-    out: Path = given.options.get("out", default)
-    return out
+    return Path(given.options.get("out", default))
 
 
 def _check_shard(command: str, values: dict[str, Any]) -> None:

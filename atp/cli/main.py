@@ -42,7 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from atp.runtime.signals import stop_on_signal
 
     configure(run_id=uuid.uuid4().hex[:12])
-    log = structlog.get_logger()
     try:
         with stop_on_signal() as stop:
             code, lines = _result(read(argv), stop)
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.UNAVAILABLE
     except Exception as error:  # noqa: BLE001  (a user never sees a traceback)
         frame = extract_tb(error.__traceback__)[-1]
-        log.error(  # noqa: TRY400  (one line, no traceback)
+        structlog.get_logger().error(
             "atp.bug",
             error=f"{type(error).__name__}: {error}",
             where=f"{frame.filename}:{frame.lineno}",
@@ -150,7 +149,6 @@ def _print(*lines: object) -> None:
 
 
 def _report(error: AtpError) -> None:
-    """Write one line: a message and a hint."""
     if sys.stderr.isatty():
         from atp.runtime.log import without_secrets
 

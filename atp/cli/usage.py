@@ -56,8 +56,7 @@ Commands:
        the flags of two labelled files, of responses before and after, and report likewise.
 """
 
-AFTER = """
-  -h --help                  Show this text.
+AFTER = """  -h --help                  Show this text.
   --version                  Show the version.
 
 Every option can come from the environment: --top-k=10 is ATP_TOP_K=10; the command line wins.
@@ -101,4 +100,4 @@ def _wrapped(title: str, text: str) -> list[str]:
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
-USAGE = "\n".join([BEFORE, *map(described, Group), AFTER.lstrip("\n")])
+USAGE = "\n".join([BEFORE, *map(described, Group), AFTER])

@@ -5,25 +5,15 @@ from __future__ import annotations
 from atp.config.checks import valid
 from atp.errors import SettingsError
 
-CANONICAL_RELEASES = {
+CANONICAL_RELEASES = {  # by model
     "google/gemma-2-9b-it": "gemma-scope-9b-it-res-canonical",
     "google/gemma-2-9b": "gemma-scope-9b-pt-res-canonical",
     "google/gemma-2-2b": "gemma-scope-2b-pt-res-canonical",
     "google/gemma-2-27b": "gemma-scope-27b-pt-res-canonical",
 }
-"""By model."""
-
-WIDTHS = {
-    "16k": 2**14,
-    "32k": 2**15,
-    "65k": 2**16,
-    "131k": 2**17,
-    "262k": 2**18,
-    "524k": 2**19,
-    "1m": 2**20,
-}
-"""Features of an SAE, by the name of its width: thousands, not multiples of 1024."""
-
+# Features of an SAE, by the name of its width: thousands, not multiples of 1024.
+NAMES = ("16k", "32k", "65k", "131k", "262k", "524k", "1m")
+WIDTHS = {name: 2**power for power, name in enumerate(NAMES, start=14)}
 sae_width = valid(
     "a number of features such as 16384 (or 16k)",
     lambda given: WIDTHS.get(given.strip().lower()) or int(given),

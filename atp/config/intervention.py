@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from atp.config.checks import number, path, whole_number
-from atp.config.option import REQUIRED, Group, json_values, option, switch
+from atp.config.option import REQUIRED, Group, option, switch
 from atp.config.selection import seed_option
 
 if TYPE_CHECKING:
@@ -35,14 +35,8 @@ class InterventionSettings:
     """Most tokens of a new response."""
     temperature: float = option(Group.INTERVENE, 0.0, "X", _positive)
     """Temperature of new responses; 0 is greedy."""
-    model_given: bool = False
-    """Whether the user named the model; else the features file names it."""
-    saes_given: bool = False
-    """The same of the SAEs."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the settings as JSON values, for `metadata.atp`."""
-        return json_values(self, "intervene")
+    model_given: bool = False  # by the user; else the features file names it
+    saes_given: bool = False  # likewise
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,7 @@ class Method:
         return self.baseline != "zero" or self.prompt_activations
 
     def check(self, *, has_base_prompts: bool = True) -> None:
-        """Refuse settings that contradict each other.
-
-        Raises:
-            SettingsError: names them, and what to change.
-        """
+        """Raise SettingsError if settings contradict each other."""
         if self.baseline != "zero" and self.position != "last":
             msg = f"--baseline={self.baseline} compares the last tokens of prompts, "
             msg += f"--position={self.position} asks for others."
@@ -77,14 +73,13 @@ class Method:
 
     def describe(self) -> dict[str, Any]:
         """Return `metadata.atp.method`."""
-        sequence = {} if self.sequence is None else {"sequence_tokens": self.sequence}
         return {
             "name": NAMES[self.name],
             **({"steps": self.ig_steps} if self.name == "ig" else {}),
             "baseline": self.baseline,
             "position": self.position,
             "metric": self.metric,
-            **sequence,
+            **({} if self.sequence is None else {"sequence_tokens": self.sequence}),
             "exact": self.exact,
             "prompt_activations": self.prompt_activations,
         }

@@ -5,8 +5,8 @@ The command line, the environment, `atp --help` and the JSON of the settings fol
 
 from __future__ import annotations
 
-import ast
 import inspect
+from ast import AnnAssign, ClassDef, Constant, Expr, Name, parse
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -52,14 +52,11 @@ class Group(Enum):
 class Option:
     """An option of the command line and of the environment."""
 
-    name: str
-    """With underscores: top_k is --top-k and ATP_TOP_K."""
+    name: str  # with underscores: top_k is --top-k and ATP_TOP_K
     group: Group
     default: Any
-    metavar: str
-    """Stands for the value in the help text; empty for a switch."""
+    metavar: str  # stands for the value in the help text; empty for a switch
     check: Check
-    """Turns the name under which a text was given, and the text, into a value."""
     help: str
     repeatable: bool = False
 
@@ -85,9 +82,15 @@ def switch(group: Group) -> bool:
     return option(group, default=False, metavar="", check=checks.switch)
 
 
+@cache
 def options_of(settings: type) -> dict[str, Option]:
     """Return the options that a settings class declares, by field."""
-    texts = _texts_below_fields(settings)
+    definition = cast("ClassDef", parse(inspect.getsource(settings)).body[0])
+    texts = {}
+    for above, below in pairwise(definition.body):
+        match above, below:
+            case AnnAssign(target=Name(id=name)), Expr(value=Constant(value=str(text))):
+                texts[name] = " ".join(text.split())
     return {
         each.name: Option(**{"name": each.name, "help": texts.get(each.name), **each.metadata})
         for each in fields(settings)
@@ -96,11 +99,8 @@ def options_of(settings: type) -> dict[str, Option]:
 
 
 def json_values(settings: Any, command: str) -> dict[str, Any]:  # noqa: ANN401  (any such class)
-    """Return the options of a settings object that a command takes, as JSON values, by name.
-
-    Settings inside it stand in their place.
-    """
-    options = options_of(type(settings))
+    """Return the options that a command takes, of settings and those in them, as JSON values."""
+    options = options_of(settings.__class__)
     values: dict[str, Any] = {}
     for each in fields(settings):
         value, option = getattr(settings, each.name), options.get(each.name)
@@ -109,17 +109,3 @@ def json_values(settings: Any, command: str) -> dict[str, Any]:  # noqa: ANN401 
         elif command in option.group.commands:
             values[option.name] = str(value) if isinstance(value, Path | Shard) else value
     return values
-
-
-@cache
-def _texts_below_fields(settings: type) -> dict[str, str]:
-    definition = cast("ast.ClassDef", ast.parse(inspect.getsource(settings)).body[0])
-    texts = {}
-    for above, below in pairwise(definition.body):
-        match above, below:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str(text))),
-            ):
-                texts[name] = " ".join(text.split())
-    return texts

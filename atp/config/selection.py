@@ -8,6 +8,11 @@ from typing import Any
 from atp.config.checks import number, or_none, whole_number
 from atp.config.option import Group, json_values, option
 
+_not_negative = number("a number of at least 0", lambda value: value >= 0)
+_positive = number("a number above 0", lambda value: value > 0)
+_rate = number("a number above 0 and at most 1, or none", lambda value: 0 < value <= 1)
+_number_or_none = or_none(number("a number, or none"))
+
 
 def seed_option() -> int:
     """Declare --seed, which two commands take."""
@@ -21,36 +26,24 @@ class SelectionSettings:
 
     min_score: float = option(Group.SELECT, 0.0, "X", number("a number"))
     """The mean score over all pairs must be above X logits."""
-    min_log_ratio: float | None = option(
-        Group.SELECT, 0.5, "X", or_none(number("a number, or none"))
-    )
+    min_log_ratio: float | None = option(Group.SELECT, 0.5, "X", _number_or_none)
     """log10 of the mean activation on flagged prompts, over that on base prompts, must be above X;
     none turns this off. It needs results of atp run --prompt-activations; other results are
     selected without it, unless it is given."""
-    min_impact: float = option(
-        Group.SELECT, 0.0, "X", number("a number of at least 0", lambda value: value >= 0)
-    )
+    min_impact: float = option(Group.SELECT, 0.0, "X", _not_negative)
     """The size of the mean effect, or of the mean score where the results carry no effects, must be
     at least X logits."""
-    fdr: float | None = option(
-        Group.SELECT,
-        None,
-        "Q",
-        or_none(number("a number above 0 and at most 1, or none", lambda value: 0 < value <= 1)),
-    )
+    fdr: float | None = option(Group.SELECT, None, "Q", or_none(_rate))
     """Of the features whose mean score differs from 0, take those with a false discovery rate of Q,
     as in 0.05 (Benjamini-Hochberg); none turns this off. Default: none."""
     top_features: int = option(Group.SELECT, 50, "K", whole_number(1))
     """Of the features that are left, take the K of each SAE with the greatest mean score."""
-    epsilon: float = option(
-        Group.SELECT, 1e-6, "X", number("a number above 0", lambda value: value > 0)
-    )
+    epsilon: float = option(Group.SELECT, 1e-6, "X", _positive)
     """Added to both activations of that ratio."""
     resamples: int = option(Group.SELECT, 9999, "N", whole_number(100))
     """Of the bootstrap for the 95 % intervals, and of the test by sign flips for the p-values."""
     seed: int = seed_option()
-    ratio_given: bool = False
-    """Whether the user gave `min_log_ratio`; a default may be left out where it cannot apply."""
+    ratio_given: bool = False  # else `min_log_ratio` is left out where it cannot apply
 
     def as_json(self) -> dict[str, Any]:
         """Return every threshold as a JSON value, for `metadata.atp.selection`."""

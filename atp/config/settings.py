@@ -14,11 +14,8 @@ from atp.config.option import REQUIRED, Group, json_values, option, switch
 if TYPE_CHECKING:
     from atp.config.shard import Shard
 
-WINDOW_PAIRS = 256
-"""Pairs among which batches are planned: they are read, sorted by length and batched together."""
-
-NO_INPUT = Path()
-"""The input of a command that reads none."""
+WINDOW_PAIRS = 256  # that are read, sorted by length and batched together
+NO_INPUT = Path()  # of a command that reads none
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 
 from atp.errors import SettingsError
 
-MOST = 512
-"""Shards of a run: `atp merge` opens one file of each at a time."""
+MOST = 512  # shards of a run: `atp merge` opens one file of each at a time
 
 
 @dataclass(frozen=True)
 class Shard:
     """One part of several."""
 
-    index: int
-    """Counted from 0."""
+    index: int  # counted from 0
     count: int
 
     def __str__(self) -> str:
@@ -32,11 +30,7 @@ class Shard:
         return f"shard{self.index}of{self.count}"
 
     def owner(self, number: int) -> Shard:
-        """Return the shard that owns a batch, or a pair that is in no batch.
-
-        Args:
-            number: of the batch or the pair in the whole input, counted from 0.
-        """
+        """Return the owner of a batch, or of a pair in no batch; the whole input's count from 0."""
         return Shard(number % self.count, self.count)
 
     def does(self, number: int) -> bool:
@@ -44,16 +38,11 @@ class Shard:
         return self.owner(number) == self
 
 
-WHOLE = Shard(0, 1)
-"""The only part of a run that is not divided."""
+WHOLE = Shard(0, 1)  # the only part of a run that is not divided
 
 
 def parse(option: str, given: str) -> Shard:
-    """Return the first of four shards for "0/4".
-
-    Raises:
-        SettingsError: the text is no shard.
-    """
+    """Return the first of four shards for "0/4"; raise SettingsError if the text is no shard."""
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", given.strip())
     if match is None:
         msg = f"{option} must be I/N, as in 0/4 for the first of four shards, not {given!r}."

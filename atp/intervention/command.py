@@ -108,7 +108,7 @@ def _intervene(
         "settings": {
             **json_values(settings, "intervene"),
             "sae": list(settings.sae_specs),
-            **own.as_json(),
+            **json_values(own, "intervene"),
         },
     }
     name = f"atp_intervention_{output.run_name(settings.out, model.name)}"

@@ -16,10 +16,9 @@ import torch
 from sae_lens import SAE
 from transformers import AutoModelForCausalLM, OPTConfig
 
-from atp.bench.contenders import Workload, contenders, workload
+from atp.bench.contenders import Workload, contenders, load_plain_model, workload
 from atp.bench.measure import Contender, interleave
 from atp.bench.notebook import layers_of
-from atp.bench.plain_model import load_plain_model
 from atp.config.settings import Settings
 from atp.errors import AtpError, InputError, SettingsError
 from atp.model.loading import load_plain

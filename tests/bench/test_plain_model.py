@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
 from atp.attribution.contrasts import Contrast
-from atp.bench.plain_model import load_plain_model
+from atp.bench.contenders import load_plain_model
 from atp.model.language_model import Model
 from atp.model.loading import load_model
 

@@ -372,13 +372,14 @@ from types import SimpleNamespace
 from atp.attribution.contrasts import Contrast
 from atp.check.findings import InputProblems
 from atp.check.run_work import RunWork
+from atp.config.settings import Settings
 from atp.dataset.input_scan import scan_input
 
 def pair_tokenizer(prompt, target, base):
     return SimpleNamespace(contrast=Contrast((1, 2, 3), 2, 4, 5))
 
 problems = InputProblems()
-work = RunWork(pair_tokenizer, 2048, None, problems, 256)
+work = RunWork(pair_tokenizer, Settings(Path(), Path()), 2048, problems, 256)
 scan = scan_input(Path(sys.argv[1]), problems.add, work.add)
 assert scan.pairs == work.scored == problems.count == int(sys.argv[2])
 assert len(problems.kept) == min(10_000, problems.count)

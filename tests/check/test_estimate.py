@@ -19,6 +19,7 @@ from atp.check.findings import InputProblems
 from atp.check.run_work import RunWork
 from atp.cli.main import main
 from atp.config.method import Method
+from atp.config.settings import Settings
 from atp.errors import ExitCode
 from atp.model.dictionaries.outline import SaeOutline
 from atp.model.memory_model import Shape
@@ -33,10 +34,11 @@ def sae(layer: int, weights: int | None = 1_000) -> SaeOutline:
     return SaeOutline("s", "folder", f"blocks.{layer}.hook_resid_post", 32, 16, "topk", weights)
 
 
-def work(**counts: Any) -> RunWork:
+def work(method: Method = Method(), **counts: Any) -> RunWork:
     """Return work that has been counted."""
     pair_tokenizer: Any = SimpleNamespace(n_ctx=256)
-    return RunWork(pair_tokenizer, 2048, None, InputProblems(), 256, **counts)
+    settings = Settings(Path(), Path(), top_k=7, scoring=method)
+    return RunWork(pair_tokenizer, settings, 2048, InputProblems(), 256, **counts)
 
 
 def test_the_operations_are_those_of_forward_tail_and_saes() -> None:
@@ -52,7 +54,7 @@ def test_passes_that_are_run_again_count_for_each_variant_and_sae() -> None:
     model = replace(MODEL, unembedding_parameters=500)
     method = Method(name="ig", ig_steps=4, exact=True)
     counts = {"read_positions": 2, "variant_tokens": 30, "logprob_tokens": 6}
-    counted = work(method=method, top_k=7, **counts)
+    counted = work(method, **counts)
 
     found = estimate.floating_point_operations(model, [sae(1), sae(3)], counted)
 
@@ -70,7 +72,7 @@ def test_passes_that_are_run_again_count_for_each_variant_and_sae() -> None:
 
 
 def test_base_prompts_count_as_tokens_and_are_encoded() -> None:
-    counted = work(method=Method(baseline="base"))
+    counted = work(Method(baseline="base"))
     counted.base_prompts.computed_tokens, counted.base_prompts.prompts = 70, 3
 
     found = estimate.floating_point_operations(MODEL, [sae(1)], counted)
@@ -83,9 +85,8 @@ def test_gradients_at_all_tokens_take_more_memory() -> None:
     sizes = [SHAPE.bytes_per_token(hooks, tail) for tail in (20, 100, None)]
 
     assert sizes[0] == SHAPE.bytes_per_token(hooks) <= sizes[1] < sizes[2]
-    found = estimate.memory(
-        MODEL, [sae(1)], work(largest_batch_tokens=10, tail=None), "cuda", 1 << 40
-    )
+    counted = work(Method(position="all"), largest_batch_tokens=10)
+    found = estimate.memory(MODEL, [sae(1)], counted, "cuda", 1 << 40)
     assert found["bytes_per_token"] == round(sizes[2])
 
 

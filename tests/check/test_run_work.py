@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from atp.attribution.batches import computed_tokens, plan
 from atp.attribution.contrasts import Contrast
 from atp.check.findings import InputProblems
 from atp.check.run_work import RunWork
+from atp.config.settings import Settings
 from atp.config.shard import WHOLE, Shard
 from atp.dataset.pairs import BrokenPair, Pair, PairKey
 from atp.model.pair_tokenizer import PairIssue, TokenizedPair
@@ -46,7 +48,8 @@ def counted(
 ) -> RunWork:
     """Return the work of pairs."""
     stand_in: Any = pair_tokenizer
-    work = RunWork(stand_in, 200, limit, InputProblems(), window, shard)
+    settings = Settings(Path(), Path(), limit=limit, shard=shard)
+    work = RunWork(stand_in, settings, 200, InputProblems(), window)
     for item in pairs:
         work.add(item)
     work.finish()
