@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from other_users import open_to_all
 
 from atp.check.machine import DRIVERS
 
@@ -105,12 +106,6 @@ def container(tmp_path: Path) -> Container:
 def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     """Return what the script said."""
     return [json.loads(line) for line in done.stderr.splitlines()]
-
-
-def open_to_all(folder: Path) -> None:
-    """Let every user into a folder: pytest's are their user's alone."""
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(path.stat().st_mode | 0o055)
 
 
 def passed_on(done: subprocess.CompletedProcess[str]) -> list[str]:

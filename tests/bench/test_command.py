@@ -69,6 +69,7 @@ def cells(table: str) -> dict[str, list[str]]:
     return {name: rest for name, *rest in rows}
 
 
+@pytest.mark.slow
 def test_a_bench_writes_figures_that_agree_and_prints_them(
     input_file: Path,
     options: list[str],

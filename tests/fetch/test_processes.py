@@ -139,12 +139,13 @@ def begun(process: subprocess.Popen[str], place: Place, least: int = 40_000) -> 
     pytest.fail("the fetch did not get there")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"),
     [
         (signal.SIGKILL, -signal.SIGKILL),
-        pytest.param(signal.SIGTERM, ExitCode.TERMINATED, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, ExitCode.INTERRUPTED, marks=pytest.mark.slow),
+        (signal.SIGTERM, ExitCode.TERMINATED),
+        (signal.SIGINT, ExitCode.INTERRUPTED),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
+from other_users import open_to_all
 
 from atp.errors import SettingsError
 from atp.model.names import check_same_model
@@ -47,10 +47,7 @@ def test_a_model_that_its_user_may_not_read_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").touch(mode=0o600)
-    for path in (folder, *folder.parents):  # pytest's are their user's alone
-        if path == Path(tempfile.gettempdir()):
-            break
-        path.chmod(path.stat().st_mode | 0o055)
+    open_to_all(folder)
     script = (
         "import os, sys; from atp.model.names import check_model_name; os.setuid(4711)\n"
         "try: check_model_name(sys.argv[1])\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,15 +30,6 @@ MARK = tiny.tokenizer().convert_tokens_to_ids("<user>")
 """A token that no pair holds unless a test puts it there."""
 UNKNOWN = tiny.VOCABULARY + 7
 """A token that the model does not have: its embedding raises IndexError."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collections() -> Iterator[None]:
-    """Have each search for garbage, one a failure, leave out what the libraries made so far."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ import pytest
 import tiny
 import torch
 from runs import analyses, events, of, read, without_times, write
+from tiers import first_tier
 from ways import WAYS, every_way
 
 from atp.attribution import prompts
@@ -90,7 +91,7 @@ def with_base_prompts(*base_prompts: Any) -> list[dict[str, Any]]:
     return found
 
 
-@every_way
+@pytest.mark.parametrize("way", first_tier(["base"], WAYS))
 def test_a_killed_run_goes_on_to_the_same_bytes(
     tmp_path: Path, options: list[str], way: str
 ) -> None:
@@ -416,7 +417,9 @@ def _no_collections() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_no_collections")
 @pytest.mark.parametrize("offload", [False, True])
-@pytest.mark.parametrize("way", ["exact", "ig", "sequence, ig, all"])
+@pytest.mark.parametrize(
+    "way", first_tier(["sequence, ig, all"], ["exact", "ig", "sequence, ig, all"])
+)
 def test_what_a_pass_leaves_behind_is_gone_before_the_next_one(
     tmp_path: Path,
     run: Callable[..., Any],

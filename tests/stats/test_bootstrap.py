@@ -265,6 +265,7 @@ def test_sets_that_differ_make_the_interval_wider_than_one_set() -> None:
     assert low < -1 < 1 < high
 
 
+@pytest.mark.slow
 def test_intervals_over_sets_cover_about_95_percent() -> None:
     """Each set has an effect of its own, and so has each question."""
     rng = np.random.default_rng(7)
