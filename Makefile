@@ -9,8 +9,8 @@ BIN = $(VENV)/bin
 SMOLLM2 = .cache/models/SmolLM2-135M-Instruct
 MODEL ?= $(SMOLLM2)
 
-# The tests, on all cores. They keep compiled Python files even where the environment says not to:
-# most of the time in which a process imports torch and its companions goes into compiling them.
+# The tests run on all cores. They keep compiled Python files, even where the environment forbids it:
+# compiling torch and the libraries around it takes 10 s, in every process that imports them.
 WORKERS ?= auto
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 TESTS = $(PYTEST) --numprocesses=$(WORKERS) --dist=worksteal
@@ -37,13 +37,13 @@ image: ## build the container image `atp` (LOCK=requirements-cpu.lock: without C
 image-test: $(VENV)/.installed-dev ## build the image without CUDA and use it as a user would
 	tools/image/test.sh $(BIN)
 
-test: $(VENV)/.installed-dev ## run the tests of the first tier (under 3 minutes)
+test: $(VENV)/.installed-dev ## run the first tier of the tests (under 3 minutes)
 	$(TESTS)
 
-test-all: $(VENV)/.installed-dev ## run them and the slow ones (under 12 minutes)
+test-all: $(VENV)/.installed-dev ## run both tiers of the tests (under 12 minutes)
 	$(TESTS) -m "not full and not demo and not image"
 
-test-slow: $(VENV)/.installed-dev ## run the slow ones alone
+test-slow: $(VENV)/.installed-dev ## run the second tier alone: the tests marked slow
 	$(TESTS) -m slow
 
 test-demo: $(VENV)/.installed-dev model ## compare the demo with the plain procedure, pair by pair; run the example's notebook

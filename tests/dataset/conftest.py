@@ -1,4 +1,4 @@
-"""Input files for the tests of what reads them."""
+"""Fixtures: input files for the tests of the readers."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from json_texts import json_texts
-from refusal import quick
+from scan_refusal import quick
 
 from atp.dataset.input_scan import InputScan, scan_input
 from atp.dataset.pairs import BrokenPair, Pair, Problem

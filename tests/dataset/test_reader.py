@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from json_texts import json_texts, strings
-from refusal import in_string, quick, refused
+from scan_refusal import in_string, quick, refused
 
 from atp.dataset import reader
 from atp.dataset.input_scan import InputScan, scan_input

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shards import STARTED, of_all, result, shards, source
+from made_up_results import STARTED, of_all, result, shards, source
 
 from atp.config.shard import Shard
 from atp.dataset.reader import questions

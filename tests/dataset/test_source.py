@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from refusal import in_string, quick, refused
+from scan_refusal import in_string, quick, refused
 
 from atp.dataset.input_scan import scan_input
 from atp.dataset.reader import questions

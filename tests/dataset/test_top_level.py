@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from refusal import quick, refused
+from scan_refusal import quick, refused
 
 from atp.dataset.input_scan import scan_input
 

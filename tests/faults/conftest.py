@@ -1,4 +1,4 @@
-"""Jobs to disturb, how often, and the table of what was found."""
+"""Fixtures: runs to disturb, the number of faults, and the table of findings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from jobs import OUT, Job, Report, undisturbed
+from disturbed_runs import OUT, Job, Report, undisturbed
 from runs import write
 
 from atp.model.loading import Model

@@ -12,9 +12,19 @@ from pathlib import Path
 
 import pytest
 from disk import small_disk
+from disturbed_runs import (
+    OUT,
+    Job,
+    Report,
+    at_each_step,
+    damage,
+    listed,
+    pairs_in,
+    saved,
+    shortfall,
+)
 from forked import Ended
 from io_steps import failing, first_of_each
-from jobs import OUT, Job, Report, at_each_step, damage, listed, pairs_in, saved, shortfall
 
 from atp.errors import ExitCode
 

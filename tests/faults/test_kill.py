@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from disturbed_runs import Job, Report, at_each_step, damage, listed, saved, shortfall, was_killed
 from forked import Ended
 from io_steps import Fault, first_of_each, killed_after, killed_before, killed_midway
-from jobs import Job, Report, at_each_step, damage, listed, saved, shortfall, was_killed
 from runs import events, of
 
 MOST_ATTEMPTS = 12

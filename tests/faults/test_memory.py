@@ -9,8 +9,8 @@ from pathlib import Path
 import forked
 import pytest
 import tiny
+from disturbed_runs import OUT, Report
 from forked import Child, Ended
-from jobs import OUT, Report
 from runs import write
 
 from atp.errors import ExitCode

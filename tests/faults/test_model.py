@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from jobs import OUT, Job, Report, saved
+from disturbed_runs import OUT, Job, Report, saved
 from runs import analyses, events, of, read, without_times
 from tiers import first_tier
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import forked
 import pytest
-from jobs import Job, Report
+from disturbed_runs import Job, Report
 from runs import events, of
 
 from atp.errors import ExitCode

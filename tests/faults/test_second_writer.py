@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import forked
-from jobs import OUT, Job, saved, shortfall
+from disturbed_runs import OUT, Job, saved, shortfall
 from stalled_batch import StalledBatch
 
 from atp.errors import ExitCode

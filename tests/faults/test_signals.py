@@ -13,8 +13,8 @@ from statistics import median
 
 import forked
 import pytest
+from disturbed_runs import OUT, Job, Report, damage, listed, pairs_in, saved, shortfall
 from forked import Child, Ended
-from jobs import OUT, Job, Report, damage, listed, pairs_in, saved, shortfall
 from runs import analyses, read
 from stalled_batch import StalledBatch
 from tiers import first_tier

@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from aggregates import ERROR, MODEL, analyses, made, sae, source
 from disk import files_limited_to
+from made_up_results import FACTS, dealt, shards
+from made_up_scores import ERROR, MODEL, analyses, made, sae, source
 from pyarrow import parquet
 from runs import events, of, read
-from shards import FACTS, dealt, shards
 
 from atp.cli.main import main
 from atp.config.shard import Shard

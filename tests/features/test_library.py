@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from aggregates import made, source
+from made_up_scores import made, source
 from pyarrow import parquet
 from runs import read
 

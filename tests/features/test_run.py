@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from aggregates import expected, occurring, scored
+from made_up_scores import expected, occurring, scored
 from runs import read
 
 from atp.cli.main import main

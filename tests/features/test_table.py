@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aggregates import (
+from made_up_scores import (
     adjusted,
     analyses,
     expected,

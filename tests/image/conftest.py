@@ -1,6 +1,6 @@
-"""The image under test, what runs it, and a volume as a user fills it.
+"""Fixtures: the image under test, its engine, and a volume as a user fills it.
 
-tools/image/test.sh builds the image and says in the environment what it is called.
+tools/image/test.sh builds the image and passes its name in the environment.
 """
 
 from __future__ import annotations

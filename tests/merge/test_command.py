@@ -12,8 +12,18 @@ from typing import Any
 
 import pytest
 from disk import files_limited_to
+from made_up_results import (
+    FACTS,
+    STARTED,
+    dealt,
+    of_all,
+    result,
+    scored,
+    shards,
+    source,
+    without_places,
+)
 from runs import analyses, events, of, read
-from shards import FACTS, STARTED, dealt, of_all, result, scored, shards, source, without_places
 
 from atp.cli.main import main
 from atp.config.shard import Shard

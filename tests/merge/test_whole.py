@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shards import of_all, result, scored, source, without_places
+from made_up_results import of_all, result, scored, source, without_places
 
 from atp.config.shard import Shard
 from atp.errors import ExitCode

@@ -13,8 +13,8 @@ from typing import Any
 import forked
 import pytest
 import tiny
+from made_up_results import without_places
 from runs import analyses, events, of, read, without_times, write
-from shards import without_places
 from tiers import first_tier
 from ways import WAYS, every_way
 

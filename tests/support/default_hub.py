@@ -1,7 +1,7 @@
-"""The hub cache of a run without options: the default model's and SAE's names, shapes and places.
+"""A hub cache with the default model and SAE, for a run without options.
 
-It is laid out as the hub client lays it out; the model has Gemma 2's features and the width, depth
-and name of the real default, with layers made thin; the SAE stands under its real name.
+The hub client's layout is kept. The model has the architecture, name, width and depth of the real
+default, but thin layers. The SAE has its real name.
 """
 
 from __future__ import annotations

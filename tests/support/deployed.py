@@ -1,6 +1,6 @@
-"""Reads what deploy/ starts as docker and the container's entry point read it.
+"""Reads the commands in deploy/ as docker and the container's entry point do.
 
-Knows docker's options as far as they are used there; what they should be is for the tests to say.
+Only the docker options used there are known. The tests say what their values should be.
 """
 
 from __future__ import annotations

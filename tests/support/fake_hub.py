@@ -1,7 +1,7 @@
-"""A hub on this machine, for the real client: the part of its protocol that a fetch speaks.
+"""A hub on this machine for the real client, with the part of the protocol that a fetch uses.
 
-Large files are elsewhere, as on the hub: their address redirects to another host, whose requests
-must carry no token. What goes wrong on the way is set by the test.
+As on the hub, the address of a large file redirects to another host, and requests to that host
+must carry no token. A test sets the faults.
 """
 
 from __future__ import annotations

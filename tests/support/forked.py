@@ -1,6 +1,6 @@
-"""The command `atp` in a child: a fork that need not import the libraries, or a new process.
+"""The command `atp` in a child process: a fork of the tests, or a new process.
 
-Importing torch, TransformerLens and SAELens takes ten seconds of a processor; a fork takes none.
+A new process takes seconds to import torch, TransformerLens and SAELens. A fork has them already.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LONGEST = 120.0
 DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 NO_EXIT_CODE = 99
-"""How a child ends from which an exception escaped that `main` should have told."""
+"""The exit code of a child in which an exception escaped from `main`."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Each step by which a process changes files below a folder: counted, and made to fail or to kill.
+"""Counts the steps in which a process changes files below a folder; any step can fail or kill.
 
-A step is a file that is created, a write, a truncation, an fsync or a rename, as the product asks
-Python for it. What stands here is installed in a forked child and never taken back.
+A step is the creation of a file, a write, a truncation, an fsync or a rename, as atp calls it in
+Python. The patches are installed in a forked child and stay until it ends.
 """
 
 from __future__ import annotations

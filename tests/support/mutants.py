@@ -1,4 +1,4 @@
-"""Hostile input files: real ones, changed at random in their bytes or in what they say.
+"""Hostile input files: real ones, changed at random in their bytes or in their content.
 
 The same seed gives the same file, whatever else was made before.
 """

@@ -1,4 +1,4 @@
-"""What atp must do with a file, written plainly and apart from it: refuse it, or which result.
+"""The rules for any input, written a second time: whether atp refuses it, or the result it gives.
 
 Only Python's own `json` is used, and the whole file is in memory.
 """

@@ -1,4 +1,4 @@
-"""A model that stops in the middle of a batch, so that a test can act just then."""
+"""A model that stalls in the middle of a batch, so that a test can act at this moment."""
 
 from __future__ import annotations
 

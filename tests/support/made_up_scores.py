@@ -1,4 +1,4 @@
-"""Results with made-up scores, and what `atp features` must find in them, computed the slow way."""
+"""Results with made-up scores, and their table of features computed in plain loops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from shards import FACTS, result
+from made_up_results import FACTS, result
 
 from atp.dataset.journal import Analysis
 from atp.dataset.pairs import PairKey

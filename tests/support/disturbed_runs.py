@@ -1,4 +1,4 @@
-"""A run that tests disturb: what it gives undisturbed, and what must hold after a fault."""
+"""Runs that tests disturb: their result without a fault, and the conditions after a fault."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Job:
-    """One command, and what it gives when nothing disturbs it."""
+    """One command, and its result when nothing disturbs it."""
 
     arguments: tuple[str, ...]
     pairs: int

@@ -1,4 +1,4 @@
-"""How the scan refuses an input, and the settings of property tests over files."""
+"""The refusal of an input by the scan, and the settings of property tests over files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards of a run without a model: result files as `atp run` writes them, of analyses made up."""
+"""Result files of made-up analyses, whole or in shards, as `atp run` writes them."""
 
 from __future__ import annotations
 
