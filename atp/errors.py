@@ -1,4 +1,4 @@
-"""What can go wrong for a user, and the exit code each kind ends in.
+"""Everything that can go wrong for a user, and the exit code of each kind.
 
 Every error that a user may meet is an AtpError: one line that says what is wrong and where, a
 hint that says how to mend it, and an exit code. Anything else that escapes is a bug of atp.

@@ -1,4 +1,4 @@
-"""What a check finds wrong: problems of the input, and errors of everything else."""
+"""The findings of a check: problems of the input, and errors of everything else."""
 
 from __future__ import annotations
 

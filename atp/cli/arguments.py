@@ -1,4 +1,4 @@
-"""What a user gives: reads and checks a command line and the environment."""
+"""Reads and checks a command line and the environment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KUBERNETES = re.compile(r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_[A-Z]+(_PRO
 
 @dataclass(frozen=True)
 class Given:
-    """What a user gave to a command."""
+    """A command, its arguments and its options."""
 
     command: str
     arguments: Mapping[str, Any]  # as docopt returns them

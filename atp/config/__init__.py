@@ -1,1 +1,1 @@
-"""What a command is asked for: options, their checks and defaults. No tensors, no files."""
+"""The settings of a command: options, their checks and defaults. No tensors, no files."""

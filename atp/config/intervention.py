@@ -18,7 +18,7 @@ _positive = number("a number from 0 to 1,000,000", lambda value: 0 <= value <= L
 
 @dataclass(frozen=True)
 class InterventionSettings:
-    """What to remove from the model, and what to measure."""
+    """The settings of one intervention."""
 
     features: Path = option(Group.INTERVENE, REQUIRED, "FILE", path)
     """File that atp features wrote: the selected features of each SAE. Required."""

@@ -20,7 +20,7 @@ NO_INPUT = Path()  # of a command that reads none
 
 @dataclass(frozen=True)
 class Settings:
-    """What one run is asked to do."""
+    """The settings of one run."""
 
     input: Path
     out: Path = option(Group.OUT, REQUIRED, "DIR", checks.path)

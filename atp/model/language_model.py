@@ -35,7 +35,7 @@ class Model:
 
     name: str
     origin: dict[str, str]
-    """What pins the weights: {"revision": commit} or, of local files, {"sha256": ...}."""
+    """Pins the weights: {"revision": commit} or, of local files, {"sha256": ...}."""
     bridge: TransformerBridge
     tokenizer: Any
     """The model's own tokenizer, as published (transformer_lens alters the copy it keeps)."""

@@ -1,4 +1,4 @@
-"""What pins weights: the commit of a hub repository, or one sha256 over local files."""
+"""The pin of weights: the commit of a hub repository, or one sha256 over local files."""
 
 from __future__ import annotations
 

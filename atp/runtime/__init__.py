@@ -1,1 +1,1 @@
-"""What every command needs of its process: the log, signals, prefetching."""
+"""The services that every command uses: the log, signals, prefetching."""

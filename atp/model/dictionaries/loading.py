@@ -39,7 +39,7 @@ class Dictionary:
     hook_name: str
     sae: SAE[Any]
     origin: dict[str, str]
-    """What pins the weights: their sha256, and the hub repository they came from."""
+    """Pins the weights: their sha256, and the hub repository they came from."""
 
     @property
     def d_sae(self) -> int:
