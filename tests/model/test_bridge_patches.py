@@ -10,7 +10,7 @@ import tiny
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from atp.model.loading import Model
+from atp.model.language_model import Model
 
 IDS = torch.arange(7, 27)[None]
 
@@ -49,4 +49,5 @@ def test_a_watched_norm_fires_and_can_be_changed(
     assert len(seen) == 1
     assert seen[0].shape[:2] == IDS.shape
     assert not torch.allclose(before, changed)
-    assert torch.equal(before, after)
+    # Not to the bit: a matrix product's last bits may depend on where its operands lie in memory.
+    torch.testing.assert_close(after, before)
