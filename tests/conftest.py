@@ -17,7 +17,7 @@ import structlog
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
-    from atp.model.loading import Model
+    from atp.model.language_model import Model
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))  # also where a worker imports it
 

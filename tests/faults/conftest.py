@@ -10,7 +10,7 @@ import tiny
 from disturbed_runs import OUT, Job, Report, undisturbed
 from runs import write
 
-from atp.model.loading import Model
+from atp.model.language_model import Model
 
 FIGURES = pytest.StashKey[list[tuple[str, str, str]]]()
 """What, target, found."""
