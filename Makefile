@@ -27,9 +27,8 @@ model: $(VENV)/.installed ## download and convert the demo's model, once
 	$(BIN)/python examples/smollm2/get_model.py $(SMOLLM2)
 
 demo: $(if $(filter $(SMOLLM2),$(MODEL)),model,$(VENV)/.installed) ## score the example on a small real model and show the strongest features
-	result=$$($(BIN)/atp run examples/smollm2/feedback.json --chat-template --model=$(MODEL) \
-	    --sae=examples/smollm2/sae --out=results/demo) \
-	    && echo "$$result" && $(BIN)/python examples/strongest_features.py "$$result"
+	$(BIN)/atp run examples/smollm2/feedback.json --chat-template --model=$(MODEL) \
+	    --sae=examples/smollm2/sae --out=results/demo --log-format=console
 
 image: ## build the container image `atp` (LOCK=requirements-cpu.lock: without CUDA)
 	tools/image/build.sh $(PYTHON) atp $(LOCK)

@@ -143,7 +143,7 @@ check_input() {
 plain=no
 for argument in "$@"; do
     case $argument in
-        --help | -h) exec atp --help ;;
+        --help | -h) exec atp "$@" ;;
     esac
 done
 case ${1-} in

@@ -207,7 +207,7 @@ def test_a_mount_below_the_volume_must_hold_the_results(container: Container) ->
 def test_a_file_after_options_is_the_input(container: Container) -> None:
     (container.root / "data" / "input" / "feedback.json").unlink()
     assert passed_on(container.run("--limit=5", "other.json")) == ["run", "--limit=5", "other.json"]
-    assert passed_on(container.run("run", "--limit=5", "--help")) == ["--help"]
+    assert passed_on(container.run("run", "--limit=5", "-h")) == ["run", "--limit=5", "-h"]
 
 
 def test_without_a_gpu_the_cpu_computes_and_a_line_says_why(container: Container) -> None:

@@ -7,22 +7,24 @@ import re
 from pathlib import Path
 
 from runs import ANALYSIS_FIELDS, FEATURE_FIELDS
+from update_docs import command_line
 
-from atp.cli.usage import USAGE
+from atp.cli.usage import OPTIONS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_usage_in_the_readme_is_the_commands_own() -> None:
-    assert f"```text\n{USAGE}```" in README
+def test_the_page_of_the_command_line_has_the_help_texts() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert page == command_line(), "python tools/update_docs.py mends that"
 
 
 OF_DOCKER = {"--entrypoint", "--env", "--gpus", "--network", "--rm", "--user"}
 
 
 def test_every_option_in_the_readme_exists() -> None:
-    known = {*re.findall(r"--[a-z-]+", USAGE), *OF_DOCKER}
+    known = {*OPTIONS, "--help", "--compare", *OF_DOCKER}
     assert set(re.findall(r"--[a-z][a-z-]+", README.replace("<!--", ""))) <= known
 
 

@@ -16,6 +16,7 @@ import structlog
 import torch
 
 from atp.model.device_memory import figures, is_out_of_memory, reset_peak
+from atp.runtime.live import phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,7 +52,8 @@ def interleave(contenders: Sequence[Contender], rounds: int, device: torch.devic
                 continue
             gc.collect()
             peak_is_known = reset_peak(device)
-            seconds = _attempt(contender, contender.run, device)
+            with phase(f"timing {contender.name}, round {number + 1} of {rounds}", still=True):
+                seconds = _attempt(contender, contender.run, device)
             if seconds is None:
                 continue
             contender.seconds.append(seconds)

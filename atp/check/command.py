@@ -13,7 +13,6 @@ from atp import __version__
 from atp.check.findings import Findings, InputProblems
 from atp.check.machine import find_nvidia
 from atp.check.output_folder import earlier_runs, free_disk_bytes, inspect_folder
-from atp.check.report import size
 from atp.config.method import no_mean
 from atp.dataset.input_scan import scan_input
 from atp.dataset.source import is_lines, opened
@@ -24,6 +23,7 @@ from atp.model.hub.records import go_offline_if_fetched, is_fetched, model_reque
 from atp.model.hub_cache import cached_folder, hub, weights_bytes
 from atp.model.names import check_model_name, check_same_model, is_local
 from atp.runtime.paths import local_path
+from atp.runtime.units import size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from atp.runtime.units import duration, size
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
 
 SHOWN_PROBLEMS = 20
 WIDTH, INDENT = 100, 11
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
-MINUTE, HOUR = 60, 3600
 
 
 def as_json(report: Part) -> str:
@@ -32,23 +32,6 @@ def as_text(report: Part) -> str:
         wrapper.initial_indent = f"{title:<{INDENT}}"
         lines += wrapper.wrap(text)
     return "\n".join(lines)
-
-
-def size(count: float | None) -> str:
-    """Return a number of bytes in a fitting unit."""
-    if count is None:
-        return "an unknown size"
-    unit = 0
-    while count >= 1024 and unit < len(UNITS) - 1:  # noqa: PLR2004  (of a KiB)
-        count, unit = count / 1024, unit + 1
-    return f"{count:.0f} bytes" if unit == 0 else f"{count:.3g} {UNITS[unit]}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in a fitting unit."""
-    if seconds < 2 * MINUTE:
-        return f"{seconds:.0f} s"
-    return f"{seconds / MINUTE:.0f} min" if seconds < 2 * HOUR else f"{seconds / HOUR:.1f} h"
 
 
 def _parts(report: Part) -> Iterator[tuple[str, str]]:

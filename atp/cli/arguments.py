@@ -1,4 +1,4 @@
-"""Reads and checks a command line and the environment."""
+"""Reads and checks a command line, the environment and a file of settings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from docopt import DocoptExit, docopt
 
-from atp.cli.usage import OPTIONS, USAGE
-from atp.config.option import ALL_COMMANDS, options_of
+from atp.cli.commands import COMMANDS
+from atp.cli.usage import OPTIONS, OVERVIEW, help_text
+from atp.config.general import GeneralSettings
+from atp.config.option import options_of
 from atp.errors import SettingsError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
+
+    from atp.config.option import Option
 
 BY_DOCOPT = {"--", "--compare", "--help", "--version"}  # in the usage; no options of a command
 VARIABLES = {"INPUT", *(option.variable.removeprefix("ATP_") for option in OPTIONS.values())}
@@ -30,7 +34,8 @@ class Given:
 
     command: str
     arguments: Mapping[str, Any]  # as docopt returns them
-    options: Mapping[str, Any]  # checked, by name; the command line wins over the environment
+    options: Mapping[str, Any]  # checked, by name, from wherever they are given
+    unknown_variables: Sequence[str] = ()  # that begin with ATP_ and are no settings
 
     def values(self, settings: type) -> dict[str, Any]:
         """Return the given values of a settings class, by field."""
@@ -40,60 +45,102 @@ class Given:
             if option.name in self.options
         }
 
+    @property
+    def general(self) -> GeneralSettings:
+        """The settings that every command takes."""
+        return GeneralSettings(**self.values(GeneralSettings))
+
 
 def read(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Given:
-    """Read a command line and the environment, by default the process's; or raise SettingsError."""
+    """Read a command line and the environment, by default the process's; or raise SettingsError.
+
+    An option is taken from the first place that gives it: the command line, the environment, the
+    file that --config names.
+    """
     environment = os.environ if environment is None else environment
-    commands = [word for word in argv if word in ALL_COMMANDS]
-    if not commands:
-        msg = f"{argv[0]!r} is not a command." if argv else "no command is given."
-        raise SettingsError(msg, "Write atp run INPUT; atp --help describes all commands.")
-    flags = [word.partition("=")[0] for word in argv if word.startswith("--")]
-    _check_options(argv, flags)
+    name = _command(argv)
+    words = argv[1:]
+    flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+    command = "intervene --compare" if name == "intervene" and "--compare" in flags else name
+    own = {} if name == "config" else _options_of(command)
+    if name != "config":  # its arguments are the options of another command
+        _check_options(command, own, words)
     try:
-        arguments = docopt(USAGE, list(argv), default_help=False)
-        command = next(word for word in commands if arguments[word])
+        found = docopt(help_text(name), [name, *words], False, options_first=name == "config")  # noqa: FBT003
+    except DocoptExit as error:
+        forms = ", or ".join(f"atp {name} {form}" for form in COMMANDS[name].forms)
+        msg = f"{' '.join(argv)!r} does not fit the usage: {forms}."
+        raise SettingsError(msg, f"See atp {name} --help.") from error
+    arguments: dict[str, Any] = dict(found)
+    on_command_line = _on_command_line(arguments, own)
+    places = [on_command_line, _in_environment(environment, own, but=on_command_line)]
+    config = next((place["config"] for place in places if "config" in place), None)
+    if config is not None:
+        from atp.cli.settings_file import read_settings_file
+
+        places.append(read_settings_file(config, command, own))
+    in_file = places[-1].pop("input", None)
+    if "INPUT" in arguments:
+        arguments["INPUT"] = arguments["INPUT"] or environment.get("ATP_INPUT") or in_file
+    return Given(command, arguments, _merged(places), unknown_variables(environment))
+
+
+def _command(argv: Sequence[str]) -> str:
+    """Return the command that a command line begins with."""
+    try:
+        name = docopt(OVERVIEW, list(argv), False, options_first=True)["COMMAND"]  # noqa: FBT003
     except DocoptExit:
-        arguments, command = None, commands[0]
-    if command == "intervene" and "--compare" in flags:
-        command = "intervene --compare"
-    for option in (OPTIONS[flag] for flag in flags if flag in OPTIONS):
-        if command not in option.group.commands:
-            msg = f"{option.flag} is no option of atp {command}."
-            raise SettingsError(msg, f"It is one of atp {', atp '.join(option.group.commands)}.")
-    if arguments is None:
-        forms = re.findall(rf"^  (atp {commands[0]} .*)", USAGE, re.MULTILINE)
-        msg = f"{' '.join(argv)!r} does not fit the usage: {', or '.join(forms)}."
-        raise SettingsError(msg, "See atp --help.")
-    for variable in unknown_variables(environment):
-        import structlog  # atp --help answers without it
-
-        structlog.get_logger().warning("settings.unknown", variable=variable)
-    arguments["INPUT"] = arguments["INPUT"] or environment.get("ATP_INPUT")
-    return Given(command, arguments, _values(command, arguments, environment))
+        name = None
+    if name in COMMANDS:
+        return str(name)
+    if not argv:
+        msg = "no command is given."
+        raise SettingsError(msg, "Write atp run INPUT; atp --help lists the commands.")
+    if named := [word for word in argv[1:] if word in COMMANDS] if argv[0] in OPTIONS else []:
+        msg = f"{argv[0]} stands before the command."
+        raise SettingsError(msg, f"Write it after the command: atp {named[0]} {argv[0]}.")
+    msg = f"{argv[0]!r} is not a command."
+    near = get_close_matches(argv[0].lower(), COMMANDS, n=1)
+    hint = f"Write atp {near[0]}." if near else f"Commands: {', '.join(COMMANDS)}; see atp --help."
+    raise SettingsError(msg, hint)
 
 
-def _check_options(argv: Sequence[str], flags: Sequence[str]) -> None:
+def _options_of(command: str) -> dict[str, Option]:
+    """Return the options that a command takes, by flag."""
+    return {flag: option for flag, option in OPTIONS.items() if command in option.group.commands}
+
+
+def _check_options(command: str, own: Mapping[str, Option], words: Sequence[str]) -> None:
     """Refuse unknown and abbreviated options, and values that are missing or too many."""
-    for word, following in zip_longest(argv, argv[1:], fillvalue="--"):
+    for word, following in zip_longest(words, words[1:], fillvalue="--"):
         flag, has_value, _ = word.partition("=")
         if not flag.startswith("--") or flag in BY_DOCOPT:
             continue
-        option = OPTIONS.get(flag)
+        option = own.get(flag)
         if option is None:
-            msg = f"there is no option {flag}."
-            longer = [known for known in OPTIONS if known.startswith(flag)]
-            hint = f"Write {' or '.join(longer)}." if longer else did_you_mean(flag, OPTIONS)
-            raise SettingsError(msg, hint)
+            raise _unknown(command, own, flag)
         if has_value and not option.metavar:
             msg = f"{flag} takes no value."
             raise SettingsError(msg)
         if option.metavar and not has_value and following.startswith("--"):
             msg = f"{flag} needs a value."
             raise SettingsError(msg, f"Write {flag}=VALUE.")
-        if flags.count(flag) > 1 and not option.repeatable:
+        given = [each.partition("=")[0] for each in words]
+        if given.count(flag) > 1 and not option.repeatable:
             msg = f"{flag} is given twice."
             raise SettingsError(msg)
+
+
+def _unknown(command: str, own: Mapping[str, Option], flag: str) -> SettingsError:
+    """Return the error of an option that a command does not take."""
+    if flag in OPTIONS:
+        msg = f"{flag} is no option of atp {command}."
+        of_commands = ", ".join(f"atp {other}" for other in OPTIONS[flag].group.commands)
+        return SettingsError(msg, f"It is one of {of_commands}.")
+    msg = f"atp {command} has no option {flag}."
+    longer = [known for known in own if known.startswith(flag)]
+    hint = f"Write {' or '.join(longer)}." if longer else did_you_mean(flag, own)
+    return SettingsError(msg, hint or f"See atp {command.split(maxsplit=1)[0]} --help.")
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
@@ -110,16 +157,33 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     return unknown
 
 
-def _values(
-    command: str, arguments: Mapping[str, Any], environment: Mapping[str, str]
-) -> dict[str, Any]:
+def _on_command_line(arguments: Mapping[str, Any], own: Mapping[str, Option]) -> dict[str, Any]:
     values = {}
-    for option in OPTIONS.values():
-        given, text = arguments[option.flag], environment.get(option.variable)
+    for flag, option in own.items():
+        given = arguments[flag]
         if isinstance(given, str):
-            values[option.name] = option.check(option.flag, given)
+            values[option.name] = option.check(flag, given)
         elif given:
             values[option.name] = tuple(given) if option.repeatable else True
-        elif text and command in option.group.commands:
-            values[option.name] = option.check(option.variable, text)
     return values
+
+
+def _in_environment(
+    environment: Mapping[str, str], own: Mapping[str, Option], but: Collection[str]
+) -> dict[str, Any]:
+    return {
+        option.name: option.check(option.variable, text)
+        for option in own.values()
+        if option.name not in but and (text := environment.get(option.variable))
+    }
+
+
+def _merged(places: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return each option from the first place that gives it."""
+    merged: dict[str, Any] = {}
+    for place in places:
+        # Layers or a width overrule the SAEs of a later place: those would hide them.
+        overruled = {"sae"} if merged.keys() & {"hook_layer", "sae_width"} else set()
+        new = {name: value for name, value in place.items() if name not in overruled}
+        merged = new | merged
+    return merged

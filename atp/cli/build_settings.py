@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atp.cli.arguments import read
+from atp.cli.settings_file import as_toml
 from atp.config.checks import path
 from atp.config.intervention import ComparisonSettings, InterventionSettings
 from atp.config.method import Method
@@ -13,6 +15,8 @@ from atp.config.settings import NO_INPUT, Settings
 from atp.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from atp.cli.arguments import Given
 
 # Where the container mounts its data.
@@ -21,13 +25,11 @@ VOLUME_INPUT, VOLUME_OUT = Path("/data/input"), Path("/data/results/feedback")
 
 def run_settings(given: Given) -> Settings:
     """Return the settings of a command that runs a model, or prepares that."""
-    values, arguments = given.values(Settings), given.arguments
-    if not arguments["--sae"] and (arguments["--hook-layer"] or arguments["--sae-width"]):
-        values.pop("sae", None)  # that of the environment loses to the command line
+    values = given.values(Settings)
     if "shard" in values and given.command != "fetch":
         _check_shard(given.command, values)
-    values["input"] = NO_INPUT if given.command == "fetch" else _input(arguments["INPUT"])
-    values["out"] = _out(given)
+    values["input"] = _input(given)
+    values["out"] = _out(given, given.options.get("features"))
     settings = Settings(**values, scoring=Method(**given.values(Method)))
     settings.scoring.check()
     return settings
@@ -35,7 +37,10 @@ def run_settings(given: Given) -> Settings:
 
 def results_and_out(given: Given) -> tuple[list[Path], Path]:
     """Return the results that `atp merge` or `atp features` reads, and the folder it writes to."""
-    return [path("RESULT", name) for name in given.arguments["RESULT"]], _out(given)
+    results = [path("RESULT", name) for name in given.arguments["RESULT"]] or [_out(given)]
+    if given.command == "merge":
+        return results, _out(given)
+    return results, _out(given, results[0])
 
 
 def selection_settings(given: Given) -> SelectionSettings:
@@ -48,14 +53,8 @@ def intervention_settings(given: Given) -> InterventionSettings:
     """Return the settings that only `atp intervene` has."""
     values = given.values(InterventionSettings)
     if "features" not in values:
-        msg = "--features is missing."
-        hint = "Name the file that atp features wrote: atp intervene INPUT --features=FILE."
-        raise SettingsError(msg, hint)
-    return InterventionSettings(
-        **values,
-        model_given="model" in given.options,
-        saes_given=not given.options.keys().isdisjoint({"sae", "hook_layer", "sae_width"}),
-    )
+        values["features"] = newest_features(_out(given))
+    return InterventionSettings(**values, given=frozenset(given.options))
 
 
 def comparison_settings(given: Given) -> ComparisonSettings:
@@ -64,26 +63,58 @@ def comparison_settings(given: Given) -> ComparisonSettings:
     return ComparisonSettings(before, after, _out(given))
 
 
+def in_force(argv: Sequence[str]) -> str:
+    """Return the settings that a command line would have, as TOML."""
+    given = read(argv)
+    if given.command in {"config", "completion", "intervene --compare"}:
+        msg = f"atp {given.command} has no settings."
+        raise SettingsError(msg, "Name another command: atp config run INPUT.")
+    reads_results = given.command in {"features", "merge"}
+    return as_toml(given, results_and_out(given)[1] if reads_results else _out(given))
+
+
 def newest_input(folder: Path) -> Path:
     """Return the newest *.json or *.jsonl file in `folder`."""
-    matching = [*folder.glob("*.json"), *folder.glob("*.jsonl")]
-    files = [file for file in matching if file.is_file()]
-    if not files:
+    newest = _newest(folder, "*.json", "*.jsonl")
+    if newest is None:
         msg = f"there is no *.json or *.jsonl file in {folder}."
         raise SettingsError(msg, "Put the input there, or name it: atp run INPUT.")
-    return max(files, key=lambda file: (file.stat().st_mtime_ns, file.name))
+    return newest
 
 
-def _input(name: str | None) -> Path:
-    if not name and not VOLUME_INPUT.is_dir():
+def newest_features(folder: Path) -> Path:
+    """Return the newest file in `folder` that `atp features` wrote."""
+    newest = _newest(folder, "atp_features_*.json")
+    if newest is None:
+        msg = f"--features is missing, and {folder} holds no file that atp features wrote."
+        raise SettingsError(msg, "Run atp features first, or name its file: --features=FILE.")
+    return newest
+
+
+def _newest(folder: Path, *patterns: str) -> Path | None:
+    files = [file for pattern in patterns for file in folder.glob(pattern) if file.is_file()]
+    return max(files, key=lambda file: (file.stat().st_mtime_ns, file.name), default=None)
+
+
+def _input(given: Given) -> Path:
+    name = given.arguments.get("INPUT")
+    if name:
+        return path("INPUT", name)
+    if given.command in {"fetch", "intervene"}:  # the one reads none, the other finds its own
+        return NO_INPUT
+    if not VOLUME_INPUT.is_dir():
         msg = "INPUT is missing."
-        raise SettingsError(msg, "Name the file of responses: atp run INPUT.")
-    return path("INPUT", name or str(newest_input(VOLUME_INPUT)))
+        raise SettingsError(msg, f"Name the file of responses: atp {given.command} INPUT.")
+    return path("INPUT", str(newest_input(VOLUME_INPUT)))
 
 
-def _out(given: Given) -> Path:
-    default = VOLUME_OUT if VOLUME_INPUT.is_dir() else Path("results/feedback")
-    return Path(given.options.get("out", default))
+def _out(given: Given, beside: Path | None = None) -> Path:
+    """Return the folder to write to; by default that of a file which the command reads."""
+    if "out" in given.options:
+        return Path(given.options["out"])
+    if beside is not None:
+        return beside.parent if beside.is_file() else beside
+    return VOLUME_OUT if VOLUME_INPUT.is_dir() else Path("results/feedback")
 
 
 def _check_shard(command: str, values: dict[str, Any]) -> None:

@@ -9,17 +9,20 @@ import os
 import sys
 import uuid
 from contextlib import suppress
+from pathlib import Path
+from shutil import get_terminal_size
 from traceback import extract_tb
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from atp import __version__
 from atp.cli import build_settings
 from atp.cli.arguments import Given, read
-from atp.cli.usage import USAGE
+from atp.cli.commands import COMMANDS
+from atp.cli.usage import OVERVIEW, WIDTH, help_text
 from atp.errors import AtpError, ExitCode, SaveError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from atp.runtime.signals import StopRequest
 
@@ -29,8 +32,8 @@ OUT_OF_MEMORY = "Add memory, or lower --batch-tokens; what was computed is saved
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; no traceback is printed."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if {"--help", "-h"} & set(argv):
-        print(USAGE, end="")  # noqa: T201
+    if not argv or {"--help", "-h"} & set(argv):
+        _show_help(next((word for word in argv if word in COMMANDS), None))
         return ExitCode.OK
     if argv == ["--version"]:
         print(__version__)  # noqa: T201
@@ -41,12 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     from atp.runtime.log import configure
     from atp.runtime.signals import stop_on_signal
 
-    configure(run_id=uuid.uuid4().hex[:12])
+    run_id = uuid.uuid4().hex[:12]
+    configure(run_id)
     try:
         with stop_on_signal() as stop:
-            code, lines = _result(read(argv), stop)
+            given = read(argv)
+            general = given.general
+            configure(run_id, general.log_format, quiet=general.quiet, verbose=general.verbose)
+            for variable in given.unknown_variables:
+                structlog.get_logger().warning("settings.unknown", variable=variable)
+            code, lines = _result(given, stop)
             if lines:
                 _print(*lines)
+            _summarise(given, lines)
             return code
     except AtpError as error:
         _report(error)
@@ -81,6 +91,18 @@ def command() -> NoReturn:
     with suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
+
+
+def _show_help(name: str | None) -> None:
+    """Print the help text of atp or of a command; on a terminal, by the page."""
+    if not sys.stdout.isatty():
+        print(OVERVIEW if name is None else help_text(name), end="")  # noqa: T201
+        return
+    from pydoc import pager
+
+    columns, _ = get_terminal_size()
+    os.environ.setdefault("LESS", "FRX")  # less prints a text that fits, and ends
+    pager(OVERVIEW if name is None else help_text(name, min(columns, WIDTH)))
 
 
 def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
@@ -119,6 +141,7 @@ def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
                 lines, problem = features(*build_settings.results_and_out(given), selection)
             if problem is not None:
                 _print(*lines)
+                _summarise(given, lines)
                 raise problem
         case "intervene":
             from atp.intervention.command import intervene
@@ -131,11 +154,22 @@ def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
 
             with stop.unwinding():
                 lines = compare(build_settings.comparison_settings(given))
+        case "config" | "completion":
+            lines = [_text(given.arguments)]
         case _:
             from atp.run.command import run
 
             code, lines = run(build_settings.run_settings(given), stop)
     return code, lines
+
+
+def _text(arguments: Mapping[str, Any]) -> str:
+    """Return the text of a command that only prints one."""
+    if "COMMAND" in arguments:
+        return build_settings.in_force([arguments["COMMAND"], *arguments["ARGUMENT"]])
+    from atp.cli.completion import completion
+
+    return completion(arguments["SHELL"])
 
 
 def _print(*lines: object) -> None:
@@ -148,10 +182,22 @@ def _print(*lines: object) -> None:
         raise SaveError(msg, f"Its last line: {str(lines[-1]).splitlines()[-1]}") from error
 
 
-def _report(error: AtpError) -> None:
-    if sys.stderr.isatty():
-        from atp.runtime.log import without_secrets
+def _summarise(given: Given, lines: Sequence[object]) -> None:
+    """Say to a person what a command found, and what to type next."""
+    from atp.runtime.log import shown
 
+    if shown().console and not shown().quiet:
+        from atp.cli.summary import summary
+
+        paths = [line for line in lines if isinstance(line, Path)]
+        if text := summary(given, paths):
+            print(f"\n{text}", file=sys.stderr)  # noqa: T201  (not an event of the log)
+
+
+def _report(error: AtpError) -> None:
+    from atp.runtime.log import shown, without_secrets
+
+    if shown().console:
         print(without_secrets(f"atp: {error}"), file=sys.stderr)  # noqa: T201
         return
     import structlog

@@ -1,66 +1,46 @@
-"""The options of all commands, and the text of `atp --help`, which docopt reads."""
+"""The help texts of atp and of each command. docopt reads the command lines by them."""
 
 from __future__ import annotations
 
 import textwrap
+from typing import TYPE_CHECKING
 
+from atp.cli.commands import COMMANDS
+from atp.config.general import GeneralSettings
 from atp.config.intervention import InterventionSettings
 from atp.config.method import Method
-from atp.config.option import REQUIRED, Group, Option, options_of
+from atp.config.option import REQUIRED, Group, options_of
 from atp.config.selection import SelectionSettings
 from atp.config.settings import Settings
 
+if TYPE_CHECKING:
+    from atp.config.option import Option
+
 OPTIONS = {
     option.flag: option
-    for settings in (Settings, Method, SelectionSettings, InterventionSettings)
+    for settings in (Settings, Method, SelectionSettings, InterventionSettings, GeneralSettings)
     for option in options_of(settings).values()
 }
-WIDTH, INDENT = 100, 29
+WIDTH, INDENT = 100, 28
 
-BEFORE = """atp - which features of a language model make it sycophantic
+_SUMMARIES = "\n".join(f"  {name:<12}{command.summary}" for name, command in COMMANDS.items())
+OVERVIEW = f"""atp: which features of a language model make it sycophantic
 
 Usage:
-  atp run [INPUT] [options] [--sae=SPEC]...
-  atp check [INPUT] [options] [--sae=SPEC]...
-  atp fetch [options] [--sae=SPEC]...
-  atp bench [INPUT] [options] [--sae=SPEC]...
-  atp merge RESULT... [options]
-  atp features RESULT... [options]
-  atp intervene [INPUT] [options] [--sae=SPEC]...
-  atp intervene --compare BEFORE AFTER [options]
-  atp --help
-  atp --version
+  atp COMMAND [ARGUMENT]...
+  atp COMMAND --help
+  atp --help | --version
 
 Commands:
-  run  Score every pair of INPUT (JSON or JSON Lines) by attribution patching and write the result
-       file. INPUT defaults to the newest *.json or *.jsonl under /data/input. Started again with
-       the same input and settings, it resumes.
-  check  Look at INPUT, names, caches, disk and device before a run. Report every problem, the
-       counts that the run would have, and about how much memory, disk and time it needs. Computes
-       nothing on a GPU.
-  fetch  Download the model and the SAEs of a run into the hub cache, compare their hashes, and
-       record them. Started again, it resumes. The run then needs no network, and keeps using these
-       files until the next fetch.
-  bench  Time a run on INPUT, in turn with the notebook's procedure and with a bare forward pass
-       over the same tokens, and print a table. Takes several minutes. Scores are by the defaults:
-       it refuses other values of --method, --baseline, --position and --metric, and --exact.
-  merge  Merge the results of all shards of a run into the result of the whole run. RESULT is a
-       shard's result file, or a folder that has such files in it or in its subfolders.
-  features  Aggregate the scored pairs of one or more results of a model, select features of each
-       SAE, and write a table as CSV and Parquet, and the selection as JSON. RESULT is a result
-       file, or a folder, of which the last run is taken.
-  intervene  Remove the features that atp features selected from the model, and measure how that
-       changes the metric of each pair of INPUT, in comparison with random features and with those
-       of the most negative scores, and how it changes the base responses. Write a report as text
-       and as JSON. Model and SAEs default to those of the features file. With --compare: compare
-       the flags of two labelled files, of responses before and after, and report likewise.
-"""
+{_SUMMARIES}
 
-AFTER = """  -h --help                  Show this text.
-  --version                  Show the version.
+A study is three commands; each ends with what to type next:
+  atp run feedback.json
+  atp features
+  atp intervene
 
-Every option can come from the environment: --top-k=10 is ATP_TOP_K=10; the command line wins.
-Result paths, and those of fetch's records, go to stdout, logs to stderr.
+Every option can come from the environment, --top-k=10 as ATP_TOP_K=10, and from a file: see
+atp config --help. Result paths go to standard output, the log to standard error.
 
 Exit codes: 0 every pair has a result (skipped pairs included), or the command is done; 1 some
 pairs carry an error; 2 the usage, the settings, the input or the results to read are at fault, or
@@ -70,14 +50,35 @@ folder; 130, 143 stopped by a signal; 70 a fault of atp itself.
 """
 
 
-def described(group: Group) -> str:
-    """Return the part of the help text that describes the options of a group."""
-    lines = [f"{group.title} (atp {', '.join(group.commands)}):"]
-    for option in OPTIONS.values():
-        if option.group is group:
-            flag = f"{option.flag}={option.metavar}" if option.metavar else option.flag
-            lines += _wrapped(f"  {flag}".ljust(INDENT), f"{option.help} {_default(option)}")
-    return "\n".join(lines) + "\n"
+def options_by_group(command: str) -> dict[Group, list[Option]]:
+    """Return the options that a command takes, in the order of its help text."""
+    return {
+        group: [option for option in OPTIONS.values() if option.group is group]
+        for group in Group
+        if command in group.commands
+    }
+
+
+def help_text(name: str, width: int = WIDTH) -> str:
+    """Return the text of `atp NAME --help`, with lines of at most `width` columns."""
+    command = COMMANDS[name]
+    forms = "\n".join(f"  atp {name} {form}" for form in command.forms)
+    examples = "\n".join(f"  {example}" for example in command.examples)
+    parts = [
+        f"atp {name}: {command.summary}",
+        f"Usage:\n{forms}",
+        "\n".join(_wrapped("", command.text, 0, width)),
+        f"Examples:\n{examples}",
+    ]
+    for group, options in options_by_group(name).items():
+        lines = [f"{group.title}:"]
+        for option in options:
+            flag = " ".join(filter(None, [option.letter, option.flag]))
+            flag += f"={option.metavar}" if option.metavar else ""
+            text = f"{option.help} {_default(option)}"
+            lines += _wrapped(f"  {flag}".ljust(INDENT), text, INDENT, width)
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
 
 
 def _default(option: Option) -> str:
@@ -91,13 +92,15 @@ def _default(option: Option) -> str:
     return f"Default: {default}."
 
 
-def _wrapped(title: str, text: str) -> list[str]:
+def _wrapped(title: str, text: str, indent: int, width: int) -> list[str]:
     """Return lines of which none begins with an option: docopt would take it for a description."""
-    glued = text.replace(" -", "\N{NO-BREAK SPACE}-")
+    glued = " ".join(text.split()).replace(" -", "\N{NO-BREAK SPACE}-")
     lines = textwrap.wrap(
-        glued, WIDTH, initial_indent=title, subsequent_indent=" " * INDENT, break_on_hyphens=False
+        glued,
+        width,
+        initial_indent=title,
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
+        break_long_words=False,
     )
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
-
-
-USAGE = "\n".join([BEFORE, *map(described, Group), AFTER])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from atp.errors import SettingsError, did_you_mean
@@ -57,10 +57,18 @@ def or_none(check: Check) -> Check:
     return lambda option, given: None if given.strip().lower() == "none" else check(option, given)
 
 
-def one_of(*names: str) -> Check:
-    """Return a check of names."""
-    near = partial(did_you_mean, known=names)
-    return valid(f"one of {', '.join(names)}", str, names.__contains__, near)
+@dataclass(frozen=True)
+class OneOf:
+    """A check of names."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, option: str, given: str) -> str:
+        """Return the name that is given, or raise SettingsError."""
+        if given not in self.names:
+            msg = f"{option} must be one of {', '.join(self.names)}, not {given!r}."
+            raise SettingsError(msg, did_you_mean(given, self.names))
+        return given
 
 
 def path(option: str, given: str) -> Path:

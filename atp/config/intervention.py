@@ -21,7 +21,8 @@ class InterventionSettings:
     """The settings of one intervention."""
 
     features: Path = option(Group.INTERVENE, REQUIRED, "FILE", path)
-    """File that atp features wrote: the selected features of each SAE. Required."""
+    """File that atp features wrote: the selected features of each SAE. Default: the newest in the
+    folder of the results."""
     strength: float = option(Group.INTERVENE, 1.0, "X", _positive)
     """Share of the features' contribution that is removed; 1 is all of it."""
     spare_first: bool = switch(Group.INTERVENE)
@@ -35,8 +36,8 @@ class InterventionSettings:
     """Most tokens of a new response."""
     temperature: float = option(Group.INTERVENE, 0.0, "X", _positive)
     """Temperature of new responses; 0 is greedy."""
-    model_given: bool = False  # by the user; else the features file names it
-    saes_given: bool = False  # likewise
+    given: frozenset[str] = frozenset()
+    """The options that the user gives; the features file names model, SAEs and contrast if not."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from atp.attribution.contrasts import Position
-from atp.config.checks import one_of, whole_number
+from atp.config.checks import OneOf, whole_number
 from atp.config.option import Group, option, switch
 from atp.errors import InputError, SettingsError
 
@@ -24,18 +24,18 @@ class Method:
     """How a pair is contrasted and its features are scored."""
 
     name: MethodName = option(
-        Group.SCORE, "atp", "NAME", one_of(*get_args(MethodName)), name="method"
+        Group.SCORE, "atp", "NAME", OneOf(get_args(MethodName)), name="method"
     )
     """atp, attribution patching; or ig, integrated gradients."""
     ig_steps: int = option(Group.SCORE, 10, "N", whole_number(1))
     """Steps that --method=ig takes from the baseline to the activations."""
-    baseline: Baseline = option(Group.SCORE, "zero", "NAME", one_of(*get_args(Baseline)))
+    baseline: Baseline = option(Group.SCORE, "zero", "NAME", OneOf(get_args(Baseline)))
     """Activations are compared with this: zero; mean, their mean over the base prompts of INPUT; or
     base, their values on the question's own base prompt."""
-    position: Position = option(Group.SCORE, "last", "NAME", one_of(*get_args(Position)))
+    position: Position = option(Group.SCORE, "last", "NAME", OneOf(get_args(Position)))
     """Features are read here: last, at the last token of the prompt; tail, from there to the first
     difference; or all, at every token of the prompt. Several positions are summed."""
-    metric: Metric = option(Group.CONTRAST, "first", "NAME", one_of(*get_args(Metric)))
+    metric: Metric = option(Group.CONTRAST, "first", "NAME", OneOf(get_args(Metric)))
     """The responses are contrasted by this: first, the logits of the first tokens that differ; or
     sequence, the mean log-probabilities of their first tokens."""
     sequence_tokens: int = option(Group.CONTRAST, 20, "N", whole_number(1))

@@ -1,6 +1,7 @@
 """How a field of the settings declares its option; the string below the field is the help text.
 
-The command line, the environment, `atp --help` and the JSON of the settings follow from it.
+The command line, the environment, the file of settings, `atp COMMAND --help`, the completion of
+shells and the JSON of the settings follow from it.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class Group(Enum):
     SCORE = ("How to score features", RUN_COMMANDS)
     RUN = ("How to run", MODEL_COMMANDS)
     SAVE = ("How to divide and save a run", RUN_COMMANDS)
-    OUT = ("Where to write", ALL_COMMANDS)
     CHECK = ("How to report", ("check",))
     BENCH = ("How to measure", ("bench",))
     SELECT = ("Which features to select", ("features",))
     INTERVENE = ("What to remove, and what to measure", ("intervene",))
     DRAW = ("How to draw at random", ("features", "intervene"))
+    GENERAL = ("Where to write, and what to show", ALL_COMMANDS)
 
     def __init__(self, title: str, commands: tuple[str, ...]) -> None:
         self.title = title
@@ -59,6 +60,7 @@ class Option:
     check: Check
     help: str
     repeatable: bool = False
+    letter: str = ""  # its short name on the command line: -q
 
     @property
     def flag(self) -> str:
@@ -70,6 +72,11 @@ class Option:
         """Its name in the environment."""
         return f"ATP_{self.name.upper()}"
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that it takes, if these are few and have names."""
+        return self.check.names if isinstance(self.check, checks.OneOf) else ()
+
 
 def option(group: Group, default: T, metavar: str, check: Check, **more: object) -> T:
     """Return a dataclass field that declares an option of the same name; see Option."""
@@ -77,9 +84,9 @@ def option(group: Group, default: T, metavar: str, check: Check, **more: object)
     return field(default=default, metadata=declared)
 
 
-def switch(group: Group) -> bool:
+def switch(group: Group, **more: object) -> bool:
     """Return a dataclass field that declares a switch, which is off by default."""
-    return option(group, default=False, metavar="", check=checks.switch)
+    return option(group, default=False, metavar="", check=checks.switch, **more)
 
 
 @cache

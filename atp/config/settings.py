@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from atp.config.shard import Shard
 
 WINDOW_PAIRS = 256  # that are read, sorted by length and batched together
-NO_INPUT = Path()  # of a command that reads none
+NO_INPUT = Path()  # of a command that reads none, or takes that of a features file
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Settings:
     """The settings of one run."""
 
     input: Path
-    out: Path = option(Group.OUT, REQUIRED, "DIR", checks.path)
+    out: Path = option(Group.GENERAL, REQUIRED, "DIR", checks.path)
     """Folder of the results. Default: /data/results/feedback where /data/input exists, else
     ./results/feedback."""
     model: str = option(Group.READ, "google/gemma-2-9b-it", "NAME", checks.text)
@@ -47,7 +47,7 @@ class Settings:
     """Put prompts through the tokenizer's chat template. Default: raw text."""
     allow_other_model: bool = switch(Group.READ)
     """Accept an SAE that was trained on a model of another name."""
-    model_dtype: str | None = option(Group.RUN, None, "NAME", checks.one_of("bfloat16", "float32"))
+    model_dtype: str | None = option(Group.RUN, None, "NAME", checks.OneOf(("bfloat16", "float32")))
     """bfloat16 or float32; float16 overflows in Gemma. Default: float32 on a CPU, else bfloat16."""
     device: str | None = option(Group.RUN, None, "NAME", checks.device)
     """cpu, cuda or cuda:N. Default: cuda where there is a GPU, else cpu."""

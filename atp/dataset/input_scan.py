@@ -15,6 +15,7 @@ from atp.dataset.reader import PARSER_ERRORS, broken, parse_line
 from atp.dataset.source import CHUNK, CheckedFile, UnreadableError, is_lines, opened, split_lines
 from atp.dataset.top_level import TopLevel, check_line_depth, noting_repeats, repeated_key
 from atp.errors import InputError
+from atp.runtime.live import phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,8 +51,10 @@ def scan_input(
 ) -> InputScan:
     """Read the whole input once with an `InputReader`, and return its scan."""
     reader = InputReader(path, on_problem, on_pair)
-    for _ in reader:
-        pass
+    with phase(f"reading {path.name}", reader.scan.size, unit="bytes") as line:
+        for _ in reader:
+            line.total = reader.scan.size
+            line.advance(reader.bytes_read - line.done)
     return reader.scan
 
 
@@ -69,6 +72,12 @@ class InputReader:
         self.path, self.on_problem, self.on_pair = path, on_problem or self._refuse, on_pair
         self.scan = InputScan(path)  # complete once the last question has been taken
         self._line: int | None = None  # of JSON Lines, where the next question stands
+        self._file: CheckedFile | None = None
+
+    @property
+    def bytes_read(self) -> int:
+        """How far it has come; `scan.size` is the end."""
+        return self._file.offset if self._file else 0
 
     def __iter__(self) -> Iterator[Any]:
         began = time.monotonic()
@@ -79,7 +88,7 @@ class InputReader:
             start = file.tell()
             scan.indented = INDENTED.search(file.read(CHUNK)) is not None
             file.seek(start)
-            checked = CheckedFile(file, self.path, self._fault)
+            self._file = checked = CheckedFile(file, self.path, self._fault)
             try:
                 yield from self._lines(checked) if is_lines(self.path) else self._json(checked)
             except UnreadableError as error:

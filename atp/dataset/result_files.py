@@ -60,13 +60,23 @@ def read_result(path: Path) -> ResultFile:
     """Read a result file up to the end of its metadata, or raise an InputError."""
     with opened(path) as file:
         status = os.fstat(file.fileno())
-        fields = {} if is_lines(path) else _fields(path, CheckedFile(file, path))
     scan = InputScan(path, status.st_size, status.st_mtime_ns)
     try:
-        return _checked(scan, as_written(fields["metadata"]["atp"]))
+        return _checked(scan, metadata_of(path))
     except NOT_AS_WRITTEN as error:
         msg = f"{path} is no result of atp run."
         raise InputError(msg, "Name result files, or a folder of them.") from error
+
+
+def metadata_of(path: Path) -> dict[str, Any]:
+    """Return `metadata.atp` of a file that atp wrote; raise one of NOT_AS_WRITTEN, or InputError.
+
+    Only the part of the file up to the end of its metadata is read.
+    """
+    with opened(path) as file:
+        fields = {} if is_lines(path) else _fields(path, CheckedFile(file, path))
+    metadata: dict[str, Any] = as_written(fields["metadata"]["atp"])
+    return metadata
 
 
 def _fields(path: Path, file: CheckedFile) -> dict[str, Any]:

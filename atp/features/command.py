@@ -13,6 +13,7 @@ from atp.errors import SettingsError
 from atp.features import files
 from atp.features.aggregation import aggregate
 from atp.features.results import found_in
+from atp.runtime.live import phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,8 @@ def features(
             left_out=[str(path) for path in left_out],
             errors=sum(result.metadata["counts"]["error"] for result in taken),
         )
-        found = aggregate(taken, settings)
+        with phase(f"putting the pairs of {len(taken)} results together"):
+            found = aggregate(taken, settings)
         now = datetime.now(UTC)
         run = output.run_name(out, taken[0].metadata["model"]["name"], now)
         created = now.isoformat(timespec="seconds")

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 SHARED_COLUMNS = ["sae", "sae_sha256", "hook_name", "group", "value", "pairs", "questions"]
 """Columns that the JSON file gives once for all features of an SAE."""
 
+INTERVENTION_SETTINGS = (
+    *("model", "chat_template", "metric", "sequence_tokens", "max_tokens_to_check"),
+    "allow_other_model",
+)
+"""Settings of the results that `atp intervene` takes over."""
+
 
 def write(features: Features, folder: Path, name: str, created: str) -> list[Path]:
     """Write all files, and return them: CSV, Parquet, JSON; `name` is without their endings."""
@@ -52,7 +58,9 @@ def _schema() -> pa.Schema:  # the same whatever the values of the columns
 
 def as_json(features: Features, created: str) -> dict[str, Any]:
     """Return the content of the features file, which `atp intervene` reads."""
-    first = features.results[0].metadata
+    metadatas = [result.metadata for result in features.results]
+    first = metadatas[0]
+    inputs = {each["input"]["sha256"]: each["input"] for each in metadatas}
     results = [
         {
             "path": str(result.path),
@@ -67,6 +75,12 @@ def as_json(features: Features, created: str) -> dict[str, Any]:
         "created": created,
         "model": first["model"],
         "method": first["method"],
+        "settings": {
+            name: value
+            for name, value in first["settings"].items()
+            if name in INTERVENTION_SETTINGS
+        },
+        "inputs": list(inputs.values()),
         "results": results,
         "selection": features.settings.as_json(),
         "interval": {"level": LEVEL, "method": "BCa bootstrap over questions"},

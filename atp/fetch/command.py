@@ -25,7 +25,7 @@ from atp.model.hub.records import hub_requests, record_path, valid_record
 from atp.model.hub_cache import cached_folder, repository_folder
 from atp.model.provenance import sha256_of
 from atp.run import setup
-from atp.runtime.log import byte_progress
+from atp.runtime.live import phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,8 +107,8 @@ def _fetch(groups: Sequence[Sequence[HubRequest]], *, fresh: bool) -> None:
     for plan in plans:  # first of all: gigabytes of another repository would come in vain
         if plan.missing_bytes:
             plan.listing.check_access()
-    with byte_progress(missing) as show:
-        progress = Progress(missing, show)
+    with phase("downloading", missing, unit="bytes") as line:
+        progress = Progress(missing, line.advance)
         for plan in plans:
             _download(plan, progress)
     _verify_and_record([plan for plan in plans if fresh or plan.needs_record])
@@ -157,7 +157,8 @@ def _verify_and_record(plans: Sequence[Plan]) -> None:
                 _write(ref, listing.commit.encode())
         from atp.model.hub.verify import verify_offline_load  # noqa: PLC0415  (imports torch: last)
 
-        verify_offline_load([request for plan in plans for request in plan.requests])
+        with phase("reading the files as a run does"):
+            verify_offline_load([request for plan in plans for request in plan.requests])
         for plan in plans:
             content = {
                 "atp": __version__,

@@ -1,12 +1,13 @@
-"""Shows how far a fetch is: a bar on a terminal, else a line of the log now and then."""
+"""Shows how far a fetch is: in the live line of a terminal, else in the log now and then."""
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import structlog
+
+from atp.runtime.log import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ class Progress:
         self.done += count
         self._show(count)
         now = time.monotonic()
-        if now - self._logged < LOG_SECONDS or sys.stderr.isatty():
+        if now - self._logged < LOG_SECONDS or shown().live:
             return
         self._logged = now
         rate = self.done / (now - self._began)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from atp.config.option import json_values
+from atp.config.settings import NO_INPUT
 from atp.dataset import output
 from atp.dataset.input_scan import scan_input
 from atp.errors import ExitCode, InputError, SettingsError
 from atp.intervention.features_file import read_features_file
 from atp.intervention.report import as_text, comparison_as_text, write_report
 from atp.run import setup
+from atp.runtime.paths import local_path
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from atp.config.intervention import ComparisonSettings, InterventionSettings
     from atp.config.settings import Settings
     from atp.dataset.input_scan import InputScan
@@ -59,16 +60,55 @@ def intervene(settings: Settings, own: InterventionSettings) -> tuple[ExitCode, 
 
 
 def completed(settings: Settings, own: InterventionSettings, file: FeaturesFile) -> Settings:
-    """Take model and SAEs from the features file where the user does not name them."""
-    if not own.model_given:
-        name, revision = file.model["name"], file.model.get("revision")
-        if revision is None:
-            msg = f"{file.path} is of the local model {name}, and does not say where it is."
-            raise SettingsError(msg, "Name its folder or file with --model=PATH.")
-        settings = replace(settings, model=name, revision=settings.revision or revision)
-    if not own.saes_given:
+    """Take model, SAEs, input and contrast from the features file where the user gives none."""
+    of_results = file.metadata.get("settings", {})
+    taken = {name: value for name, value in of_results.items() if name not in own.given}
+    scoring = replace(
+        settings.scoring,
+        **{name: taken[name] for name in ("metric", "sequence_tokens") if name in taken},
+    )
+    settings = replace(
+        settings,
+        scoring=scoring,
+        **{
+            name: taken[name]
+            for name in ("chat_template", "max_tokens_to_check", "allow_other_model")
+            if name in taken
+        },
+    )
+    if "model" not in own.given:
+        settings = replace(settings, **_model(settings, file, taken.get("model")))
+    if own.given.isdisjoint({"sae", "hook_layer", "sae_width"}):
         settings = replace(settings, sae=tuple(features.spec for features in file.saes))
+    if settings.input == NO_INPUT:
+        settings = replace(settings, input=_input(file))
     return settings
+
+
+def _model(settings: Settings, file: FeaturesFile, path: str | None) -> dict[str, Any]:
+    """Return the model of the features file as settings."""
+    name, revision = file.model["name"], file.model.get("revision")
+    if revision is not None:
+        return {"model": name, "revision": settings.revision or revision}
+    if path is None or not local_path(path).exists():
+        place = "does not say where it is" if path is None else f"{path} is not there"
+        msg = f"{file.path} is of the local model {name}, and {place}."
+        raise SettingsError(msg, "Name its folder or file with --model=PATH.")
+    return {"model": path}
+
+
+def _input(file: FeaturesFile) -> Path:
+    """Return the input of the features file's results."""
+    paths = [Path(each["path"]) for each in file.metadata.get("inputs", [])]
+    if len(paths) != 1 or not paths[0].is_file():
+        wrong = (
+            f"{file.path} is of {len(paths)} inputs"
+            if len(paths) != 1
+            else (f"{paths[0]}, the input of {file.path}, is not there")
+        )
+        msg = f"INPUT is missing: {wrong}."
+        raise SettingsError(msg, "Name the file of responses: atp intervene INPUT.")
+    return paths[0]
 
 
 def _intervene(

@@ -22,6 +22,7 @@ from atp.dataset.reader import questions
 from atp.dataset.results import write_all
 from atp.intervention.runner import batches_of
 from atp.model.generation import generate, text_of
+from atp.runtime.live import phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -83,19 +84,20 @@ def regenerate(
 
     out_of_memory: dict[str, Any] = {"error": "OOM", "details": {}}
     done = len(prompts) - len(left)
-    for keys in batches_of(left, length, runner.batch_tokens):
-        both = []
-        for ablation in (nullcontext(), runner.without(sets)):
-            with ablation:
-                both.append(runner.in_halves(work, keys, length))
-        entries = [
-            (key, [before or out_of_memory, after or out_of_memory])
-            for key, before, after in zip(keys, *both, strict=True)
-        ]
-        journal.add_all(entries)
-        journal.save()
-        done += len(keys)
-        log.info("intervene.answers", done=done, total=len(prompts))
+    with phase("writing new responses", len(prompts), done, "prompts") as line:
+        for keys in batches_of(left, length, runner.batch_tokens):
+            both = []
+            for ablation in (nullcontext(), runner.without(sets)):
+                with ablation:
+                    both.append(runner.in_halves(work, keys, length))
+            entries = [
+                (key, [before or out_of_memory, after or out_of_memory])
+                for key, before, after in zip(keys, *both, strict=True)
+            ]
+            journal.add_all(entries)
+            journal.save()
+            line.advance(len(keys))
+            log.info("intervene.answers", done=line.done, total=len(prompts))
 
 
 def _seed(seed: int, key: PairKey) -> int:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-INTERVENTION_ROW = "{:<30}{:>9}{:>10}  {:<21}{:>7}{:>11}{:>12}"
+INTERVENTION_ROW = "{:<18}{:>8}{:>9}  {:<17}{:>6}{:>8}{:>12}"
 TABLE_CELLS = ("in_both", "before_only", "after_only", "in_neither")
 COMPARISON_ROW = "{:<24}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}  {:<19}{:>9}"
 
@@ -45,7 +45,7 @@ def as_text(report: Mapping[str, Any]) -> str:
             "nothing", _number(summary["mean_before"], 3), *[""] * 4, perplexity
         ),
     ]
-    labels = {"selected": "selected", "random": "random, as active", "negative": "most negative"}
+    labels = {"selected": "selected", "random": "random", "negative": "most negative"}
     lines += [_row(label, summary[name]) for name, label in labels.items() if summary[name]]
     lines += ["", summary["verdict"]]
     if responses := report.get("answers"):

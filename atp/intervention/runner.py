@@ -17,6 +17,7 @@ from atp.attribution.divergence import divergence
 from atp.intervention.ablate import ablated
 from atp.model.device_memory import is_out_of_memory
 from atp.model.halving import in_halves
+from atp.runtime.live import phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -143,8 +144,10 @@ class AblationRunner:
             sums[:] += of_batch  # only when every pass over the batch has succeeded
             return [None] * len(batch)
 
-        for batch in batches_of(texts, _length, self.batch_tokens):
-            self.in_halves(work, batch, _length)
+        with phase("comparing the base responses", len(texts), unit="texts") as line:
+            for batch in batches_of(texts, _length, self.batch_tokens):
+                self.in_halves(work, batch, _length)
+                line.advance(len(batch))
         return [
             SideEffects(kl, nll_before, nll_after, int(tokens), int(count))
             for kl, nll_before, nll_after, tokens, count in sums.tolist()

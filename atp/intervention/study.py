@@ -14,6 +14,7 @@ import structlog
 from atp.errors import UnavailableError
 from atp.intervention import metric_changes
 from atp.intervention.feature_sets import draw_controls
+from atp.runtime.live import phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ def study(
     contrasts = [pair.contrast for pair in texts.pairs.values()]
 
     def metrics_without(what: str, features: Sequence[FeatureSet] = ()) -> Floats:
-        with runner.without(features):
+        with phase(f"measuring every pair, removed: {what}"), runner.without(features):
             metrics = runner.metrics(contrasts)
         log.info("intervene.measured", what=what, pairs=int(np.isfinite(metrics).sum()))
         return metrics

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
@@ -36,14 +35,13 @@ if TYPE_CHECKING:
 
 
 def quiet_libraries() -> None:
-    """Route the libraries' messages through the log; no progress bars outside a terminal."""
+    """Route the libraries' messages through the log, and switch their progress bars off."""
     for name in ("transformers", "huggingface_hub"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    if not sys.stderr.isatty():
-        disable_progress_bar()
-        disable_progress_bars()
+    disable_progress_bar()
+    disable_progress_bars()
 
 
 def load_model(

@@ -14,7 +14,10 @@ import structlog
 
 from atp.dataset.source import opened
 from atp.model.dictionaries.names import check_sae_spec, expand_sae_specs
-from atp.model.names import check_model_name, check_same_model
+from atp.model.names import check_model_name, check_same_model, is_local
+from atp.runtime.live import phase
+from atp.runtime.paths import local_path
+from atp.runtime.units import size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +63,12 @@ def check(settings: Settings) -> tuple[str, ...]:
 
 def load(settings: Settings, specs: Sequence[str]) -> Loaded:
     """Load model and SAEs, and try them together; or raise SettingsError or UnavailableError."""
+    saes = f"{len(specs)} SAE{'s' if len(specs) > 1 else ''}"
+    with phase(f"loading {_with_size(settings)}, and {saes}"):
+        return _load(settings, specs)
+
+
+def _load(settings: Settings, specs: Sequence[str]) -> Loaded:
     began = time.monotonic()
     # Batches differ in shape: with fixed segments, the free memory would end up in pieces too small
     # for any batch. torch reads this variable when CUDA starts.
@@ -102,3 +111,15 @@ def load(settings: Settings, specs: Sequence[str]) -> Loaded:
         seconds=round(time.monotonic() - began, 1),
     )
     return Loaded(model, dictionaries, pair_tokenizer)
+
+
+def _with_size(settings: Settings) -> str:
+    """Return the model's name, and the bytes of its weights if they are on this machine."""
+    from atp.model.hub_cache import cached_folder, weights_bytes  # noqa: PLC0415  (as above)
+
+    local = is_local(settings.model)
+    path = local_path(settings.model) if local else cached_folder(settings.model, settings.revision)
+    if path is None:
+        return f"{settings.model} from the hub"
+    count = path.stat().st_size if path.is_file() else weights_bytes(path)
+    return f"{path.name if local else settings.model}, {size(count)}"

@@ -1,4 +1,4 @@
-"""The log on stderr: JSON lines for machines, readable lines and a progress bar for a terminal.
+"""The log on stderr: JSON lines for machines, readable lines for a person.
 
 docs/logs.md lists the events. Prompts and responses are never logged, and secrets are blotted out.
 """
@@ -10,22 +10,33 @@ import os
 import re
 import sys
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TextIO, cast
 
 import structlog
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")  # the form of the hub's tokens
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
-SHOWN_BY_THE_BAR = {"batch.done", "save.done", "results.written", "pair.skipped"}
-"""Events that a terminal leaves out: they would scroll past the progress bar."""
+
+@dataclass(frozen=True)
+class Shown:
+    """What standard error shows."""
+
+    console: bool = False  # lines for a person, not JSON
+    quiet: bool = False  # warnings and errors alone
+    live: bool = False  # a live line, on a terminal
+
+
+_shown = Shown()
+
+
+def shown() -> Shown:
+    """Return what standard error shows in this process."""
+    return _shown
 
 
 def without_secrets(text: str) -> str:
@@ -69,20 +80,30 @@ class Stderr:
         """Do nothing: there is no buffer."""
 
 
-def configure(run_id: str) -> None:
-    """Send structlog and the libraries' warnings to stderr, with `run_id` on every line."""
+def configure(
+    run_id: str, log_format: str = "auto", *, quiet: bool = False, verbose: bool = False
+) -> None:
+    """Send structlog and the libraries' warnings to stderr.
+
+    As JSON, every line has `run_id`, and every event is shown. For a person, only warnings and
+    errors are, unless `verbose`; `quiet` leaves out everything else in both.
+    """
+    global _shown  # noqa: PLW0603  (a process has one standard error)
     stream = cast("TextIO", Stderr())
     on_terminal = sys.stderr.isatty()
-    renderer = _renderer(on_terminal=on_terminal)
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    quiet: list[structlog.typing.Processor] = [_drop_shown_events] if on_terminal else []
+    console = log_format == "console" or (log_format == "auto" and on_terminal)
+    _shown = Shown(console, quiet=quiet, live=console and on_terminal and not quiet)
+    shared: list[structlog.typing.Processor] = [structlog.processors.add_log_level]
+    if console:
+        shared.append(structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False))
+    else:
+        shared.insert(0, structlog.contextvars.merge_contextvars)
+        shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+    renderer = _renderer(console=console, colours=on_terminal and not os.environ.get("NO_COLOR"))
+    level = logging.WARNING if quiet or (console and not verbose) else logging.INFO
     structlog.configure(
-        processors=[*quiet, *shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: structlog.PrintLogger(stream),
         cache_logger_on_first_use=False,
     )
@@ -100,10 +121,10 @@ def configure(run_id: str) -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
-def _renderer(*, on_terminal: bool) -> structlog.typing.Processor:
+def _renderer(*, console: bool, colours: bool) -> structlog.typing.Processor:
     render: structlog.typing.Processor = structlog.processors.JSONRenderer()
-    if on_terminal:
-        render = structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))
+    if console:
+        render = structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0, pad_level=False)
 
     def render_without_secrets(
         logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
@@ -111,40 +132,3 @@ def _renderer(*, on_terminal: bool) -> structlog.typing.Processor:
         return without_secrets(str(render(logger, method, event)))
 
     return render_without_secrets
-
-
-def _drop_shown_events(
-    logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
-    del logger, method
-    if event["event"] in SHOWN_BY_THE_BAR:
-        raise structlog.DropEvent
-    return event
-
-
-def progress(total: int, done: int) -> AbstractContextManager[Callable[[int], None]]:
-    """Show a bar of pairs on a terminal; yield a function that takes the pairs just done."""
-    return _bar(total, done, of_bytes=False)
-
-
-def byte_progress(total: int) -> AbstractContextManager[Callable[[int], None]]:
-    """Show a bar of bytes on a terminal; yield a function that takes the bytes just received."""
-    return _bar(total, 0, of_bytes=True)
-
-
-@contextmanager
-def _bar(total: int, done: int, *, of_bytes: bool) -> Iterator[Callable[[int], None]]:
-    if not sys.stderr.isatty() or (of_bytes and total == 0):
-        yield lambda _: None
-        return
-    # Imported for a terminal only: start-up stays light.
-    from rich import progress as bars  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
-
-    pairs = bars.TextColumn("pairs"), bars.BarColumn(), bars.MofNCompleteColumn()
-    sizes = bars.BarColumn(), bars.DownloadColumn(binary_units=True), bars.TransferSpeedColumn()
-    columns = sizes if of_bytes else (*pairs, bars.TimeElapsedColumn())
-    left = bars.TextColumn("left"), bars.TimeRemainingColumn()
-    with bars.Progress(*columns, *left, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total, completed=done)
-        yield lambda count: bar.advance(task, count)

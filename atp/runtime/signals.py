@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from atp.errors import ExitCode
+from atp.runtime.live import restore_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +91,7 @@ class StopRequest:
             sys.exit(self.exit_code)
         with suppress(RuntimeError):  # the signal may have interrupted this very log
             log.info("run.stop", reason=signal.Signals(number).name, at_once=True)
+        restore_terminal()
         os._exit(self.exit_code)
 
     def on_alarm(self, number: int, frame: FrameType | None) -> None:

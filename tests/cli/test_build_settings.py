@@ -123,16 +123,35 @@ def test_a_bench_is_of_the_whole_input() -> None:
 
 
 @pytest.mark.parametrize("command", ["merge", "features"])
-def test_results_are_read_and_a_folder_is_written(command: str, no_volume: Path) -> None:
+def test_results_are_read_and_a_folder_is_written(command: str) -> None:
     given = read([command, "a.json", "b"], {})
 
-    assert results_and_out(given) == ([Path("a.json"), Path("b")], Path("results/feedback"))
+    assert results_and_out(given)[0] == [Path("a.json"), Path("b")]
     assert results_and_out(read([command, "a"], {"ATP_OUT": "p"}))[1] == Path("p")
     assert results_and_out(read([command, "a", "--out=o"], {"ATP_OUT": "p"}))[1] == Path("o")
-    no_volume.mkdir(parents=True)
-    assert results_and_out(given)[1] == build_settings.VOLUME_OUT
     with pytest.raises(SettingsError, match="is not UTF-8"):
         results_and_out(read([command, "\udcff"], {}))
+
+
+def test_a_merge_is_written_where_runs_write(no_volume: Path) -> None:
+    given = read(["merge", "a"], {})
+
+    assert results_and_out(given)[1] == Path("results/feedback")
+    no_volume.mkdir(parents=True)
+    assert results_and_out(given)[1] == build_settings.VOLUME_OUT
+
+
+def test_features_are_written_beside_the_first_result(tmp_path: Path) -> None:
+    (tmp_path / "result.json").touch()
+    for result in (tmp_path, tmp_path / "result.json"):
+        given = read(["features", str(result), "other"], {})
+        assert results_and_out(given)[1] == tmp_path
+
+
+def test_features_are_of_the_folder_that_runs_write_to_unless_told_otherwise() -> None:
+    folder = Path("results/feedback")
+    assert results_and_out(read(["features"], {})) == ([folder], folder)
+    assert results_and_out(read(["features", "--out=o"], {})) == ([Path("o")], Path("o"))
 
 
 def test_a_selection_is_as_the_study_did_unless_told_otherwise() -> None:
@@ -156,21 +175,29 @@ def test_an_intervention_shares_options_with_a_run_and_has_its_own() -> None:
 
     assert (settings.input, settings.limit, settings.top_k) == (Path("a.json"), 3, 50)
     assert (own.features, own.strength, own.seed, own.controls) == (Path("f.json"), 0.5, 7, 20)
-    assert (own.model_given, own.saes_given) == (False, False)
+    assert own.given == {"features", "strength", "limit", "seed"}
 
 
-@pytest.mark.parametrize("option", ["--hook-layer=9", "--sae-width=16k", "--sae=a:b", "--model=m"])
-def test_an_intervention_knows_whether_model_and_saes_were_given(option: str) -> None:
-    own = intervention_settings(read(["intervene", "a.json", "--features=f.json", option], {}))
-
-    assert own.model_given == option.startswith("--model")
-    assert own.saes_given != own.model_given
-
-
-def test_an_intervention_needs_a_features_file() -> None:
+def test_an_intervention_takes_the_newest_features_file_of_the_folder(tmp_path: Path) -> None:
+    given = read(["intervene", "a.json", f"--out={tmp_path}"], {})
     with pytest.raises(SettingsError, match="--features is missing"):
-        intervention_settings(read(["intervene", "a.json"], {}))
+        intervention_settings(given)
+    touch(tmp_path / "atp_features_old.json", 100)
+    newest = touch(tmp_path / "atp_features_new.json", 200)
+    touch(tmp_path / "atp_results_new.json", 300)
+
+    assert intervention_settings(given).features == newest
     assert intervention_settings(read(["intervene"], {"ATP_FEATURES": "f"})).features == Path("f")
+
+
+def test_an_intervention_writes_beside_its_features_file_and_reads_its_input(
+    tmp_path: Path,
+) -> None:
+    file = touch(tmp_path / "features.json", 100)
+
+    settings = run_settings(read(["intervene", f"--features={file}"], {}))
+
+    assert (settings.input, settings.out) == (NO_INPUT, tmp_path)
 
 
 def test_a_comparison_takes_two_files_and_a_folder() -> None:

@@ -12,7 +12,9 @@ import pytest
 
 import atp
 from atp.cli import build_settings
-from atp.cli.main import USAGE, main
+from atp.cli.commands import COMMANDS
+from atp.cli.main import main
+from atp.cli.usage import OVERVIEW, help_text
 from atp.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -93,11 +95,21 @@ def best_seconds(limit: float, tries: int, *arguments: str) -> float:
 # --- what it tells
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run", "--help"], ["run", "-h"]])
-def test_help_prints_the_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_atp_alone_lists_the_commands(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
     assert main(arguments) == ExitCode.OK
 
-    assert capsys.readouterr() == (USAGE, "")
+    assert capsys.readouterr() == (OVERVIEW, "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_is_its_own(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    for arguments in ([name, "--help"], [name, "a", "-h"], ["--help", name]):
+        assert main(arguments) == ExitCode.OK
+
+        assert capsys.readouterr() == (help_text(name), "")
 
 
 def test_version_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,16 +121,32 @@ def test_version_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 # --- what it refuses
 
 
-def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no command" in failure(capsys)["message"]
-
-
-@pytest.mark.parametrize("word", ["frobnicate", "answers.json", "--top-k=3", "Run"])
-def test_a_wrong_command_is_named(capsys: pytest.CaptureFixture[str], word: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("frobnicate", "see atp --help"),
+        ("answers.json", "see atp --help"),
+        ("--top-k=3", "see atp --help"),
+        ("Run", "Write atp run."),
+        ("feature", "Write atp features."),
+        ("intervine", "Write atp intervene."),
+    ],
+)
+def test_a_wrong_command_is_named_with_a_near_one(
+    capsys: pytest.CaptureFixture[str], word: str, hint: str
+) -> None:
     line = failure(capsys, word)
 
     assert repr(word) in line["message"]
+    assert hint in line["hint"]
     assert line["exit_code"] == ExitCode.USAGE
+
+
+def test_an_option_before_the_command_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    line = failure(capsys, "--fresh", "run", "answers.json")
+
+    assert line["message"] == "--fresh stands before the command."
+    assert line["hint"] == "Write it after the command: atp run --fresh."
 
 
 @pytest.mark.parametrize(
@@ -300,7 +328,7 @@ def test_help_answers_in_under_three_tenths_of_a_second() -> None:
 
 def test_the_process_prints_help_and_version() -> None:
     shown = command("--help")
-    assert (shown.returncode, shown.stdout, shown.stderr) == (0, USAGE, "")
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, OVERVIEW, "")
 
     shown = command("--version")
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"{atp.__version__}\n", "")
@@ -318,7 +346,6 @@ def test_importing_the_command_line_imports_nothing_heavy() -> None:
 
 
 FAULTS = [
-    [],
     ["frobnicate"],
     ["run", "answers.json", "--topk=3"],
     ["run", "answers.json", "--top-k"],
@@ -357,6 +384,11 @@ FAULTS = [
     ["intervene", "answers.json", "--top-k=3"],
     ["intervene", "--compare", "answers.json"],
     ["intervene", "--compare", "answers.json", "none.json"],
+    ["config", "run", "--topk=3"],
+    ["config", "frobnicate"],
+    ["completion", "csh"],
+    ["run", "answers.json", "--config=none.toml"],
+    ["run", "answers.json", "--config=answers.json"],
     ["fetch", f"--sae={CANONICAL}:x"],
     ["fetch", "--model=./none"],
     ["fetch", "answers.json"],
@@ -399,7 +431,7 @@ def test_a_fault_is_one_line_and_exit_code_2_without_torch(
     assert json.loads(stderr)["exit_code"] == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("arguments", [FAULTS[1], FAULTS[6], FAULTS[7], FAULTS[9]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [FAULTS[0], FAULTS[5], FAULTS[6], FAULTS[8]], ids=" ".join)
 def test_a_fault_is_told_in_under_a_second(arguments: list[str]) -> None:
     assert command(*arguments).returncode == ExitCode.USAGE
     assert best_seconds(1, 3, *arguments) < 1

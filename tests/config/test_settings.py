@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from atp.cli.usage import OPTIONS
 from atp.config.method import Method
-from atp.config.option import json_values
+from atp.config.option import json_values, options_of
 from atp.config.settings import Settings
 from atp.config.shard import Shard
 from atp.errors import SettingsError
@@ -23,7 +22,10 @@ def test_settings_are_json_values_of_the_options_of_a_run() -> None:
     values = replace(SETTINGS, sae=("a:b",), shard=Shard(1, 2)).as_json()
 
     assert set(values) == {"input"} | {
-        option.name for option in OPTIONS.values() if "run" in option.group.commands
+        option.name
+        for settings in (Settings, Method)
+        for option in options_of(settings).values()
+        if "run" in option.group.commands
     }
     assert (values["input"], values["out"], values["shard"]) == ("answers.json", "o", "1/2")
     assert json.loads(json.dumps(values))["sae"] == ["a:b"]

@@ -121,6 +121,8 @@ def test_the_features_file_is_as_intervene_reads_it(
     told, of_file = content["metadata"]["atp"], read(file)["metadata"]["atp"]
     assert (told["model"], told["method"]) == (of_file["model"], of_file["method"])
     assert [each["path"] for each in told["results"]] == [str(file), str(other)]
+    assert [each["path"] for each in told["inputs"]] == [str(path)]
+    assert told["settings"] == {"max_tokens_to_check": 20, "chat_template": False}
     assert all(len(each["sha256"]) == 64 and each["pairs"] for each in told["results"])
     assert [each["sae"] for each in content["saes"]] == [sae("a"), sae("b")]
     for each in content["saes"]:

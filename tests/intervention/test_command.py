@@ -75,7 +75,7 @@ def run(
     """Return a function that intervenes and gives the files it printed, and the log."""
 
     def intervene(
-        *options: str, code: int = ExitCode.OK, source: Path = input_file
+        *options: str, code: int = ExitCode.OK, source: Path | None = input_file
     ) -> tuple[list[Path], list[dict[str, Any]]]:
         common = [
             f"--model={model_folder('llama')}",
@@ -85,7 +85,8 @@ def run(
         ]
         given = {option.partition("=")[0] for option in options}
         common = [option for option in common if option.partition("=")[0] not in given]
-        assert main(["intervene", str(source), *common, *options]) == code
+        inputs = [str(source)] if source else []
+        assert main(["intervene", *inputs, *common, *options]) == code
         out, err = capfd.readouterr()
         return [Path(line) for line in out.splitlines()], events(err)
 
@@ -498,3 +499,78 @@ def test_the_files_of_an_intervention_are_labelled_and_compared(
     assert (overall["prompts"], overall["flagged_before_only"]) == (6, 6)
     assert overall["mcnemar_p"] == pytest.approx(2 / 2**6)
     assert torch.is_grad_enabled()
+
+
+# --- after atp run and atp features
+
+
+def test_run_features_and_intervene_follow_each_other_without_options(
+    input_file: Path,
+    model_folder: Callable[[str], Path],
+    sae: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = input_file.parent
+    monkeypatch.chdir(folder)
+    options = [f"--model={model_folder('llama')}", f"--sae={sae}", "--batch-tokens=600"]
+    contrast = ["--metric=sequence", "--sequence-tokens=3", "--max-tokens-to-check=7"]
+    for argv in (
+        ["run", str(input_file), *options, *contrast],
+        ["features", "--resamples=100"],
+        ["intervene", "--controls=2"],
+    ):
+        assert main(argv) == ExitCode.OK
+    *_, report = capfd.readouterr().out.split()
+
+    content = read(report)
+    settings = content["metadata"]["atp"]["settings"]
+    assert Path(report).parent == Path("results/feedback")
+    assert content["metadata"]["atp"]["input"]["path"] == str(input_file)
+    assert settings["model"] == str(model_folder("llama"))
+    taken = {name: settings[name] for name in ("metric", "sequence_tokens", "max_tokens_to_check")}
+    assert taken == {"metric": "sequence", "sequence_tokens": 3, "max_tokens_to_check": 7}
+    (result,) = (folder / "results" / "feedback").glob("atp_results_*.json")
+    scored = [
+        variation["atp_analysis"]["log_prob_diff"]
+        for question in read(result)["results"]
+        for variation in question["variations"]
+        if "top_features" in variation.get("atp_analysis", {})
+    ]
+    before = [pair["before"] for pair in content["pairs"] if "before" in pair]
+    assert before == pytest.approx(scored, abs=1e-4)  # the same contrast as the run had
+
+
+def test_what_is_given_wins_over_the_features_file(
+    run: Callable[..., Any], features: Callable[..., Path]
+) -> None:
+    file = features()
+    content = read(file)
+    content["metadata"]["atp"]["settings"] = {"metric": "sequence", "max_tokens_to_check": 3}
+    file.write_text(json.dumps(content))
+
+    paths, _ = run(f"--features={file}", "--metric=first", "--controls=0")
+
+    settings = read(paths[-1])["metadata"]["atp"]["settings"]
+    assert (settings["metric"], settings["max_tokens_to_check"]) == ("first", 3)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [([], "is of 0 inputs"), ([{"path": "gone.json"}], "gone.json, the input of")],
+)
+def test_an_input_that_the_features_file_does_not_give_is_asked_for(
+    refusal: Callable[..., str],
+    features: Callable[..., Path],
+    inputs: list[dict[str, str]],
+    message: str,
+) -> None:
+    file = features()
+    content = read(file)
+    content["metadata"]["atp"]["inputs"] = inputs
+    file.write_text(json.dumps(content))
+
+    line = refusal(f"--features={file}", source=None)
+
+    assert line.startswith("INPUT is missing: ")
+    assert message in line

@@ -1,0 +1,173 @@
+"""The last lines of a command on a terminal: what it found, where it is, what to type next."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from atp.features.strongest import read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from atp.cli.arguments import Given
+    from atp.features.strongest import RunScores, SaeScores
+
+SHOWN = 3  # features of each sign, or SAEs
+LABEL = 13  # columns
+AS_IS = "as is"
+TO_COPY = {"", "results", "tables", "features", "report", "merged", "next"}  # not wrapped
+
+
+def summary(given: Given, paths: Sequence[Path]) -> str:
+    """Return the summary of a command that has written `paths`; empty if it has none."""
+    of_command = {"run": _run, "features": _features, "intervene": _intervene, "merge": _merge}
+    if given.command == "fetch":
+        rows = iter([("next", _typed("run", "INPUT", "with the same options"))])
+    elif given.command in of_command:
+        rows = of_command[given.command](paths)
+    else:
+        return ""
+    width, _ = shutil.get_terminal_size()
+    lines, before = [], ""
+    for label, text in rows:
+        if label == AS_IS:
+            lines.append(text)
+            continue
+        wrapped = [text] if label in TO_COPY else textwrap.wrap(text, width - LABEL) or [""]
+        lines.append(f"{'' if label == before else label:<{LABEL}}{wrapped[0]}")
+        lines += [f"{'':<{LABEL}}{line}" for line in wrapped[1:]]
+        before = label
+    return "\n".join(lines)
+
+
+def _run(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    run = read_run(paths[0])
+    counts = run.saes[0].totals.counts
+    yield "scored", f"{counts['scored']:,} of {run.header['pairs']:,} pairs{_reasons(run)}"
+    if len(run.saes) == 1 and counts["scored"]:
+        yield from _one_sae(run.saes[0])
+    elif counts["scored"]:
+        yield from _several_saes(run)
+    yield from (("results", str(path)) for path in paths[:SHOWN])
+    if len(paths) > SHOWN:
+        yield "", f"... and {len(paths) - SHOWN} more beside them"
+    if run.header["facts"]["settings"].get("shard") is not None:
+        yield "next", _typed("merge", str(paths[0].parent.parent), "once all shards are done")
+    else:
+        yield "next", _typed("features", str(paths[0].parent))
+
+
+def _reasons(run: RunScores) -> str:
+    texts = [
+        f"; {sum(reasons.values()):,} {'skipped' if kind == 'skipped' else 'with an error'} "
+        f"({', '.join(reason for reason, _ in reasons.most_common(2))})"
+        for kind, reasons in run.reasons.items()
+        if reasons
+    ]
+    return "".join(texts)
+
+
+def _one_sae(sae: SaeScores) -> Iterator[tuple[str, str]]:
+    tables = sae.strongest(SHOWN)
+    sure = shown = 0
+    for label, table in tables.items():
+        for row in table.itertuples():
+            interval = f"{row.mean_score_low:+.4f} to {row.mean_score_high:+.4f}"
+            yield label, f"{row.feature:>7}  mean score {row.mean_score:+.4f}, 95 % {interval}"
+            shown += 1
+            sure += not row.mean_score_low <= 0 <= row.mean_score_high
+    yield "trust", f"{sure} of these {shown} intervals exclude 0; {_quality(sae)}"
+
+
+def _quality(sae: SaeScores) -> str:
+    numbers = sae.totals.as_json()
+    parts = []
+    if "variance_explained" in numbers["means"]:
+        explained = numbers["means"]["variance_explained"]
+        parts.append(f"the SAE explains {explained:.1%} of the residual stream")
+    exact = numbers.get("exact")
+    if exact is None or exact["pearson"] is None:
+        parts.append("scores are linear estimates, which --exact checks")
+    else:
+        parts.append(f"scores and effects correlate with r = {exact['pearson']:.2f}")
+    return "; ".join(parts)
+
+
+def _several_saes(run: RunScores) -> Iterator[tuple[str, str]]:
+    for sae in run.saes[:SHOWN]:
+        tables = sae.strongest(1)
+        texts = [
+            f"{label} {row.feature} ({row.mean_score:+.4f})"
+            for label, table in tables.items()
+            for row in table.itertuples()
+        ]
+        yield (
+            "strongest",
+            f"{sae.sae['hook_name']}, {sae.sae['d_sae']:,} features: {', '.join(texts)}",
+        )
+    if len(run.saes) > SHOWN:
+        yield "", f"... and {len(run.saes) - SHOWN} more SAEs"
+    yield "trust", _quality(run.saes[0])
+
+
+def _features(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    content = orjson.loads(paths[-1].read_bytes())
+    for sae in content["saes"]:
+        rows = {row["id"]: row for row in sae["features"]}
+        taken = [
+            f"{step['threshold']} took {step['took']:,}" for step in sae["steps"] if step["took"]
+        ]
+        count = f"{len(sae['selected'])} of {len(rows):,} features of {sae['sae']['spec']}"
+        yield "selected", f"{count}{': ' if taken else ''}{', '.join(taken)}"
+        for feature in sae["selected"][:SHOWN]:
+            yield "strongest", _feature(rows[feature])
+    yield from (("tables", str(path)) for path in paths[:-1])
+    yield "features", str(paths[-1])
+    if any(sae["selected"] for sae in content["saes"]):
+        yield "next", _typed("intervene", f"--features={paths[-1]}")
+
+
+def _feature(row: dict[str, Any]) -> str:
+    interval = f"95 % {row['mean_score_low']:+.4f} to {row['mean_score_high']:+.4f}"
+    ratio = row["log_ratio"]
+    text = f"{row['id']:>7}  mean score {row['mean_score']:+.4f}, {interval}"
+    return text if ratio is None else f"{text}, log10 ratio {ratio:+.2f}"
+
+
+def _intervene(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    text = next(path for path in paths if path.suffix == ".txt")
+    for line in text.read_text(encoding="utf-8").splitlines():
+        yield AS_IS, line
+    yield AS_IS, ""
+    yield "report", str(paths[-1])
+    responses = [str(path) for path in paths if path.name.endswith(("_before.json", "_after.json"))]
+    if responses:
+        yield (
+            "next",
+            _typed("intervene", "--compare", *responses, "once your judge has flagged both"),
+        )
+    else:
+        yield "next", _typed("intervene", "--regenerate", "writes new responses, too")
+
+
+def _merge(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    yield from (("merged", str(path)) for path in paths)
+    yield "next", _typed("features", str(paths[0].parent))
+
+
+def _typed(*words: str) -> str:
+    """Return a command as the user would type it; a last word with spaces is a remark."""
+    remark = f"   ({words[-1]})" if " " in words[-1] and not Path(words[-1]).exists() else ""
+    program = sys.argv[0]
+    if Path(program).name == "__main__.py":
+        program = "python -m atp"
+    elif shutil.which("atp") == str(Path(program).absolute()):
+        program = "atp"
+    return f"{program} {shlex.join(words[:-1] if remark else words)}{remark}"
