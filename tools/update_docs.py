@@ -1,23 +1,30 @@
-"""Write docs/cli.md, and the parts of README.md that show output of the demo.
+"""Write docs/cli.md, and all that the documents show of the demo.
 
     python tools/update_docs.py [RESULT]
 
-Each part of README.md is between a <!-- name --> line and a <!-- /name --> line. RESULT is the
-result file of `make demo`; without it, only docs/cli.md is written.
+A part of a document is between a <!-- name --> line and a <!-- /name --> line. RESULT is the result
+file of `make demo`; without it, only docs/cli.md is written.
 """
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from rich.console import Console
+from rich.text import Text
+
 from atp.cli.commands import COMMANDS
+from atp.cli.summary import LABEL
 from atp.cli.usage import OVERVIEW, help_text
 
 ROOT = Path(__file__).parent.parent
 FEATURES_SHOWN = 2
-COLUMNS = "92"  # of the terminal that README.md shows
+BRIEF = ("target_token", "base_token", "logit_diff")  # of an analysis, in README.md
+COLUMNS = 92  # of the terminal that is shown
 
 
 def command_line() -> str:
@@ -27,7 +34,7 @@ def command_line() -> str:
     return "\n".join(["# The command line\n", *parts])
 
 
-def excerpt(result: Path) -> str:
+def excerpt(result: Path, *, brief: bool = False) -> str:
     """Return the first analysis of a result, with the first features of its list."""
     content = json.loads(result.read_text(encoding="utf-8"))
     analysis = next(
@@ -38,8 +45,14 @@ def excerpt(result: Path) -> str:
     )
     left = len(analysis["top_features"]) - FEATURES_SHOWN
     del analysis["top_features"][FEATURES_SHOWN:]
-    text = json.dumps(analysis, indent=2, ensure_ascii=False)
-    text = text.replace("\n  ]\n}", f",\n    ... {left} more\n  ]\n}}")
+    if brief:
+        lines = [f'"{name}": {json.dumps(analysis[name])}' for name in BRIEF]
+        features = ",\n                  ".join(map(json.dumps, analysis["top_features"]))
+        text = f'{{{", ".join(lines)}, ...\n "top_features": [{features},\n'
+        text += f"                  ... {left} more]}}"
+    else:
+        text = json.dumps(analysis, indent=2, ensure_ascii=False)
+        text = text.replace("\n  ]\n}", f",\n    ... {left} more\n  ]\n}}")
     return f"```text\n{text}\n```"
 
 
@@ -50,9 +63,21 @@ def summary(result: Path) -> str:
         check=True,
         capture_output=True,
         text=True,
-        env={**os.environ, "COLUMNS": COLUMNS},
+        env={**os.environ, "COLUMNS": str(COLUMNS)},
     ).stderr
-    return f"```text\n{shown.strip().replace('python -m atp', 'atp')}\n```"
+    return shown.strip().replace("python -m atp", "atp")
+
+
+def picture(text: str) -> str:
+    """Return a terminal with a text, as SVG without outside resources."""
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
+    console.print(Text("$ make demo", style="bold"))
+    for line in text.splitlines():
+        label, rest = line[:LABEL], line[LABEL:]
+        console.print(Text.assemble((label, "bold cyan"), rest), highlight=False)
+    svg = console.export_svg(title="atp", unique_id="demo")
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    return re.sub(r"[ \t]+$", "", svg, flags=re.MULTILINE)
 
 
 def updated(readme: str, generated: dict[str, str]) -> str:
@@ -66,9 +91,20 @@ def updated(readme: str, generated: dict[str, str]) -> str:
     return readme
 
 
-if __name__ == "__main__":
+def main(results: list[str]) -> None:
+    """Write the documents; with a result, those that show it, too."""
     (ROOT / "docs" / "cli.md").write_text(command_line(), encoding="utf-8")
-    for argument in sys.argv[1:]:
-        result, path = Path(argument), ROOT / "README.md"
-        generated = {"excerpt": excerpt(result), "summary": summary(result)}
-        path.write_text(updated(path.read_text(encoding="utf-8"), generated), encoding="utf-8")
+    for result in map(Path, results):
+        text = summary(result)
+        (ROOT / "docs" / "images" / "demo.svg").write_text(picture(text), encoding="utf-8")
+        documents = {
+            "README.md": {"excerpt": excerpt(result, brief=True)},
+            "docs/results.md": {"excerpt": excerpt(result)},
+        }
+        for name, parts in documents.items():
+            content = (ROOT / name).read_text(encoding="utf-8")
+            (ROOT / name).write_text(updated(content, parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

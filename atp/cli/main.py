@@ -187,11 +187,16 @@ def _summarise(given: Given, lines: Sequence[object]) -> None:
     from atp.runtime.log import shown
 
     if shown().console and not shown().quiet:
+        from rich.console import Console
+        from rich.text import Text
+
         from atp.cli.summary import summary
 
+        console = Console(stderr=True)
+        console.print()
         paths = [line for line in lines if isinstance(line, Path)]
-        if text := summary(given, paths):
-            print(f"\n{text}", file=sys.stderr)  # noqa: T201  (not an event of the log)
+        for label, text in summary(given, paths):
+            console.print(Text.assemble((label, "bold cyan"), text), soft_wrap=True)
 
 
 def _report(error: AtpError) -> None:

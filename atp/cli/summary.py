@@ -21,30 +21,26 @@ if TYPE_CHECKING:
 
 SHOWN = 3  # features of each sign, or SAEs
 LABEL = 13  # columns
-AS_IS = "as is"
-TO_COPY = {"", "results", "tables", "features", "report", "merged", "next"}  # not wrapped
+TABLE = "table"  # its lines have no label
+UNWRAPPED = {TABLE, "results", "tables", "features", "report", "merged", "next"}
 
 
-def summary(given: Given, paths: Sequence[Path]) -> str:
-    """Return the summary of a command that has written `paths`; empty if it has none."""
+def summary(given: Given, paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Yield the lines of the summary of a command that has written `paths`: label and text."""
     of_command = {"run": _run, "features": _features, "intervene": _intervene, "merge": _merge}
     if given.command == "fetch":
         rows = iter([("next", _typed("run", "INPUT", "with the same options"))])
     elif given.command in of_command:
         rows = of_command[given.command](paths)
     else:
-        return ""
+        return
     width, _ = shutil.get_terminal_size()
-    lines, before = [], ""
+    before = ""
     for label, text in rows:
-        if label == AS_IS:
-            lines.append(text)
-            continue
-        wrapped = [text] if label in TO_COPY else textwrap.wrap(text, width - LABEL) or [""]
-        lines.append(f"{'' if label == before else label:<{LABEL}}{wrapped[0]}")
-        lines += [f"{'':<{LABEL}}{line}" for line in wrapped[1:]]
-        before = label
-    return "\n".join(lines)
+        lines = [text] if label in UNWRAPPED else textwrap.wrap(text, max(width - LABEL, LABEL))
+        for line in lines:
+            yield "" if label == TABLE else f"{'' if label == before else label:<{LABEL}}", line
+            before = label
 
 
 def _run(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
@@ -57,7 +53,7 @@ def _run(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
         yield from _several_saes(run)
     yield from (("results", str(path)) for path in paths[:SHOWN])
     if len(paths) > SHOWN:
-        yield "", f"... and {len(paths) - SHOWN} more beside them"
+        yield "results", f"... and {len(paths) - SHOWN} more beside them"
     if run.header["facts"]["settings"].get("shard") is not None:
         yield "next", _typed("merge", str(paths[0].parent.parent), "once all shards are done")
     else:
@@ -113,7 +109,7 @@ def _several_saes(run: RunScores) -> Iterator[tuple[str, str]]:
             f"{sae.sae['hook_name']}, {sae.sae['d_sae']:,} features: {', '.join(texts)}",
         )
     if len(run.saes) > SHOWN:
-        yield "", f"... and {len(run.saes) - SHOWN} more SAEs"
+        yield "strongest", f"... and {len(run.saes) - SHOWN} more SAEs"
     yield "trust", _quality(run.saes[0])
 
 
@@ -144,8 +140,8 @@ def _feature(row: dict[str, Any]) -> str:
 def _intervene(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     text = next(path for path in paths if path.suffix == ".txt")
     for line in text.read_text(encoding="utf-8").splitlines():
-        yield AS_IS, line
-    yield AS_IS, ""
+        yield TABLE, line
+    yield TABLE, ""
     yield "report", str(paths[-1])
     responses = [str(path) for path in paths if path.name.endswith(("_before.json", "_after.json"))]
     if responses:
