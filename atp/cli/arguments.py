@@ -35,6 +35,7 @@ class Given:
     command: str
     arguments: Mapping[str, Any]  # as docopt returns them
     options: Mapping[str, Any]  # checked, by name, from wherever they are given
+    words: Sequence[str] = ()  # of the command line, after the command
     unknown_variables: Sequence[str] = ()  # that begin with ATP_ and are no settings
 
     def values(self, settings: type) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def read(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> G
     in_file = places[-1].pop("input", None)
     if "INPUT" in arguments:
         arguments["INPUT"] = arguments["INPUT"] or environment.get("ATP_INPUT") or in_file
-    return Given(command, arguments, _merged(places), unknown_variables(environment))
+    return Given(command, arguments, _merged(places), words, unknown_variables(environment))
 
 
 def _command(argv: Sequence[str]) -> str:

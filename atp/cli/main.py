@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code, lines = _result(given, stop)
             if lines:
                 _print(*lines)
-            _summarise(given, lines)
+            if code in {ExitCode.OK, ExitCode.PAIRS_FAILED}:
+                _summarise(given, lines)
             return code
     except AtpError as error:
         _report(error)

@@ -28,10 +28,12 @@ UNWRAPPED = {TABLE, "results", "tables", "features", "report", "merged", "next"}
 def summary(given: Given, paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Yield the lines of the summary of a command that has written `paths`: label and text."""
     of_command = {"run": _run, "features": _features, "intervene": _intervene, "merge": _merge}
-    if given.command == "fetch":
-        rows = iter([("next", _typed("run", "INPUT", "with the same options"))])
-    elif given.command in of_command:
+    if given.command in of_command:
         rows = of_command[given.command](paths)
+    elif given.command == "check":
+        rows = iter([("next", _typed("run", *(word for word in given.words if word != "--json")))])
+    elif given.command == "fetch":
+        rows = iter([("next", _typed("run", "INPUT", *given.words))])
     else:
         return
     width, _ = shutil.get_terminal_size()
