@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atp.dataset import reader
-from atp.dataset.input_scan import InputScan, scan_input
+from atp.dataset.input_scan import InputScan, check_unchanged, scan_input
 from atp.dataset.pairs import BrokenPair, Pair, pairs_of
 from atp.errors import SettingsError
 from atp.runtime.paths import local_path
@@ -39,8 +39,11 @@ class Source:
     of_texts: bool = False  # each pair is a question of its own
 
     def questions(self) -> Iterator[Any]:
-        """Yield the questions."""
-        return reader.questions(self.scan.path) if self.held is None else iter(self.held)
+        """Return the questions; an InputError says that the file has changed."""
+        if self.held is not None:
+            return iter(self.held)
+        check_unchanged(self.scan)
+        return reader.questions(self.scan.path)
 
     def pairs(self) -> Iterator[Pair | BrokenPair]:
         """Yield the pairs, in order."""

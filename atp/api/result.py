@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
@@ -220,9 +221,9 @@ class Result:
         decoded: dict[str, Any] = json.loads(content.getvalue())
         return decoded
 
-    def as_result_files(self) -> list[ResultFile]:
-        """Return the result of each SAE in the form in which `select_features` reads files."""
-        described, scan = self._metadata(), self._run.source.scan
+    def as_result_files(self, name: str) -> list[ResultFile]:
+        """Return the result of each SAE as `select_features` reads files; errors give the name."""
+        described, scan = self._metadata(), replace(self._run.source.scan, path=Path(name))
         return [
             _InMemory(scan, described[number], partial(self._questions, number))
             for number in self._which

@@ -99,9 +99,9 @@ def select_features(*results: str | Path | Result, **options: float | None) -> F
         msg = "no results are named."
         raise SettingsError(msg, "Write select_features(RESULT, ...).")
     taken, _ = found_in([Path(path) for path in results if isinstance(path, str | Path)])
-    for result in results:
+    for number, result in enumerate(dict.fromkeys(results), start=1):
         if not isinstance(result, str | Path):
-            taken += result.as_result_files()
+            taken += result.as_result_files(f"<result {number}>")
     values, known = {}, options_of(SelectionSettings)
     for name, value in options.items():  # parsed as on the command line
         if name not in known:

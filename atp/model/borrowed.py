@@ -18,6 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel
 
 from atp.errors import SettingsError
+from atp.model.bridge_patches import wire_anew
 from atp.model.head import TokenHead
 from atp.model.language_model import Model
 from atp.model.loading import loading_errors, wrap
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 ORIGIN = {"weights": "in memory"}  # nothing pins them
 DTYPES = (torch.float32, torch.bfloat16)
+HOOK_TABLES = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+"""Where torch keeps the hooks of a module."""
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -87,7 +90,9 @@ def _bridge_and_tokenizer(
     source = model if routed is None else routed
     if isinstance(source, TransformerBridge):
         _check_bridge(source)
-        return _copied(source, frozen=frozen), tokenizer
+        copied_bridge = _copied(source, frozen=frozen)
+        wire_anew(copied_bridge)
+        return copied_bridge, tokenizer
     _check_weights(source)
     name = _name(source)
     with loading_errors(name):
@@ -105,14 +110,21 @@ def _bridge_and_tokenizer(
 
 
 def _copied(module: AnyModule, *, frozen: bool) -> AnyModule:
-    """Return a copy of a module that shares its weights; frozen, or with the same parameters."""
+    """Return a copy of a module that shares its weights; frozen, or with the same parameters.
+
+    Hooks are the same functions: a copy of one would no longer write where its owner reads.
+    """
+    inner = getattr(module, "original_model", module)  # of a bridge, which hides some parts
     memo: dict[int, Any] = {id(buffer): buffer for buffer in module.buffers()}
-    inner = getattr(module, "original_model", module)  # of a bridge, which hides some parameters
     for parameter in (*module.parameters(), *inner.parameters()):
         share = parameter
         if frozen and parameter.requires_grad:
             share = nn.Parameter(parameter.detach(), requires_grad=False)
         memo.setdefault(id(parameter), share)
+    for part in (*module.modules(), *inner.modules()):
+        hooks = [hook for table in HOOK_TABLES for hook in vars(part).get(table, {}).values()]
+        handles = (*getattr(part, "fwd_hooks", ()), *getattr(part, "bwd_hooks", ()))
+        memo |= {id(hook): hook for hook in (*hooks, *(handle.user_hook for handle in handles))}
     return deepcopy(module, memo)
 
 
