@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from atp.api.loading import AnySae, AnyTokenizer
     from atp.model.language_model import Model
 
-    InMemory = TypeVar("InMemory", Model, TransformerBridge, PreTrainedModel)
+    InMemory = TypeVar("InMemory", bound=Model | TransformerBridge | PreTrainedModel)
 
 
 @overload

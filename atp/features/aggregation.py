@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import pandas as pd
 
@@ -68,7 +68,20 @@ class Features:
         return [sae.name for sae in self.saes if sae.settings.min_log_ratio is None]
 
 
-def select_features(*results: str | Path | Result, **options: float | None) -> Features:
+class Options(TypedDict, total=False):
+    """The options of `select_features`: those of `atp features`, with underscores."""
+
+    min_score: float
+    min_log_ratio: float | None
+    min_impact: float
+    fdr: float | None
+    top_features: int
+    epsilon: float
+    resamples: int
+    seed: int
+
+
+def select_features(*results: str | Path | Result, **options: Unpack[Options]) -> Features:
     """Aggregate the scored pairs of some results, and select features.
 
     Intervals and tests are over questions. Pairs that `attribute` took as plain texts count as

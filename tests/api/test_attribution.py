@@ -70,19 +70,24 @@ METHODS = {
 }
 
 
+@pytest.fixture
+def named(model_folder: ModelFolder, sae_folder: SaeFolder) -> tuple[Path, list[Path]]:
+    """The folders of a model and of two SAEs."""
+    return model_folder("llama"), [sae_folder("standard"), sae_folder("topk", layer=2)]
+
+
 @pytest.mark.usefixtures("runs_share_models")
 @pytest.mark.parametrize("name", METHODS)
 def test_the_analyses_are_those_of_a_run(
     tmp_path: Path,
     input_file: Path,
-    model_folder: ModelFolder,
-    sae_folder: SaeFolder,
+    named: tuple[Path, list[Path]],
     capfd: pytest.CaptureFixture[str],
     name: str,
 ) -> None:
     """As a file, as questions, and streamed: the same JSON, two SAEs in one pass."""
-    named, options = METHODS[name]
-    model, saes = model_folder("llama"), [sae_folder("standard"), sae_folder("topk", layer=2)]
+    how, options = METHODS[name]
+    model, saes = named
     results = run(
         capfd,
         str(input_file),
@@ -93,9 +98,9 @@ def test_the_analyses_are_those_of_a_run(
     )
     expected = [list(analyses(result)) for result in results]
 
-    by_path = attribute(model, saes, input_file, **named)
-    by_question = attribute(model, saes, read(input_file)["results"], **named)
-    streamed = list(attribute_file(str(model), saes, str(input_file), **named))
+    by_path = attribute(model, saes, input_file, **how)
+    by_question = attribute(model, saes, read(input_file)["results"], **how)
+    streamed = list(attribute_file(str(model), saes, str(input_file), **how))
 
     for number, of_sae in enumerate(expected):
         assert by_path.saes[number].analyses == of_sae
