@@ -13,10 +13,9 @@ import pytest
 import structlog
 import tiny
 import torch
-from huggingface_hub import constants
 from transformers.utils import logging as transformers_logging
 
-from atp import attribute, generate, load_model
+from atp import attribute, load_model
 from atp.api.session import bar
 from atp.model.language_model import Model
 
@@ -99,13 +98,3 @@ def test_a_bar_is_for_terminals(
     with bar(3, shown=True) as advance:
         advance(2)
     assert "2/3" in capfd.readouterr().err
-
-
-def test_offline_mode_ends_with_the_call(monkeypatch: pytest.MonkeyPatch, loaded: Loaded) -> None:
-    """The commands stay offline; a notebook may have other things to ask the hub."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    generate(loaded("llama"), ["Why?"], max_new_tokens=1)
-
-    assert not constants.is_offline_mode()
-    assert "HF_HUB_OFFLINE" not in os.environ
