@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
-from atp.api.result import Result, Run, SaeTables
+from atp.api.record import Record
+from atp.api.result import Result
 from atp.api.scoring import Call
 from atp.api.session import bar, logged
-from atp.dataset.journal import outcome
+from atp.api.tables import Tables
 from atp.dataset.pairs import PairKey  # noqa: TC001  (a field of a named tuple)
-from atp.model.pair_tokenizer import TokenizedPair
 from atp.run.metadata import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from torch import Tensor
-
     from atp.api.loading import AnyModel, AnySae, AnyTokenizer
     from atp.api.pairs import Pairs
     from atp.attribution.contrasts import Position
     from atp.config.method import Baseline, MethodName
     from atp.dataset.journal import Analysis
-    from atp.model.dictionaries.loading import Dictionary
-    from atp.scoring.dictionary_scorer import DictionaryScores
 
 
 class FileAnalysis(NamedTuple):
@@ -126,23 +119,17 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
         batch_tokens=batch_tokens,
         allow_other_model=allow_other_model,
     )
-    kept = _Kept.of(call)
-    call.runner.scorer.observe = kept.observe
+    tables = Tables.of(call.dictionaries, call.source.scan.pairs)
+    call.runner.scorer.observe = tables.observe
     scored = []
     with bar(call.source.scan.pairs, shown=progress) as advance:
-        for window in logged(call.windows(advance, kept.expect)):
+        for window in logged(call.windows(advance, tables.expect)):
             scored += window
+    pairs_in_order = [pair for pair, _ in scored]
     analyses = [of_pair for _, of_pair in scored]
-    run = Run(
-        call.source,
-        call.header(),
-        now(),
-        [pair for pair, _ in scored],
-        analyses,
-        kept.metric,
-        kept.without_unscored(analyses),
-    )
-    return Result(run)
+    tables.clear_unscored(analyses)
+    record = Record(call.source, call.header(), now(), pairs_in_order, analyses)
+    return Result(record, tables, range(len(call.dictionaries)))
 
 
 def attribute_file(  # noqa: PLR0913  (keywords with defaults)
@@ -230,52 +217,3 @@ def _streamed(call: Call, *, progress: bool) -> Iterator[FileAnalysis]:
             for pair, of_pair in window:
                 for name, analysis in zip(call.names, of_pair, strict=True):
                     yield FileAnalysis(pair.key, name, analysis)
-
-
-@dataclass
-class _Kept:
-    """The scores of all features, kept as a scorer hands them out."""
-
-    metric: Tensor  # (pair,)
-    tables: dict[int, SaeTables]  # by the identity of the dictionary, in order
-    rows: dict[int, int] = field(default_factory=dict)
-    """The row of each pair of the window, by its identity."""
-    pairs: int = 0  # those of the windows so far
-
-    @classmethod
-    def of(cls, call: Call) -> _Kept:
-        count = call.source.scan.pairs
-        return cls(
-            torch.full((count,), torch.nan),
-            {
-                id(each): SaeTables(
-                    torch.full((count, each.d_sae), torch.nan),
-                    torch.full((count, each.d_sae), torch.nan),
-                )
-                for each in call.dictionaries
-            },
-        )
-
-    def expect(self, items: Iterable[TokenizedPair | Analysis]) -> None:
-        """Give the pairs of the next window their rows."""
-        numbered = list(enumerate(items, start=self.pairs))
-        self.rows = {id(item): row for row, item in numbered if isinstance(item, TokenizedPair)}
-        self.pairs += len(numbered)
-
-    def observe(
-        self, dictionary: Dictionary, pairs: Sequence[TokenizedPair], found: DictionaryScores
-    ) -> None:
-        rows = [self.rows[id(pair)] for pair in pairs]
-        tables = self.tables[id(dictionary)]
-        tables.scores[rows] = found.scores.scores.detach().cpu()
-        tables.activations[rows] = found.scores.activations.detach().cpu()
-        self.metric[rows] = found.captured.metric.cpu()
-
-    def without_unscored(self, analyses: Sequence[list[Analysis]]) -> list[SaeTables]:
-        """Return the tables with NaN in the rows of pairs whose analysis is an error."""
-        tables = list(self.tables.values())
-        for row, of_pair in enumerate(analyses):
-            for table, analysis in zip(tables, of_pair, strict=True):
-                if outcome(analysis) != "scored":
-                    table.scores[row] = table.activations[row] = torch.nan
-        return tables

@@ -3,63 +3,27 @@
 from __future__ import annotations
 
 import html
-import io
-import json
-from dataclasses import dataclass, replace
-from datetime import datetime
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
-from jaxtyping import Float
 
 from atp.dataset.journal import outcome
-from atp.dataset.result_files import ResultFile
-from atp.dataset.results import write_all
 from atp.errors import SettingsError, did_you_mean
-from atp.run.metadata import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from jaxtyping import Float
     from torch import Tensor
 
-    from atp.api.pairs import Source
-    from atp.dataset.input_scan import InputScan
+    from atp.api.record import Record
+    from atp.api.tables import Tables
     from atp.dataset.journal import Analysis
     from atp.dataset.pairs import BrokenPair, Pair
+    from atp.dataset.result_files import ResultFile
 
 SHOWN_FEATURES, SHOWN_PAIRS = 10, 10
 METRICS = ("logit_diff", "log_prob_diff")  # a scored pair has one of them
-
-
-@dataclass(frozen=True)
-class Run:
-    """What `attribute` found, and with which settings: a journal in memory."""
-
-    source: Source
-    header: dict[str, Any]
-    finished: str
-    pairs: Sequence[Pair | BrokenPair]
-    analyses: Sequence[list[Analysis]]  # of each pair, one for each SAE
-    metric: Float[Tensor, " pair"]
-    tables: Sequence[SaeTables]
-
-    def all_analyses(self) -> Sequence[list[Analysis]]:
-        """Return those of every pair, in order."""
-        return self.analyses
-
-    def __len__(self) -> int:
-        return len(self.analyses)
-
-
-@dataclass(frozen=True)
-class SaeTables:
-    """All scores and activations of one SAE."""
-
-    scores: Float[Tensor, "pair d_sae"]
-    activations: Float[Tensor, "pair d_sae"]
 
 
 class Result:
@@ -80,45 +44,44 @@ class Result:
         ['activation', 'gradient', 'id', 'score']
     """
 
-    def __init__(self, run: Run, which: Sequence[int] | None = None) -> None:
-        self._run = run
-        self._which = tuple(range(len(run.tables))) if which is None else tuple(which)
+    def __init__(self, record: Record, tables: Tables, which: Sequence[int]) -> None:
+        self._record, self._tables, self._which = record, tables, tuple(which)
 
     @property
     def saes(self) -> tuple[Result, ...]:
         """The results of the single SAEs, in their order."""
-        return tuple(Result(self._run, [number]) for number in self._which)
+        return tuple(Result(self._record, self._tables, [number]) for number in self._which)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The short names of the SAEs, with a number where two have the same."""
-        return tuple(self._run.header["results"][number] for number in self._which)
+        return tuple(self._record.header["results"][number] for number in self._which)
 
     @property
     def model(self) -> str:
         """The model's name."""
-        return str(self._run.header["facts"]["model"]["name"])
+        return str(self._record.header["facts"]["model"]["name"])
 
     @property
     def pairs(self) -> tuple[Pair | BrokenPair, ...]:
         """The pairs, with their texts."""
-        return tuple(self._run.pairs)
+        return tuple(self._record.pairs)
 
     @property
     def analyses(self) -> list[Analysis]:
         """The analysis of each pair."""
         number = self._single()
-        return [of_pair[number] for of_pair in self._run.analyses]
+        return [of_pair[number] for of_pair in self._record.analyses]
 
     @property
     def scores(self) -> Float[Tensor, "pair d_sae"]:
         """The score of every feature, in logits: of several positions, the sum."""
-        return self._run.tables[self._single()].scores
+        return self._tables.scores[self._single()]
 
     @property
     def activations(self) -> Float[Tensor, "pair d_sae"]:
         """The activation of every feature: of several positions, the sum."""
-        return self._run.tables[self._single()].activations
+        return self._tables.activations[self._single()]
 
     @property
     def metric(self) -> Float[Tensor, " pair"]:
@@ -126,12 +89,12 @@ class Result:
 
         With `sequence_tokens`, it is the difference of two mean log-probabilities.
         """
-        return self._run.metric
+        return self._tables.metric
 
     @property
     def sae(self) -> dict[str, Any]:
         """The description of the SAE, as in `metadata.atp.sae` of a result file."""
-        return dict(self._run.header["facts"]["saes"][self._single()])
+        return dict(self._record.header["facts"]["saes"][self._single()])
 
     @property
     def counts(self) -> dict[str, int]:
@@ -154,7 +117,7 @@ class Result:
         """
         tables = []
         for name, number in zip(self.names, self._which, strict=True):
-            scores = self._run.tables[number].scores
+            scores = self._tables.scores[number]
             scores = scores[~scores.isnan().any(dim=1)].double()
             if not len(scores):
                 continue
@@ -190,7 +153,7 @@ class Result:
             {"pair": pair, "sae": name, "feature": int(listed["id"])}
             | {key: listed[key] for key in numbers if key in listed}
             for name, number in zip(self.names, self._which, strict=True)
-            for pair, of_pair in enumerate(self._run.analyses)
+            for pair, of_pair in enumerate(self._record.analyses)
             for listed in of_pair[number].get("top_features", ())
         ]
         if not rows:
@@ -209,28 +172,14 @@ class Result:
             >>> content["metadata"]["atp"]["counts"]["scored"]
             2
         """
-        number = self._single()
-        content = io.BytesIO()
-        write_all(
-            [content],
-            self._run.source.scan.top_level,
-            self._analysed(number),
-            [self._metadata()[number]],
-            indented=False,
-        )
-        decoded: dict[str, Any] = json.loads(content.getvalue())
-        return decoded
+        return self._record.content(self._single())
 
     def as_result_files(self, name: str) -> list[ResultFile]:
         """Return the result of each SAE as `select_features` reads files; errors give the name."""
-        described, scan = self._metadata(), replace(self._run.source.scan, path=Path(name))
-        return [
-            _InMemory(scan, described[number], partial(self._questions, number))
-            for number in self._which
-        ]
+        return [self._record.result_file(number, name) for number in self._which]
 
     def __len__(self) -> int:
-        return len(self._run)
+        return len(self._record)
 
     def __iter__(self) -> Iterator[Analysis]:
         return iter(self.analyses)
@@ -287,45 +236,3 @@ class Result:
             return self._which[0]
         msg = f"the result is of {len(self._which)} SAEs: {', '.join(self.names)}."
         raise SettingsError(msg, "Choose one: result.saes[0], or result[NAME].")
-
-    def _metadata(self) -> list[dict[str, Any]]:
-        return metadata(self._run.source.scan, self._run, self._run.finished)
-
-    def _analysed(self, number: int) -> Iterator[tuple[Any, dict[int, list[Analysis]]]]:
-        """Yield each question without analyses, and its analyses by variation."""
-        pairs = iter(zip(self._run.pairs, self._run.analyses, strict=True))
-        following = next(pairs, None)
-        for index, question in enumerate(self._run.source.questions()):
-            kept = [
-                {key: value for key, value in variation.items() if key != "atp_analysis"}
-                for variation in question["variations"]
-            ]
-            found = {}
-            while following is not None and following[0].key.question == index:
-                pair, of_pair = following
-                found[pair.key.variation] = [of_pair[number]]
-                following = next(pairs, None)
-            yield {**question, "variations": kept}, found
-
-    def _questions(self, number: int) -> Iterator[Any]:
-        for question, found in self._analysed(number):
-            for variation, (analysis,) in found.items():
-                question["variations"][variation]["atp_analysis"] = analysis
-            yield question
-
-
-class _InMemory(ResultFile):
-    """The result of one SAE, whose questions are not in a file."""
-
-    def __init__(
-        self, scan: InputScan, described: dict[str, Any], questions: Callable[[], Iterator[Any]]
-    ) -> None:
-        sae, run = described["sae"], described["fingerprint"]
-        started = datetime.fromisoformat(described["started"])
-        identity = (sae["hook_name"], sae["sha256"])
-        super().__init__(scan.path, described, None, started, run, identity, scan)
-        self._questions = questions
-
-    def questions(self) -> Iterator[Any]:
-        """Yield the questions with their analyses."""
-        return self._questions()

@@ -26,6 +26,7 @@ from atp.model.names import short_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 ORIGIN = {"weights": "in memory"}  # nothing pins them
 DTYPES = (torch.float32, torch.bfloat16)
@@ -41,7 +42,8 @@ def borrow(model: object, tokenizer: Any = None) -> Model:  # noqa: ANN401  (tra
     It is frozen and in evaluation mode, and has the hooks that the caller's object has now. A
     SettingsError says why there is none.
     """
-    bridge, own_tokenizer = _bridge_and_tokenizer(model, tokenizer, frozen=True)
+    with _own_random_numbers(model):
+        bridge, own_tokenizer = _bridge_and_tokenizer(model, tokenizer, frozen=True)
     return wrap(_name(bridge.original_model), bridge, own_tokenizer, dict(ORIGIN))
 
 
@@ -64,11 +66,19 @@ def live(model: object, tokenizer: Any = None) -> Iterator[Model]:  # noqa: ANN4
     if routed is not None:  # nested: the outer context has made the bridge
         yield _unchecked(routed, tokenizer)
         return
-    bridge, own_tokenizer = _bridge_and_tokenizer(model, tokenizer, frozen=False)
+    with _own_random_numbers(model):
+        bridge, own_tokenizer = _bridge_and_tokenizer(model, tokenizer, frozen=False)
     given: Any = model
     copied = bridge.original_model
     with _routed(given, copied, bridge), _routed(given.base_model, copied.base_model, bridge):
         yield _unchecked(bridge, own_tokenizer)
+
+
+def _own_random_numbers(model: object) -> AbstractContextManager[None]:
+    """Return a context that takes no random numbers from the caller's: a bridge fills weights."""
+    devices = {parameter.device for parameter in getattr(model, "parameters", tuple)()}
+    gpus = [device for device in devices if device.type == "cuda"]
+    return torch.random.fork_rng(gpus)
 
 
 def _bridge_and_tokenizer(
@@ -122,6 +132,11 @@ def _copied(module: AnyModule, *, frozen: bool) -> AnyModule:
             share = nn.Parameter(parameter.detach(), requires_grad=False)
         memo.setdefault(id(parameter), share)
     for part in (*module.modules(), *inner.modules()):
+        memo |= {  # left there by a pass with gradients, whose results cannot be copied
+            id(value): value.detach()
+            for value in vars(part).values()
+            if isinstance(value, torch.Tensor) and not value.is_leaf
+        }
         hooks = [hook for table in HOOK_TABLES for hook in vars(part).get(table, {}).values()]
         handles = (*getattr(part, "fwd_hooks", ()), *getattr(part, "bwd_hooks", ()))
         memo |= {id(hook): hook for hook in (*hooks, *(handle.user_hook for handle in handles))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import tiny
 import torch
 from runs import read
+from sae_lens import SAE
 
 from atp import Result, attribute, load_sae, select_features
 from atp.cli.main import main
@@ -160,6 +162,18 @@ def test_results_in_memory_and_of_files_go_together(loaded: Loaded, tmp_path: Pa
         InputError, match=r"<result 1> and <result 2> cannot be put together: settings\.top_k"
     ):
         select_features(first, attribute(loaded("llama"), sae, questions, top_k=3))
+
+
+def test_a_result_keeps_no_sae(workplace: Path, loaded: Loaded) -> None:
+    def count() -> int:
+        gc.collect()
+        return sum(issubclass(type(each), SAE) for each in gc.get_objects())
+
+    model, before = loaded("llama"), count()
+    result = attribute(model, workplace / "saes" / "layer1", tiny.triples(1))
+
+    assert count() == before
+    assert result.counts["scored"] == 3
 
 
 def test_to_dict_leaves_the_questions_as_they_were(loaded: Loaded) -> None:
