@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import pandas as pd
 
@@ -20,6 +20,7 @@ from atp.model.dictionaries.names import neuronpedia_page
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from atp.api.result import Result
     from atp.dataset.result_files import ResultFile
     from atp.features.scored import ScoredPairs
     from atp.features.selection import Selection
@@ -67,19 +68,53 @@ class Features:
         return [sae.name for sae in self.saes if sae.settings.min_log_ratio is None]
 
 
-def select_features(*results: str | Path, **options: float | None) -> Features:
+class Options(TypedDict, total=False):
+    """The options of `select_features`: those of `atp features`, with underscores."""
+
+    min_score: float
+    min_log_ratio: float | None
+    min_impact: float
+    fdr: float | None
+    top_features: int
+    epsilon: float
+    resamples: int
+    seed: int
+
+
+def select_features(*results: str | Path | Result, **options: Unpack[Options]) -> Features:
     """Aggregate the scored pairs of some results, and select features.
 
-    Results are files of one model and method, or folders, whose last run is taken. The options are
-    those of `atp features`, with underscores: min_score (logits, default 0), min_log_ratio (by
-    default 0.5 where pairs carry activations; None leaves it out), min_impact (logits, default 0),
-    fdr (default None), top_features (50), epsilon (1e-6), resamples (9999), seed (0).
-    An InputError or a SettingsError says which result or option is at fault.
+    Intervals and tests are over questions. Pairs that `attribute` took as plain texts count as
+    questions of their own; of several pairs to a question, give `attribute` the questions.
+
+    Args:
+        *results: files of one model and method, or folders, whose last run is taken; or results of
+            `attribute`.
+        **options: those of `atp features`, with underscores: min_score (logits, default 0),
+            min_log_ratio (by default 0.5 where pairs carry activations; None leaves it out),
+            min_impact (logits, default 0), fdr (default None), top_features (50), epsilon (1e-6),
+            resamples (9999), seed (0).
+
+    Returns:
+        The table of all features, and the selected ones.
+
+    Raises:
+        InputError: a result is at fault, or results do not go together.
+        SettingsError: an option is at fault.
+
+    Example:
+        >>> result = attribute("models/tiny", "saes/layer1", "feedback.json")
+        >>> found = select_features(result, top_features=3, resamples=200)
+        >>> {name: len(features) for name, features in found.selected.items()}
+        {'saes/layer1': 3}
     """
     if not results:
         msg = "no results are named."
         raise SettingsError(msg, "Write select_features(RESULT, ...).")
-    taken, _ = found_in([Path(path) for path in results])
+    taken, _ = found_in([Path(path) for path in results if isinstance(path, str | Path)])
+    for number, result in enumerate(dict.fromkeys(results), start=1):
+        if not isinstance(result, str | Path):
+            taken += result.as_result_files(f"<result {number}>")
     values, known = {}, options_of(SelectionSettings)
     for name, value in options.items():  # parsed as on the command line
         if name not in known:

@@ -12,7 +12,7 @@ from atp.attribution.ablation import Ablation, Removal
 from atp.model.first_token import first_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from atp.model.dictionaries.loading import Dictionary
     from atp.model.language_model import Model
@@ -24,30 +24,6 @@ class FeatureSet:
 
     dictionary: Dictionary
     ids: tuple[int, ...]
-
-
-@contextmanager
-def ablate(
-    model: Model,
-    dictionary: Dictionary,
-    features: Iterable[int | str],
-    strength: float = 1.0,
-    *,
-    first_position: bool = True,
-) -> Iterator[None]:
-    """Have the model run without some features: every pass, and every generation.
-
-    At each position, x -> x - strength * sum of (activation * decoder direction) of the features;
-    without `first_position`, the first position of a text (the BOS token) is spared.
-    For several SAEs, nest it: on one hook point, an inner one reads what an outer one has left.
-    The SAE is moved to the model's device. A SettingsError says that it has no such feature, or
-    that the model lacks its hook point.
-    """
-    selected = FeatureSet(dictionary, tuple(dictionary.feature_ids(features)))
-    model.check_hook(dictionary.hook_name)
-    dictionary.sae.to(model.device)
-    with ablated(model, [selected], strength, first_position=first_position):
-        yield
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def regenerate(
             rows,
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
-            seeds=[_seed(settings.seed, key) for key in keys],
+            seeds=[seed_of(settings.seed, key) for key in keys],
         )
         return [
             {
@@ -100,8 +100,8 @@ def regenerate(
             log.info("intervene.answers", done=line.done, total=len(prompts))
 
 
-def _seed(seed: int, key: PairKey) -> int:
-    """Return the seed of one response, the same before and after."""
+def seed_of(seed: int, key: object) -> int:
+    """Return the seed of one response by its key, the same before and after."""
     digest = hashlib.sha256(f"{seed} {key}".encode()).digest()
     return int.from_bytes(digest[:7])
 

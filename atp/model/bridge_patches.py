@@ -29,6 +29,16 @@ def set_batch_size(bridge: TransformerBridge, rows: int) -> None:
         bridge.pos_embed._current_batch_size = rows  # noqa: SLF001  (there is no public way)
 
 
+def wire_anew(bridge: TransformerBridge) -> None:
+    """Make a copied bridge capture in its own blocks: its hooks still write into the original's.
+
+    The next pass installs them again.
+    """
+    for module in bridge.modules():
+        if hasattr(module, "_teardown_capture_hooks"):
+            module._teardown_capture_hooks()  # noqa: SLF001  (as above)
+
+
 def _compute_once(norm: Any) -> None:  # noqa: ANN401  (a bridge module)
     """Replace the method that computes a norm twice: for its hooks, then for its result."""
     compute_with_hooks = norm._hf_autograd_forward_with_hooks  # noqa: SLF001  (as above)

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub.utils.tqdm import disable_progress_bars
+from huggingface_hub.utils.tqdm import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import (
+    disable_progress_bar,
+    enable_progress_bar,
+    is_progress_bar_enabled,
+)
 
 from atp.errors import AtpError, UnavailableError
 from atp.model.bridge_patches import skip_unwatched_hooks
@@ -113,6 +123,24 @@ def load_tokenizer(name: str, revision: str | None) -> Any:  # noqa: ANN401  (tr
         msg = f"the model {name} cannot be loaded: it has no tokenizer that knows any text."
         raise UnavailableError(msg, "Put its tokenizer files beside config.json.")
     return tokenizer
+
+
+@contextmanager
+def bars_on_a_terminal_only() -> Iterator[None]:
+    """Turn the libraries' progress bars off until the context ends, except on a terminal."""
+    if sys.stderr.isatty():
+        yield
+        return
+    of_transformers, of_hub = is_progress_bar_enabled(), not are_progress_bars_disabled()
+    disable_progress_bar()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings(action="ignore"):  # the hub's variable may forbid a change
+            if of_transformers:
+                enable_progress_bar()  # the hub's, too
+            (enable_progress_bars if of_hub else disable_progress_bars)()
 
 
 @contextmanager

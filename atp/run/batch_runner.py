@@ -125,11 +125,8 @@ class BatchRunner:
     def _error_analyses(
         self, step: str, failure: Failure, pairs: Sequence[TokenizedPair]
     ) -> list[Analysis]:
-        analysis = error_analysis(failure.error)
-        if failure.out_of_memory:  # a pair that is too long is its own fault, not the model's
-            details = {**analysis["details"], "tokens": _tokens(pairs), **failure.memory}
-            analysis = {"error": "OOM", "details": details}
-        else:
+        analysis = pair_error(failure, pairs)
+        if not failure.out_of_memory:  # a pair that is too long is its own fault, not the model's
             self._failures_in_a_row[step] += 1
         if self._failures_in_a_row[step] >= FAILURES_IN_A_ROW:
             self._probe(analysis)
@@ -148,6 +145,15 @@ class BatchRunner:
             hint = "Results so far are saved; mend the cause and start the same command."
             raise UnavailableError(msg, hint) from error
         log.warning("model.probed", pairs=FAILURES_IN_A_ROW, error=last["error"])
+
+
+def pair_error(failure: Failure, pairs: Sequence[TokenizedPair]) -> Analysis:
+    """Return the analysis of a pair that failed alone."""
+    analysis = error_analysis(failure.error)
+    if not failure.out_of_memory:
+        return analysis
+    details = {**analysis["details"], "tokens": _tokens(pairs), **failure.memory}
+    return {"error": "OOM", "details": details}
 
 
 def _log_retry(failure: Failure, pairs: Sequence[TokenizedPair]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import orjson
 
@@ -16,11 +16,11 @@ from atp.dataset.output import unsharded
 from atp.stats.agreement import Pooled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from atp.config.settings import Settings
     from atp.dataset.input_scan import InputScan
-    from atp.dataset.journal import Analysis, Journal
+    from atp.dataset.journal import Analysis
     from atp.model.dictionaries.loading import Dictionary
     from atp.model.language_model import Model
 
@@ -110,7 +110,20 @@ class RunTotals:
         return {"means": means, **exact}
 
 
-def metadata(scan: InputScan, journal: Journal, finished: str) -> list[dict[str, Any]]:
+class Recorded(Protocol):
+    """The analyses of a run, in a journal or in memory."""
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The facts of the run."""
+
+    def all_analyses(self) -> Iterable[Sequence[Analysis]]:
+        """Return those of each pair that has some, one for each SAE, in input order."""
+
+    def __len__(self) -> int: ...
+
+
+def metadata(scan: InputScan, journal: Recorded, finished: str) -> list[dict[str, Any]]:
     """Return `metadata.atp` of each result file; `finished` is the time of the end or the save."""
     total = journal.header["pairs"]
     known = journal.header["facts"]

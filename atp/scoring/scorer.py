@@ -16,7 +16,7 @@ from atp.scoring.base_prompts import BasePrompts, mean_activations
 from atp.scoring.dictionary_scorer import DictionaryScorer, activations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from atp.model.dictionaries.placement import Dictionaries
     from atp.model.language_model import Model
     from atp.model.pair_tokenizer import TokenizedPair
+    from atp.scoring.dictionary_scorer import DictionaryScores
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Scorer:
     """Most tokens of base prompts, or of variants of a pair, in a pass."""
     means: Sequence[Tensor] = ()
     """Each SAE's mean activations over base prompts, for --baseline=mean."""
+    observe: Callable[[Dictionary, Sequence[TokenizedPair], DictionaryScores], None] | None = None
+    """Takes the scores of all features of some pairs; again where a batch is scored again."""
     base_prompts: BasePrompts = field(init=False)
     """The base prompts of a window of pairs, for methods that read them."""
 
@@ -122,11 +125,19 @@ class Scorer:
         if batch.base_residuals is not None:
             base = activations(dictionary, batch.base_residuals[dictionary.hook_name])
         if self.method.position == "last":
-            return pair_analyses(batch.pairs, scorer.score(batch.captured, base, mean))
+            scores = scorer.score(batch.captured, base, mean)
+            return self._described(dictionary, batch.pairs, scores)
         analyses: list[Analysis] = []
         for pair in range(len(batch.pairs)):  # their positions differ in number
             which = slice(pair, pair + 1)
             base_of_pair = None if base is None else base[which]
             scores = scorer.score(batch.captured.pairs(which), base_of_pair)
-            analyses += pair_analyses(batch.pairs[which], scores)
+            analyses += self._described(dictionary, batch.pairs[which], scores)
         return analyses
+
+    def _described(
+        self, dictionary: Dictionary, pairs: Sequence[TokenizedPair], scores: DictionaryScores
+    ) -> list[Analysis]:
+        if self.observe is not None:
+            self.observe(dictionary, pairs, scores)
+        return pair_analyses(pairs, scores)

@@ -14,7 +14,10 @@ from runs import read
 
 from atp import select_features
 from atp.cli.main import main
+from atp.config.option import options_of
+from atp.config.selection import SelectionSettings
 from atp.errors import ExitCode, InputError, SettingsError
+from atp.features.aggregation import Options
 
 
 @pytest.fixture
@@ -67,6 +70,10 @@ def test_what_is_wrong_is_told_as_by_the_command(tmp_path: Path, file: Path) -> 
         select_features(file, fdr=2)
     with pytest.raises(SettingsError, match="no results are named"):
         select_features()
+
+
+def test_editors_know_every_option_of_the_command() -> None:
+    assert set(Options.__annotations__) == set(options_of(SelectionSettings))
 
 
 def test_it_imports_no_torch(file: Path) -> None:

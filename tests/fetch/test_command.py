@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+import tiny
 from disk import files_limited_to
 from fake_hub import MODEL, SAES, SPEC, FakeHub, Place, Repository
 from huggingface_hub import constants
 from runs import events, of
 from transformers import AutoModelForCausalLM
 
+from atp import attribute, load_model, load_sae
 from atp.cli.main import main
 from atp.errors import ExitCode
 from atp.model.dictionaries.names import published_at
@@ -337,6 +339,24 @@ def test_what_is_local_needs_no_record(at_hub: FakeHub, capsys: Capture, place: 
     constants.HF_HUB_OFFLINE = False
     go_offline_if_fetched(str(place.model), None, [str(place.sae)])
     assert not constants.is_offline_mode()  # nothing was fetched, so nothing is decided
+
+
+def test_the_library_leaves_the_hub_alone_for_its_calls_only(
+    at_hub: FakeHub, capsys: Capture
+) -> None:
+    """By name in one call, and each loaded by itself; a notebook may have more to ask the hub."""
+    fetch(capsys)
+    os.environ.pop("HF_HUB_OFFLINE", None)
+    at_hub.requests.clear()
+
+    by_name = attribute(MODEL, SPEC, tiny.triples(1), allow_other_model=True)
+    loaded = attribute(load_model(MODEL), load_sae(SPEC), tiny.triples(1))
+
+    assert at_hub.requests == []
+    assert by_name.analyses == loaded.analyses
+    assert by_name.counts["scored"] == 3
+    assert not constants.is_offline_mode()
+    assert "HF_HUB_OFFLINE" not in os.environ
 
 
 def test_a_cache_whose_branch_another_tool_has_moved_is_not_what_was_fetched(

@@ -105,12 +105,12 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
         if named is not None and os.environ.get("HF_HUB_OFFLINE"):
             hint = OFFLINE
         raise UnavailableError(msg, hint) from error
-    _check_scorable(spec, sae)
+    check_scorable(spec, sae)
     sae.eval()
     for parameter in sae.parameters():
         parameter.requires_grad_(requires_grad=False)
-    origin = {**place, "sha256": _sha256(sae)}
-    return Dictionary(spec, _label(sae), sae.cfg.metadata.hook_name, sae, origin)
+    origin = {**place, "sha256": sha256_of(sae)}
+    return Dictionary(spec, label_of(sae), sae.cfg.metadata.hook_name, sae, origin)
 
 
 @contextmanager
@@ -134,7 +134,8 @@ def _shapes(repo_id: str, filename: str) -> dict[str, list[int]]:
         return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
 
 
-def _label(sae: SAE[Any]) -> str:
+def label_of(sae: SAE[Any]) -> str:
+    """Return the short name of an SAE, layer31-16k."""
     hook, d_sae = sae.cfg.metadata.hook_name, sae.cfg.d_sae
     layer = layer_of(hook)
     width = f"{d_sae // 1024}k" if d_sae % 1024 == 0 else str(d_sae)
@@ -144,7 +145,7 @@ def _label(sae: SAE[Any]) -> str:
     return f"layer{layer}{part}-{width}"
 
 
-def _sha256(sae: SAE[Any]) -> str:
+def sha256_of(sae: SAE[Any]) -> str:
     """Return the hash of loaded weights and settings: SAELens pins no revision of most releases."""
     config = sae.cfg.to_dict()
     for name in ("device", "dtype", "metadata"):
@@ -156,7 +157,7 @@ def _sha256(sae: SAE[Any]) -> str:
     return digest.hexdigest()
 
 
-def _check_scorable(spec: str, sae: SAE[Any]) -> None:
+def check_scorable(spec: str, sae: SAE[Any]) -> None:
     """Raise SettingsError if scores would be undefined, or silently wrong."""
     metadata = sae.cfg.metadata
     refuse_unsuited(f"--sae={spec}", sae.cfg.architecture())

@@ -7,6 +7,7 @@ the libraries use without a network, and each file has its size.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,7 +21,7 @@ from atp.model.hub_cache import cached_folder, file_bytes, repository_folder
 from atp.model.names import is_local
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from atp.model.dictionaries.names import Published
@@ -49,9 +50,10 @@ class HubRequest:
         return MODEL if self.published is None else f"sae {self.published.path}"
 
 
-def hub_requests(model: str, revision: str | None, specs: Sequence[str]) -> list[HubRequest]:
-    """Return the model and the SAEs that are not local; checks the SAEs' names."""
-    requests = [model_request(model, revision), *map(sae_request, specs)]
+def hub_requests(model: str | None, revision: str | None, specs: Sequence[str]) -> list[HubRequest]:
+    """Return the model, if one is named, and the SAEs that are not local; checks SAEs' names."""
+    of_model = None if model is None else model_request(model, revision)
+    requests = [of_model, *map(sae_request, specs)]
     return [request for request in requests if request is not None]
 
 
@@ -104,7 +106,7 @@ def valid_record(request: HubRequest) -> dict[str, Any] | None:
     return record
 
 
-def go_offline_if_fetched(model: str, revision: str | None, specs: Sequence[str]) -> None:
+def go_offline_if_fetched(model: str | None, revision: str | None, specs: Sequence[str]) -> None:
     """Put this process offline, on the fetched commits, if all that is named was fetched."""
     if constants.is_offline_mode():
         return
@@ -118,6 +120,22 @@ def go_offline_if_fetched(model: str, revision: str | None, specs: Sequence[str]
         commits={request.repository: record["commit"] for request, record in records.items()},
         records=sorted({str(record_path(r.repository, r.revision)) for r in records}),
     )
+
+
+@contextmanager
+def offline_if_fetched(
+    model: str | None, revision: str | None, specs: Sequence[str]
+) -> Iterator[None]:
+    """Do the same until the context ends: a notebook may ask the hub for other things."""
+    before, variable = constants.HF_HUB_OFFLINE, os.environ.get("HF_HUB_OFFLINE")
+    go_offline_if_fetched(model, revision, specs)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        os.environ.pop("HF_HUB_OFFLINE", None)
+        if variable is not None:
+            os.environ["HF_HUB_OFFLINE"] = variable
 
 
 def go_offline() -> None:
