@@ -1,6 +1,7 @@
 # Each target can be the first command in a fresh clone: it installs all that it needs into VENV.
 # PYTHON and LOCK count only when VENV is made. To change them, run `make clean` first.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11; do \
+    $$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; done; echo python3)
 VENV ?= .venv
 LOCK ?=
 BIN = $(VENV)/bin

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-__version__ = version("atp")
+__version__ = version("atp-sycophancy")
 
 _HOME_OF = {
     "load_model": "atp.model.loading",
