@@ -17,7 +17,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 TESTS = $(PYTEST) --numprocesses=$(WORKERS) --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install model demo image image-test test test-all test-slow test-demo test-faults bench check sbom audit lock clean
+.PHONY: help install model demo image image-test package test test-all test-slow test-demo test-faults bench check sbom audit lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -64,9 +64,13 @@ check: $(VENV)/.installed-dev ## format, lint, types, import directions, scripts
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry --no-ansi atp
 	$(BIN)/shellcheck --external-sources entrypoint.sh .ci/run tools/*.sh tools/image/*.sh
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python tools/check_locks.py
+
+package: $(VENV)/.installed-dev ## build the wheel and the sdist into dist/, and try the wheel in a clean environment
+	tools/package.sh $(BIN)
 
 sbom: $(VENV)/.installed-dev ## write dist/sbom.json: the Python packages of the image (CycloneDX)
 	mkdir -p dist
