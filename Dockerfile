@@ -1,8 +1,8 @@
 # atp, with everything it needs except models and SAEs.
 #     make image              with docker, podman or buildah, the first that works
 #     docker build -t atp .   the same by hand
-# BASE is a Linux with Python 3.11 and its venv module. The build stages and the image use it.
-ARG BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+# BASE is a Linux with Python 3.11 to 3.13 and its venv module. All stages use it.
+ARG BASE=python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285
 
 # The build tools, in their locked versions. The build may mount a pip.conf (for example with an
 # index of your own) and certificates as secrets; they stay out of the image.
@@ -29,11 +29,12 @@ RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=certificates \
 # atp itself, and the bytecode of all that it loads. Without it each start would compile for 15 s.
 FROM dependencies AS atp
 COPY pyproject.toml README.md LICENSE source/
+COPY tools/package_metadata.py source/tools/
 COPY atp source/atp
 COPY tools/image/compile.py ./
 RUN ./pip.sh wheel --no-deps --no-index --no-build-isolation --wheel-dir wheels ./source \
     && ./pip.sh --python /opt/atp/bin/python install --root added --no-deps --no-index \
-        --no-compile --no-warn-script-location --find-links wheels atp \
+        --no-compile --no-warn-script-location --find-links wheels atp-sycophancy \
     && PYTHONHASHSEED=0 /opt/atp/bin/python compile.py added
 
 # hadolint ignore=DL3006

@@ -1,6 +1,7 @@
 # Each target can be the first command in a fresh clone: it installs all that it needs into VENV.
 # PYTHON and LOCK count only when VENV is made. To change them, run `make clean` first.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11; do \
+    $$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; done; echo python3)
 VENV ?= .venv
 LOCK ?=
 BIN = $(VENV)/bin
@@ -16,7 +17,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 TESTS = $(PYTEST) --numprocesses=$(WORKERS) --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install model demo image image-test test test-all test-slow test-demo test-faults bench check sbom audit lock clean
+.PHONY: help install model demo image image-push image-test package test test-all test-slow test-demo test-faults bench check sbom audit lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -32,6 +33,9 @@ demo: $(if $(filter $(SMOLLM2),$(MODEL)),model,$(VENV)/.installed) ## score the 
 
 image: ## build the container image `atp` (LOCK=requirements-cpu.lock: without CUDA)
 	tools/image/build.sh $(PYTHON) atp $(LOCK)
+
+image-push: ## push the image `atp` to a registry, tagged with its version (IMAGE=registry.example/owner/atp)
+	tools/image/push.sh $(IMAGE)
 
 image-test: $(VENV)/.installed-dev ## build the image without CUDA and use it as a user would
 	tools/image/test.sh $(BIN)
@@ -57,14 +61,19 @@ bench: $(VENV)/.installed model ## measure speed and memory on the demo's model,
 	for script in longer_responses layers loading scale; do \
 	    $(BIN)/python benchmarks/$$script.py || exit 1; done
 
-check: $(VENV)/.installed-dev ## format, lint, types, import directions, scripts, Dockerfile, lock files
+check: $(VENV)/.installed-dev ## format, lint, types, imports, scripts, Dockerfile, workflow, lock files
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry --no-ansi atp
 	$(BIN)/shellcheck --external-sources entrypoint.sh .ci/run tools/*.sh tools/image/*.sh
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/zizmor --quiet --offline --no-progress .github
 	$(BIN)/python tools/check_locks.py
+
+package: $(VENV)/.installed-dev ## build the wheel and the sdist into dist/, and try the wheel in a clean environment
+	tools/package.sh $(BIN)
 
 sbom: $(VENV)/.installed-dev ## write dist/sbom.json: the Python packages of the image (CycloneDX)
 	mkdir -p dist

@@ -14,7 +14,7 @@ trap 'exit 130' INT
 readonly volume=/data
 readonly oldest_driver=580.65 # for CUDA 13; the same as in atp/check/machine.py
 readonly driver_file=/proc/driver/nvidia/version
-readonly torch_cuda=/opt/atp/lib/python3.11/site-packages/torch/lib/libtorch_cuda.so
+readonly environment=/opt/atp # the virtual environment
 
 escaped() { printf '%s' "$1" | LC_ALL=C tr '\000-\037\177-\377' '[ *]' | sed 's/[\\"]/\\&/g'; }
 
@@ -113,7 +113,8 @@ driver() {
 }
 
 check_gpu() {
-    [ -e "$torch_cuda" ] || return 0 # the CPU build cannot use a GPU
+    set -- "$environment"/lib/python3*/site-packages/torch/lib/libtorch_cuda.so
+    [ -e "$1" ] || return 0 # the CPU build cannot use a GPU
     release=$(driver)
     if [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ]; then
         why="this machine has no NVIDIA driver, or the container cannot see it"

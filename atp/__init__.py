@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run the module
     from atp.api import load_sae as load_sae
     from atp.api import select_features as select_features
 
-__version__ = version("atp")
+__version__ = version("atp-sycophancy")
 
 __all__ = [
     "AtpError",

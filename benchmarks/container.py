@@ -36,10 +36,10 @@ DEMO = (
 NAME = "atp-measured"
 WEIGH = """
 import csv, json, os, pathlib
-site = pathlib.Path("/opt/atp/lib/python3.11/site-packages")
+(site,) = pathlib.Path("/opt/atp/lib").glob("python3*/site-packages")
 wheels = {
     os.path.normpath(site / row[0])
-    for record in site.glob("*.dist-info/RECORD") if not record.parent.name.startswith("atp-")
+    for record in site.glob("*.dist-info/RECORD") if not record.parent.name.startswith("atp_")
     for row in csv.reader(record.open())
 }
 sizes = {str(f): f.lstat().st_size for f in pathlib.Path("/opt/atp").rglob("*") if f.is_file()}

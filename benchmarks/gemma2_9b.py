@@ -29,7 +29,6 @@ import time
 import traceback
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from docopt import docopt
 
-from atp.bench.command import LIBRARIES, machine, table
+from atp.bench.command import machine, table, versions
 from atp.config.checks import whole_number
 from atp.dataset.atomic import atomic_write
 from atp.errors import AtpError, SettingsError, did_you_mean
@@ -74,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
     device = choose_device(arguments["--device"])
     figures: dict[str, Any] = {
         "machine": machine(device),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": versions(),
         "size": asdict(size),
         "arguments": arguments,
         "sections": {},

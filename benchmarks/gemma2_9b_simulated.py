@@ -20,7 +20,6 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache, partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -34,7 +33,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from atp.attribution.batches import Batch, plan
 from atp.attribution.capture import capture
-from atp.bench.command import LIBRARIES
+from atp.bench.command import versions
 from atp.model.dictionaries.placement import RESIDENT_SHARE, Dictionaries
 from atp.model.memory_model import batch_tokens, bytes_per_token
 
@@ -229,7 +228,7 @@ def main() -> None:
     print(f"## {NAME}: counted under fake tensors, not measured on a device\n")
     print("Live tensors, rounded up as CUDA's allocator does, without its reserve and without the")
     print("memory that kernels use inside; bfloat16, eager attention. GiB are 2^30 bytes.")
-    print(", ".join(f"{name} {version(name)}" for name in LIBRARIES))
+    print(", ".join(f"{name} {version}" for name, version in versions().items()))
     with FakeTensorMode():
         sim = Simulation(FULL)
         for name in (name for name in SECTIONS if name in sections):

@@ -23,6 +23,7 @@ from atp.check.machine import DRIVERS
 ROOT = Path(__file__).parent.parent
 SCRIPT = (ROOT / "entrypoint.sh").read_text(encoding="utf-8")
 DRIVER_FILE = "NVRM version: NVIDIA UNIX {}x86_64 Kernel Module  {}  Tue Jul 22 16:03:37 UTC 2025\n"
+LIBTORCH_CUDA = "venv/lib/python3.13/site-packages/torch/lib/libtorch_cuda.so"
 
 
 BLOCKED = "import signal; print(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))))"
@@ -55,7 +56,7 @@ class Container:
         for name, value in {
             "volume": self.root / "data",
             "driver_file": self.root / "driver",
-            "torch_cuda": self.root / "libtorch_cuda.so",
+            "environment": self.root / "venv",
         }.items():
             script = self.set(name, str(value), script)
         for place, value in {
@@ -99,7 +100,8 @@ def container(tmp_path: Path) -> Container:
         '#!/bin/sh\nprintf "%s\\n" "$@"\n[ -n "${HF_TOKEN_PATH+x}" ] && echo token\nexit 7'
     )
     atp.chmod(0o755)
-    (tmp_path / "libtorch_cuda.so").touch()
+    (tmp_path / LIBTORCH_CUDA).parent.mkdir(parents=True)
+    (tmp_path / LIBTORCH_CUDA).touch()
     return Container(tmp_path)
 
 
@@ -255,7 +257,7 @@ def test_a_driver_that_is_too_old_ends_the_run(
 def test_nothing_is_said_of_gpus_where_none_is_wanted(container: Container) -> None:
     for command in (["fetch"], ["run", "--device=cpu"], ["run", "--device", "cpu"], ["--version"]):
         assert container.run(*command).stderr == ""
-    (container.root / "libtorch_cuda.so").unlink()  # the CPU image
+    (container.root / LIBTORCH_CUDA).unlink()  # the CPU image
     assert container.run("run").stderr == ""
 
 

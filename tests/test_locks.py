@@ -26,6 +26,7 @@ def test_the_lock_files_have_no_fault() -> None:
         (DEV, r"^mypy==(.*) \\\n( +--hash.*\n)+", r"mypy==\1\n", f"{DEV}: mypy has no hash"),
         (CPU, r"\Z", NVIDIA, f"{CPU}: nvidia-cublas belongs to CUDA"),
         (CPU, r"^(torch==.*)\+cpu", r"\1", "not the CPU build"),
+        (CPU, r"^(torch==.*\n)( +.*\n){2}", r"\1", f"{CPU}: torch needs a hash for each of"),
         (CPU, r"^accelerate==.*\n( +.*\n)+", "", f"{CPU}: accelerate is missing"),
         (RUNTIME, r"^(nvidia|cuda|triton).*\n( +.*\n)+", "", "no CUDA packages"),
         (BUILD, r"\A", "--find-links wheels\n", f"{BUILD}:1: neither"),

@@ -23,7 +23,7 @@ RUNTIME, CPU, DEV, BUILD = (f"requirements{part}.lock" for part in ("", "-cpu", 
 Lock = dict[str, Version]
 """The pins of a lock file: canonical name to version."""
 
-_PIN = re.compile(r"([A-Za-z0-9._-]+)==([^ ]+)( \\)?")
+_PIN = re.compile(r"([A-Za-z0-9._-]+)==([^ ]+)( ; [^\\]+?)?( \\)?")  # name, version, marker
 _HASH = re.compile(r" +--hash=sha256:[0-9a-f]{64}( \\)?")
 _CUDA = re.compile(r"(nvidia|cuda|triton)\b(?!-ml-py)")  # nvidia-ml-py needs no CUDA
 
@@ -81,6 +81,15 @@ def check_builds(runtime: Lock, cpu: Lock) -> list[str]:
     return faults
 
 
+def check_wheels(project: dict[str, Any], cpu: str) -> list[str]:
+    """Check that the CPU lock has the hash of torch's wheel for each Python: there is no other."""
+    pythons = re.findall(r"Python :: (3\.\d+)", "\n".join(project["project"]["classifiers"]))
+    hashes = re.search(r"^torch==.*\n((?: +--hash=.*\n)+)", cpu, re.MULTILINE)
+    if hashes and hashes[1].count("--hash") >= len(pythons):
+        return []
+    return [f"{CPU}: torch needs a hash for each of Python {', '.join(pythons)}"]
+
+
 def find_faults(project: dict[str, Any], texts: dict[str, str]) -> list[str]:
     """Return one line for each fault of the lock files (`texts`, by name)."""
     locks: dict[str, Lock] = {}
@@ -96,6 +105,7 @@ def find_faults(project: dict[str, Any], texts: dict[str, str]) -> list[str]:
     }
     for name, requirements in asked.items():
         faults += check_requirements(name, locks[name], requirements)
+    faults += check_wheels(project, texts[CPU])
     return faults + check_agreement(locks) + check_builds(locks[RUNTIME], locks[CPU])
 
 

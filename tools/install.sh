@@ -8,8 +8,9 @@ set -euo pipefail
 venv=$1 python=$2 lock=${3:-}
 wheels=.cache/wheels
 
-if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-    echo "$python is older than 3.11; choose another: make install PYTHON=python3.11" >&2
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true)
+if [[ ! $version =~ ^3\.1[123]$ ]]; then
+    echo "atp needs Python 3.11, 3.12 or 3.13, and $python is ${version:-no Python}: make install PYTHON=python3.13" >&2
     exit 1
 fi
 "$python" -m venv "$venv"

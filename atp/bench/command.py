@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from atp import __version__
 from atp.config.method import Method
 from atp.dataset import output
 from atp.dataset.atomic import atomic_write
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from atp.config.settings import Settings
     from atp.run.setup import Loaded
 
-LIBRARIES = ("atp", "torch", "transformers", "transformer-lens", "sae-lens")
+LIBRARIES = ("torch", "transformers", "transformer-lens", "sae-lens")
 
 
 def bench(settings: Settings) -> tuple[str, Path]:
@@ -72,7 +73,7 @@ def compare(settings: Settings, loaded: Loaded, plain: Any) -> dict[str, Any]:  
     passes_share = ratio(passes, atp)
     return {
         "machine": machine(loaded.model.device),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": versions(),
         "model": {"name": loaded.model.name, "dtype": str(loaded.model.dtype)},
         "saes": [{"hook_name": sae.hook_name, "d_sae": sae.d_sae} for sae in loaded.dictionaries],
         "input": {
@@ -92,6 +93,11 @@ def compare(settings: Settings, loaded: Loaded, plain: Any) -> dict[str, Any]:  
             "outside the passes": None if passes_share is None else 1 - passes_share,
         },
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of atp and of the libraries that decide its speed."""
+    return {"atp": __version__, **{name: version(name) for name in LIBRARIES}}
 
 
 def machine(device: torch.device) -> dict[str, Any]:

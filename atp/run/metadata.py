@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import orjson
 
+from atp import __version__
 from atp.dataset.journal import outcome
 from atp.dataset.output import unsharded
 from atp.stats.agreement import Pooled
@@ -40,7 +41,7 @@ def facts(
 ) -> dict[str, Any]:
     """Return everything that decides a run's numbers, as JSON values."""
     return {
-        "versions": {name: version(name) for name in ("atp", *LIBRARIES)},
+        "versions": {"atp": __version__, **{name: version(name) for name in LIBRARIES}},
         "source_sha256": source_sha256(),
         "input": {"sha256": scan.sha256, "bytes": scan.size},
         "model": {

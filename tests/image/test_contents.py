@@ -16,7 +16,7 @@ import atp
 pytestmark = pytest.mark.image
 
 ROOT = Path(__file__).parent.parent.parent
-SITE = "/opt/atp/lib/python3.11/site-packages"
+SITE = "/opt/atp/lib/python3*/site-packages"
 MEBIBYTE = 1 << 20
 
 
@@ -46,7 +46,7 @@ def test_it_holds_the_locked_versions_and_nothing_else(image: Image) -> None:
     lock = "requirements-cpu.lock" if "+cpu" in found["torch"] else "requirements.lock"
     locked, faults = read_lock(lock, (ROOT / lock).read_text())
     assert not faults
-    assert found.pop("atp") == atp.__version__
+    assert found.pop("atp-sycophancy") == atp.__version__
     assert found == {name: str(version) for name, version in locked.items()}
 
 
@@ -77,10 +77,10 @@ def test_what_is_not_the_locked_wheels_and_the_base_is_small(image: Image) -> No
     """The wheels' own files are those that their RECORDs list."""
     script = f"""
 import csv, os, pathlib
-site = pathlib.Path("{SITE}")
+(site,) = pathlib.Path("/").glob("{SITE[1:]}")
 of_wheels = {{
     os.path.normpath(site / row[0])
-    for record in site.glob("*.dist-info/RECORD") if not record.parent.name.startswith("atp-")
+    for record in site.glob("*.dist-info/RECORD") if not record.parent.name.startswith("atp_")
     for row in csv.reader(record.open())
 }}
 print(sum(

@@ -5,7 +5,8 @@
 # image. LOCK is requirements.lock (torch for CUDA) or requirements-cpu.lock. Variables of the
 # environment, all optional:
 #     ENGINE         docker, podman or buildah
-#     BASE           another base image: Linux x86-64 with Python 3.11 and its venv module
+#     BASE           another base image: Linux x86-64 with Python and its venv module
+#     BASE_PYTHON    the Python of BASE, if it is not 3.13
 #     PIP_CONF       a pip.conf for the build, with an index of your own; stays out of the image
 #     CERTIFICATES   a file of certificates for pip; stays out of the image
 #     BUILD_OPTIONS  more options for the engine, such as --no-cache
@@ -17,9 +18,11 @@ engine=$(builder)
 
 if [ "$lock" = requirements-cpu.lock ]; then
     torch=$(grep -o '^torch==[^ ]*' "$lock")
-    "$python" -m pip download --quiet --no-deps --find-links .cache/wheels --dest .cache/wheels \
+    "$python" -m pip download --quiet --no-deps --only-binary=:all: \
+        --python-version "${BASE_PYTHON:=3.13}" --find-links .cache/wheels --dest .cache/wheels \
         "$torch" || {
-        echo "pip finds no $torch: set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels." >&2
+        echo "pip finds no $torch for Python $BASE_PYTHON:" \
+            "set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels." >&2
         exit 1
     }
 fi

@@ -26,8 +26,14 @@ engine=$(runner)
 : "${BASE:=$(sed -n 's/^ARG BASE=\(..*\)/\1/p' Dockerfile)}"
 if ! pulled "$BASE"; then
     echo "No registry serves $BASE here."
-    BASE=localhost/atp-base
-    pulled "$BASE" || tools/image/base.sh "$BASE"
+    # Debian's own base then, of the newest release for whose Python pip finds the CPU build.
+    release=trixie BASE_PYTHON=3.13
+    "$bin/python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.13 \
+        --dest .cache/wheels "$(grep -o '^torch==[^ ]*' requirements-cpu.lock)" >/dev/null 2>&1 ||
+        release=bookworm BASE_PYTHON=3.11
+    BASE=localhost/atp-base-$release
+    pulled "$BASE" || tools/image/base.sh "$BASE" "$release"
+    export BASE_PYTHON
 fi
 export BASE
 
