@@ -17,7 +17,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 TESTS = $(PYTEST) --numprocesses=$(WORKERS) --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install model demo image image-push image-test package test test-all test-slow test-demo test-faults bench check sbom audit lock clean
+.PHONY: help install model demo image image-push image-test docs package test test-all test-slow test-demo test-faults bench check sbom audit lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -71,6 +71,10 @@ check: $(VENV)/.installed-dev ## format, lint, types, imports, scripts, Dockerfi
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/zizmor --quiet --offline --no-progress .github
 	$(BIN)/python tools/check_locks.py
+
+docs: $(VENV)/.installed-dev ## build the site of the documents, build/site/docs/index.html
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs \
+	    --doctree-dir .cache/doctrees . build/site
 
 package: $(VENV)/.installed-dev ## build the wheel and the sdist into dist/, and try the wheel in a clean environment
 	tools/package.sh $(BIN)

@@ -79,7 +79,7 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
         exact: also remove each listed feature in turn, and give its effect.
         prompt_activations: also list the features that are active on either prompt; by default
             where `base_prompts` are given.
-        top_k: how many features an analysis lists, by |score|.
+        top_k: how many features an analysis lists, by absolute score.
         max_tokens_to_check: how many tokens of the responses to compare.
         chat_template: put prompts through the tokenizer's chat template.
         batch_tokens: most tokens in one pass, padding included; by default as many as surely fit

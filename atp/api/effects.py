@@ -46,7 +46,7 @@ def exact_effects(  # noqa: PLR0913  (keywords with defaults)
         model: as for `attribute`.
         sae: one SAE, as for `attribute`.
         pairs: as for `attribute`, and so are all arguments that are not named here.
-        features: their numbers; by default, the `top_k` of each pair by |score|.
+        features: their numbers; by default, the `top_k` of each pair by absolute score.
         tokenizer: see there.
         sequence_tokens: see there.
         top_k: how many features, unless they are given.

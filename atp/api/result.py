@@ -75,17 +75,17 @@ class Result:
 
     @property
     def scores(self) -> Float[Tensor, "pair d_sae"]:
-        """The score of every feature, in logits: of several positions, the sum."""
+        """The score of every feature, in logits; over several positions, the sum."""
         return self._tables.scores[self._single()]
 
     @property
     def activations(self) -> Float[Tensor, "pair d_sae"]:
-        """The activation of every feature: of several positions, the sum."""
+        """The activation of every feature; over several positions, the sum."""
         return self._tables.activations[self._single()]
 
     @property
     def metric(self) -> Float[Tensor, " pair"]:
-        """The metric of each pair: by how much the model prefers the sycophantic token, in logits.
+        """How much the model prefers the sycophantic token, in logits, for each pair.
 
         With `sequence_tokens`, it is the difference of two mean log-probabilities.
         """

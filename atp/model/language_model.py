@@ -35,7 +35,7 @@ class Model:
 
     name: str
     origin: dict[str, str]
-    """Pins the weights: {"revision": commit} or, of local files, {"sha256": ...}."""
+    """The `revision`, a commit, of a hub model; the `sha256` of local files."""
     bridge: TransformerBridge
     tokenizer: Any
     """The model's own tokenizer, as published (transformer_lens alters the copy it keeps)."""

@@ -35,11 +35,11 @@ class Dictionary:
 
     spec: str
     label: str
-    """Short name, for file names: layer31-16k."""
+    """Short name, for file names, as in layer31-16k."""
     hook_name: str
     sae: SAE[Any]
     origin: dict[str, str]
-    """Pins the weights: their sha256, and the hub repository they came from."""
+    """The sha256 of the weights, and the hub repository they came from."""
 
     @property
     def d_sae(self) -> int:
