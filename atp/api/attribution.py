@@ -122,8 +122,8 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
     tables = Tables.of(call.dictionaries, call.source.scan.pairs)
     call.runner.scorer.observe = tables.observe
     scored = []
-    with bar(call.source.scan.pairs, shown=progress) as advance:
-        for window in logged(call.windows(advance, tables.expect)):
+    with bar(call.source.scan.pairs, shown=progress) as line:
+        for window in logged(call.windows(line.advance, tables.expect)):
             scored += window
     pairs_in_order = [pair for pair, _ in scored]
     analyses = [of_pair for _, of_pair in scored]
@@ -212,8 +212,8 @@ def attribute_file(  # noqa: PLR0913  (keywords with defaults)
 
 
 def _streamed(call: Call, *, progress: bool) -> Iterator[FileAnalysis]:
-    with bar(call.source.scan.pairs, shown=progress) as advance:
-        for window in logged(call.windows(advance)):
+    with bar(call.source.scan.pairs, shown=progress) as line:
+        for window in logged(call.windows(line.advance)):
             for pair, of_pair in window:
                 for name, analysis in zip(call.names, of_pair, strict=True):
                     yield FileAnalysis(pair.key, name, analysis)

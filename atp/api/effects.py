@@ -93,14 +93,14 @@ def exact_effects(  # noqa: PLR0913  (keywords with defaults)
         ids = torch.tensor(numbers, dtype=torch.long, device=call.model.device)
     measure = _measure(call, ids)
     results: list[Analysis] = []
-    with library_log(), bar(call.source.scan.pairs, shown=progress) as advance:
+    with library_log(), bar(call.source.scan.pairs, shown=progress) as line:
         for pair in call.source.pairs():
             item = call.tokenised(pair)
             if isinstance(item, TokenizedPair):
                 results += in_halves(call.model, measure, [item], pair_error)
             else:
                 results.append(item)
-            advance(1)
+            line.advance(1)
     return results
 
 

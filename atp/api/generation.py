@@ -107,11 +107,11 @@ def generate(  # noqa: PLR0913  (keywords with defaults)
 
     responses: dict[int, Response] = {}
     batches = batches_of(range(len(rows)), lambda i: len(rows[i]) + max_new_tokens, budget)
-    with library_log(), bar(len(rows), shown=progress) as advance:
+    with library_log(), bar(len(rows), shown=progress) as line:
         for batch in batches:
             found = in_halves(usable, work, batch, too_large, is_fault=is_out_of_memory)
             responses |= zip(batch, found, strict=True)
-            advance(len(batch))
+            line.advance(len(batch))
     return [responses[i] for i in range(len(rows))]
 
 

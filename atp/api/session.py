@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
+from atp.runtime.live import LiveLine, phase
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 T = TypeVar("T")
 
@@ -45,16 +49,6 @@ def logged(items: Iterator[T]) -> Iterator[T]:
         yield item
 
 
-@contextmanager
-def bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar of pairs on a terminal; yield a function that takes the pairs just done."""
-    # Imported here: a program that shows no bar need not load it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import MofNCompleteColumn, Progress  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    hidden = not (shown and console.is_terminal)
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task("pairs", total=total)
-        yield lambda count: progress.advance(task, count)
+def bar(total: int, *, shown: bool) -> AbstractContextManager[LiveLine]:
+    """Return a context that shows a bar of pairs on a terminal."""
+    return phase("scoring", total, unit="pairs", shown=shown and sys.stderr.isatty())

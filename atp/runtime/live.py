@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from atp.runtime.log import shown
+from atp.runtime import log
 from atp.runtime.units import duration, size
 
 if TYPE_CHECKING:
@@ -86,16 +86,25 @@ _current = LiveLine("")
 
 
 @contextmanager
-def phase(
-    text: str, total: int | None = None, done: int = 0, unit: str = "", *, still: bool = False
+def phase(  # noqa: PLR0913  (keywords with defaults)
+    text: str,
+    total: int | None = None,
+    done: int = 0,
+    unit: str = "",
+    *,
+    still: bool = False,
+    shown: bool | None = None,
 ) -> Iterator[LiveLine]:
     """Show a phase in the live line while the context lasts.
 
-    `still` draws it once: drawing disturbs a procedure that is timed.
+    `still` draws it once: drawing disturbs a procedure that is timed. `shown` says whether there is
+    a live line; by default there is one as the log is configured.
     """
     global _current  # noqa: PLW0603  (a terminal has one live line)
     line, before = LiveLine(text, total, done, unit), _current
-    if not shown().live or before.phase:  # a phase within another one is not shown
+    if (
+        not (log.shown().live if shown is None else shown) or before.phase
+    ):  # a phase within another one is not shown
         yield line
         return
     # Imported for a terminal only: start-up stays light.
