@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 import sys
@@ -57,9 +58,14 @@ def _run(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     if len(paths) > SHOWN:
         yield "results", f"... and {len(paths) - SHOWN} more beside them"
     if run.header["facts"]["settings"].get("shard") is not None:
-        yield "next", _typed("merge", str(paths[0].parent.parent), "once all shards are done")
-    else:
+        yield (
+            "next",
+            _typed("merge", str(paths[0].parent.parent), remark="once all shards are done"),
+        )
+    elif counts["scored"]:
         yield "next", _typed("features", str(paths[0].parent))
+    else:
+        yield "next", _typed("check", run.header["settings"]["input"])
 
 
 def _reasons(run: RunScores) -> str:
@@ -77,11 +83,17 @@ def _one_sae(sae: SaeScores) -> Iterator[tuple[str, str]]:
     sure = shown = 0
     for label, table in tables.items():
         for row in table.itertuples():
-            interval = f"{row.mean_score_low:+.4f} to {row.mean_score_high:+.4f}"
-            yield label, f"{row.feature:>7}  mean score {row.mean_score:+.4f}, 95 % {interval}"
+            numbers = row.mean_score, row.mean_score_low, row.mean_score_high
+            yield label, f"{row.feature:>7}  {_with_interval(*numbers)}"
             shown += 1
-            sure += not row.mean_score_low <= 0 <= row.mean_score_high
+            sure += row.mean_score_low > 0 or row.mean_score_high < 0
     yield "trust", f"{sure} of these {shown} intervals exclude 0; {_quality(sae)}"
+
+
+def _with_interval(mean: float, low: float | None, high: float | None) -> str:
+    if low is None or math.isnan(low):
+        return f"mean score {mean:+.4f}, no interval: all pairs are of one question"
+    return f"mean score {mean:+.4f}, 95 % {low:+.4f} to {high:+.4f}"
 
 
 def _quality(sae: SaeScores) -> str:
@@ -133,9 +145,9 @@ def _features(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
 
 
 def _feature(row: dict[str, Any]) -> str:
-    interval = f"95 % {row['mean_score_low']:+.4f} to {row['mean_score_high']:+.4f}"
+    numbers = row["mean_score"], row["mean_score_low"], row["mean_score_high"]
     ratio = row["log_ratio"]
-    text = f"{row['id']:>7}  mean score {row['mean_score']:+.4f}, {interval}"
+    text = f"{row['id']:>7}  {_with_interval(*numbers)}"
     return text if ratio is None else f"{text}, log10 ratio {ratio:+.2f}"
 
 
@@ -149,10 +161,10 @@ def _intervene(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     if responses:
         yield (
             "next",
-            _typed("intervene", "--compare", *responses, "once your judge has flagged both"),
+            _typed("intervene", "--compare", *responses, remark="once your judge has flagged both"),
         )
     else:
-        yield "next", _typed("intervene", "--regenerate", "writes new responses, too")
+        yield "next", _typed("intervene", "--regenerate", remark="writes new responses, too")
 
 
 def _merge(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
@@ -160,12 +172,11 @@ def _merge(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     yield "next", _typed("features", str(paths[0].parent))
 
 
-def _typed(*words: str) -> str:
-    """Return a command as the user would type it; a last word with spaces is a remark."""
-    remark = f"   ({words[-1]})" if " " in words[-1] and not Path(words[-1]).exists() else ""
+def _typed(*words: str, remark: str = "") -> str:
+    """Return a command as the user would type it, and a remark."""
     program = sys.argv[0]
     if Path(program).name == "__main__.py":
         program = "python -m atp"
     elif shutil.which("atp") == str(Path(program).absolute()):
         program = "atp"
-    return f"{program} {shlex.join(words[:-1] if remark else words)}{remark}"
+    return f"{program} {shlex.join(words)}{remark and f'   ({remark})'}"

@@ -35,7 +35,6 @@ def options(model_folder: Callable[[str], Path], sae_folder: Callable[..., Path]
         f"--sae={sae_folder('standard')}",
         "--device=cpu",
         "--batch-tokens=60",
-        "--limit=8",
     ]
 
 
@@ -135,6 +134,35 @@ def test_the_summary_says_what_atp_features_says(
     low, high = (f"{top[f'mean_score_{end}']:+.4f}" for end in ("low", "high"))
     expected = f"{top['id']:>7}  mean score {top['mean_score']:+.4f}, 95 % {low} to {high}"
     assert f"promoting    {expected}" in frames(received)
+
+
+def test_a_single_question_has_no_interval(
+    input_file: Path, options: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "w"
+    _, received = on_terminal(["run", str(input_file), *options, "--out=o", "--limit=1"], folder)
+    code, of_features = on_terminal(["features", "o"], folder)
+
+    assert code == 0
+    for text in (received, of_features):
+        assert "no interval: all pairs are of one question" in text
+    assert "0 of these 6 intervals exclude 0" in received
+
+
+def test_a_run_without_a_score_leads_to_a_check(options: list[str], tmp_path: Path) -> None:
+    same = {"prompt": "P", "response": "yes"}
+    variations = [
+        {"template_type": "", **same},
+        {**same, "template_type": "x", "sycophancy_flag": 1},
+    ]
+    source = tmp_path / "same.json"
+    source.write_text(json.dumps({"results": [{"variations": variations}]}))
+
+    code, received = on_terminal(["run", str(source), *options, "--out=o"], tmp_path / "w")
+
+    assert code == 0
+    assert "0 of 1 pairs; 1 skipped" in received
+    assert frames(received)[-1].endswith(f" check {source}")
 
 
 def test_no_color_means_no_colour(input_file: Path, options: list[str], tmp_path: Path) -> None:
