@@ -65,4 +65,4 @@ if grep -q "$canary" "$secrets/log"; then
     exit 1
 fi
 IMAGE=$image IMAGE_ENGINE=$engine IMAGE_CANARY=$canary \
-    "$bin/python" -m pytest tests/image -m image "$@"
+    "$bin/python" -m pytest tests/image -m image --numprocesses="${WORKERS:-auto}" --dist=worksteal "$@"
