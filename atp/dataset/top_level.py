@@ -75,9 +75,10 @@ class TopLevel:
 
     def _top_level(self) -> Machine:
         self._events = yield
-        if (yield from self._next())[0] == "start_map":
-            while (field := (yield from self._next()))[0] != "end_map":
-                yield from self._field(field[1])
+        if (yield from self._next())[0] != "start_map":
+            raise _wrong_shape(self.path)  # at once: the other parser's memory grows with depth²
+        while (field := (yield from self._next()))[0] != "end_map":
+            yield from self._field(field[1])
         while True:  # the parser refuses what follows
             self._events = yield
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tracemalloc
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -547,3 +548,18 @@ def test_any_bytes_are_read_or_refused_in_one_line(scratch: Path, data: bytes, n
         return
     assert str(path) in line
     assert len(line.splitlines()) == 1
+
+
+def test_a_file_that_is_no_object_is_refused_at_its_first_byte(
+    write: Callable[..., Path],
+) -> None:
+    path = write(b"[" * 200_000)
+
+    tracemalloc.start()
+    try:
+        assert 'has no "results" list' in refused(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 1e8  # the paths of the levels would take 60 GB
