@@ -103,6 +103,8 @@ def _command(argv: Sequence[str]) -> str:
     msg = f"{argv[0]!r} is not a command."
     near = get_close_matches(argv[0].lower(), COMMANDS, n=1)
     hint = f"Write atp {near[0]}." if near else f"Commands: {', '.join(COMMANDS)}; see atp --help."
+    if argv[0].endswith((".json", ".jsonl")):
+        hint = f"Write atp run {argv[0]}."
     raise SettingsError(msg, hint)
 
 

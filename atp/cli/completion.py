@@ -33,6 +33,13 @@ _atp() {{
     case $option in
 {values}
     esac
+    if [[ ${{COMP_WORDS[1]}} == completion ]]; then
+        mapfile -t COMPREPLY < <(compgen -W '{shells}' -- "$word")
+        return
+    elif [[ ${{COMP_WORDS[1]}} == config && $COMP_CWORD == 2 ]]; then
+        mapfile -t COMPREPLY < <(compgen -W '{commands}' -- "$word")
+        return
+    fi
     case ${{COMP_WORDS[1]}} in
 {options}
     esac
@@ -90,7 +97,10 @@ def _bash() -> str:
         for name in COMMANDS
     ]
     return BASH.format(
-        commands=" ".join(COMMANDS), values="\n".join(values), options="\n".join(options)
+        commands=" ".join(COMMANDS),
+        shells=" ".join(SHELLS),
+        values="\n".join(values),
+        options="\n".join(options),
     )
 
 

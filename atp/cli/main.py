@@ -12,13 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from shutil import get_terminal_size
 from traceback import extract_tb
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from atp import __version__
 from atp.cli import build_settings
 from atp.cli.arguments import Given, read
 from atp.cli.commands import COMMANDS
 from atp.cli.usage import OVERVIEW, WIDTH, help_text
+from atp.config.general import LogFormat
 from atp.errors import AtpError, ExitCode, SaveError, UnavailableError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from atp.runtime.signals import stop_on_signal
 
     run_id = uuid.uuid4().hex[:12]
-    configure(run_id)
+    configure(run_id, _log_format(argv))  # for what is wrong with the command line itself
     try:
         with stop_on_signal() as stop:
             given = read(argv)
@@ -74,6 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint="This is a fault of atp: please report this line. What was computed is saved.",
         )
         return ExitCode.BUG
+
+
+def _log_format(argv: Sequence[str]) -> str:
+    """Return the log's format before the command line is read."""
+    given = [word.partition("=")[2] for word in argv if word.startswith("--log-format=")]
+    wanted = [*given, os.environ.get("ATP_LOG_FORMAT", "")][0]
+    return wanted if wanted in get_args(LogFormat) else "auto"
 
 
 def command() -> NoReturn:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from atp.cli.usage import options_by_group
 from atp.config.option import ALL_COMMANDS, REQUIRED, RUN_COMMANDS
 from atp.dataset.result_files import NOT_AS_WRITTEN, metadata_of
-from atp.dataset.source import UnreadableError
+from atp.dataset.source import UnreadableError, opened
 from atp.errors import SettingsError, did_you_mean
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     """Settings by command, and by the name of the option."""
 
 INPUT = "input"  # is an argument on the command line
+MAX_BYTES = 1 << 20  # of a TOML file: more is no settings
 
 
 def read_settings_file(path: Path, command: str, own: Mapping[str, Option]) -> dict[str, Any]:
     """Return the settings of a command that a file gives, checked; or raise an AtpError."""
-    tables = _of_result(path) if path.suffix == ".json" else _of_toml(path)
+    tables = _of_result(path, command) if path.suffix == ".json" else _of_toml(path)
     by_name = {option.name: option for option in own.values() if option.name != "config"}
     values: dict[str, Any] = {}
     for table in (["run"] if command in RUN_COMMANDS else []) + [command]:
@@ -54,12 +55,11 @@ def read_settings_file(path: Path, command: str, own: Mapping[str, Option]) -> d
 
 
 def _of_toml(path: Path) -> Tables:
+    with opened(path) as file:
+        data = file.read(MAX_BYTES)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"--config={path} cannot be read: {error.strerror}."
-        raise SettingsError(msg, "Name a file of settings; atp config writes one.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"{path} is not valid TOML: {error}."
         raise SettingsError(msg, "See atp config --help.") from error
     for name, table in content.items():
@@ -72,18 +72,24 @@ def _of_toml(path: Path) -> Tables:
     return content
 
 
-def _of_result(path: Path) -> Tables:
+def _of_result(path: Path, command: str) -> Tables:
     """Return the settings in a file that atp wrote: a result, a features file or a report."""
     try:
         written = metadata_of(path)
         if "selection" in written:
-            return {"features": written["selection"]}
-        if "features" in written:
-            return {"intervene": {**written["settings"], INPUT: written["input"]["path"]}}
-        return {"run": dict(written["settings"])}
+            of_command, settings = "features", written["selection"]
+        elif "features" in written:
+            of_command = "intervene"
+            settings = {**written["settings"], INPUT: written["input"]["path"]}
+        else:
+            of_command, settings = "run", dict(written["settings"])
     except (*NOT_AS_WRITTEN, UnreadableError) as error:
         msg = f"--config={path} is no file that atp wrote."
         raise SettingsError(msg, "Name a result, or a TOML file of settings (*.toml).") from error
+    if command != of_command and not (of_command == "run" and command in RUN_COMMANDS):
+        msg = f"--config={path} has the settings of atp {of_command}, not of atp {command}."
+        raise SettingsError(msg, "Name a file of that command.")
+    return {of_command: settings}
 
 
 def _is_unset(option: Option, value: Any) -> bool:  # noqa: ANN401  (any JSON value)
@@ -114,6 +120,8 @@ def as_toml(given: Given, out: Path) -> str:
         lines.append(f"# {INPUT} is not set" if name is None else _line(INPUT, name))
     for options in options_by_group(given.command).values():
         for option in options:
+            if option.name == "config":  # its settings are among the others
+                continue
             key = option.flag.removeprefix("--")
             default = out if option.name == "out" else option.default
             if option.name in given.options:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from atp.features.strongest import read_run
+from atp.intervention.report import breaks_the_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,9 +29,13 @@ UNWRAPPED = {TABLE, "results", "tables", "features", "report", "merged", "next"}
 
 def summary(given: Given, paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Yield the lines of the summary of a command that has written `paths`: label and text."""
-    of_command = {"run": _run, "features": _features, "intervene": _intervene, "merge": _merge}
+    of_command = {"run": _run, "features": _features, "merge": _merge}
     if given.command in of_command:
         rows = of_command[given.command](paths)
+    elif given.command == "intervene":
+        rows = _intervene(paths, given.words)
+    elif given.command == "intervene --compare":
+        rows = _report(paths)
     elif given.command == "check":
         rows = iter([("next", _typed("run", *(word for word in given.words if word != "--json")))])
     elif given.command == "fetch":
@@ -151,20 +156,24 @@ def _feature(row: dict[str, Any]) -> str:
     return text if ratio is None else f"{text}, log10 ratio {ratio:+.2f}"
 
 
-def _intervene(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    text = next(path for path in paths if path.suffix == ".txt")
-    for line in text.read_text(encoding="utf-8").splitlines():
-        yield TABLE, line
-    yield TABLE, ""
-    yield "report", str(paths[-1])
+def _intervene(paths: Sequence[Path], words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    yield from _report(paths)
     responses = [str(path) for path in paths if path.name.endswith(("_before.json", "_after.json"))]
     if responses:
-        yield (
-            "next",
-            _typed("intervene", "--compare", *responses, remark="once your judge has flagged both"),
-        )
+        compared = ("--compare", *responses)
+        yield "next", _typed("intervene", *compared, remark="once your judge has flagged both")
+    elif breaks_the_model(orjson.loads(paths[-1].read_bytes())) and "--spare-first" not in words:
+        remark = "leaves the first position as it is"
+        yield "next", _typed("intervene", *words, "--spare-first", remark=remark)
     else:
-        yield "next", _typed("intervene", "--regenerate", remark="writes new responses, too")
+        yield "next", _typed("intervene", *words, "--regenerate", remark="writes responses, too")
+
+
+def _report(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    text = next(path for path in paths if path.suffix == ".txt")
+    yield from ((TABLE, line) for line in text.read_text(encoding="utf-8").splitlines())
+    yield TABLE, ""
+    yield "report", str(paths[-1])
 
 
 def _merge(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:

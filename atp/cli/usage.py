@@ -39,13 +39,15 @@ A study is three commands; each ends with what to type next:
   atp features
   atp intervene
 
-Every option can come from the environment, --top-k=10 as ATP_TOP_K=10, and from a file: see
-atp config --help. Result paths go to standard output, the log to standard error.
+Every option can come from the environment, --top-k=10 as ATP_TOP_K=10, and from
+a file: see atp config --help. Result paths go to standard output, the log to
+standard error.
 
-Exit codes: 0 every pair has a result (skipped pairs included), or the command is done; 1 some
-pairs carry an error; 2 the usage, the settings, the input or the results to read are at fault, or
-no feature is selected; 3 the model, an SAE or the device cannot be had, or (check, fetch) memory or
-disk do not suffice; 74 results or the hub cache cannot be written; 75 another run holds the output
+Exit codes: 0 every pair has a result (skipped pairs included), or the command
+is done; 1 some pairs carry an error; 2 the usage, the settings, the input or
+the results to read are at fault, or no feature is selected; 3 the model, an SAE
+or the device cannot be had, or (check, fetch) memory or disk do not suffice; 74
+results or the hub cache cannot be written; 75 another run holds the output
 folder; 130, 143 stopped by a signal; 70 a fault of atp itself.
 """
 

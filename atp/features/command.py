@@ -32,22 +32,22 @@ def features(
     Return the files (CSV, Parquet, JSON), and the error to end with where no feature is selected.
     """
     began = time.monotonic()
+    taken, left_out = found_in(results)  # a wrong name leaves no folder behind
     with output.held(out):
-        taken, left_out = found_in(results)
         log.info(
             "features.found",
             results=[str(result.path) for result in taken],
             left_out=[str(path) for path in left_out],
             errors=sum(result.metadata["counts"]["error"] for result in taken),
         )
-        with phase(f"putting the pairs of {len(taken)} results together"):
+        with phase("aggregating the scored pairs"):
             found = aggregate(taken, settings)
         now = datetime.now(UTC)
         run = output.run_name(out, taken[0].metadata["model"]["name"], now)
         created = now.isoformat(timespec="seconds")
         paths = files.write(found, out, f"atp_features_{run}", created)
     if settings.min_log_ratio is not None and found.without_ratio:
-        reason = "no pair carries prompt_activations: run atp run with --prompt-activations"
+        reason = "selected without --min-log-ratio, which needs atp run --prompt-activations"
         log.warning("features.no_ratio", saes=found.without_ratio, reason=reason)
     for sae in found.saes:
         selection = sae.selection

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INTERVENTION_ROW = "{:<18}{:>8}{:>9}  {:<17}{:>6}{:>8}{:>12}"
+BROKEN, UNMATCHED = 3, 1.5  # of a perplexity and of activations: ratios that deserve a caution
 TABLE_CELLS = ("in_both", "before_only", "after_only", "in_neither")
 COMPARISON_ROW = "{:<24}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}  {:<19}{:>9}"
 
@@ -47,11 +48,37 @@ def as_text(report: Mapping[str, Any]) -> str:
     ]
     labels = {"selected": "selected", "random": "random", "negative": "most negative"}
     lines += [_row(label, summary[name]) for name, label in labels.items() if summary[name]]
-    lines += ["", summary["verdict"]]
+    lines += ["", summary["verdict"], *_cautions(report)]
     if responses := report.get("answers"):
         counts = f"{responses['changed']} of {responses['answered']}"
         lines.append(f"{counts} regenerated responses changed.")
     return "\n".join(lines)
+
+
+def breaks_the_model(report: Mapping[str, Any]) -> bool:
+    """Return whether the model hardly predicts its own base responses without the features."""
+    effects = report["summary"]["selected"]["side_effects"]
+    return bool(effects) and effects["perplexity_after"] > BROKEN * effects["perplexity_before"]
+
+
+def _cautions(report: Mapping[str, Any]) -> list[str]:
+    """Return what a reader has to know before the numbers."""
+    lines = []
+    if breaks_the_model(report):
+        lines.append(
+            f"The perplexity is more than {BROKEN} times as large without the selected features: "
+            "the model is broken, and its metric says little."
+        )
+    random = report["summary"]["random"]
+    if random and random["mean_activation"]:
+        selected = random["mean_activation"]["selected"]
+        most = max(random["mean_activation"]["random"])
+        if selected > UNMATCHED * most:
+            lines.append(
+                f"The selected features are more active than any random set ({selected:.3g} and "
+                f"{most:.3g} in sum): a larger change shows little."
+            )
+    return lines
 
 
 def _row(label: str, changes: Mapping[str, Any]) -> str:

@@ -171,7 +171,7 @@ def _routed(module: nn.Module, to: nn.Module, bridge: TransformerBridge) -> Iter
 
 
 def _routed_bridge(model: object) -> TransformerBridge | None:
-    return getattr(vars(model).get("forward"), "bridge", None)
+    return getattr(getattr(model, "__dict__", {}).get("forward"), "bridge", None)
 
 
 def _check_bridge(bridge: TransformerBridge) -> None:

@@ -43,6 +43,9 @@ class Model:
     device: torch.device
     dtype: torch.dtype
 
+    def __repr__(self) -> str:
+        return f"Model({self.name}, {self.device}, {str(self.dtype).removeprefix('torch.')})"
+
     @property
     def n_ctx(self) -> int:
         """The longest sequence the model can read, in tokens."""

@@ -53,7 +53,7 @@ class LiveLine:
         counts = f"{self.done:,}/{self.total:,} {self.unit}"
         parts = [self.phase, f"{size(self.done)} of {size(self.total)}" if in_bytes else counts]
         new, elapsed = self.done - self._done_before, self._advanced - self.began
-        if new > 0 and elapsed > 0:
+        if new > 0 and elapsed >= 1:  # pairs that are skipped at the start are no measure
             rate = new / elapsed
             left = max(0, (self.total - self.done) / rate - (now - self._advanced))
             per_second = size(rate) if in_bytes else f"{rate:.3g} {self.unit}"

@@ -12,13 +12,17 @@ import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TextIO, cast
 
 import structlog
 
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")  # the form of the hub's tokens
+PLAIN = "\x1b[0m"
+LEVEL_COLOURS = {"info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
+LEVEL_COLOURS |= {"debug": PLAIN, "critical": LEVEL_COLOURS["error"]}
+COLOUR = re.compile(r"\x1b\[\d+m")
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -99,7 +103,8 @@ def configure(
     else:
         shared.insert(0, structlog.contextvars.merge_contextvars)
         shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
-    renderer = _renderer(console=console, colours=on_terminal and not os.environ.get("NO_COLOR"))
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    renderer = _renderer(console=console, colours=on_terminal and not plain)
     level = logging.WARNING if quiet or (console and not verbose) else logging.INFO
     structlog.configure(
         processors=[*shared, renderer],
@@ -121,10 +126,32 @@ def configure(
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
+def _as_a_sentence(
+    logger: structlog.typing.WrappedLogger,
+    method: str,
+    event: structlog.typing.EventDict,
+    *,
+    colours: bool,
+) -> str:
+    """Return an event as a line for a person: time, level, name, what is wrong, and the rest."""
+    del logger, method
+    event.pop("run_id", None)
+    level = event.pop("level")
+    head = f"{event.pop('timestamp')} {LEVEL_COLOURS[level]}{level}{PLAIN}: {event.pop('event')}"
+    text = " ".join(str(event.pop(name)) for name in ("message", "reason", "hint") if name in event)
+    rest = ", ".join(f"{name} {_in_words(value)}" for name, value in event.items())
+    line = "; ".join(filter(None, [f"{head}: {text}" if text else head, rest]))
+    return line if colours else COLOUR.sub("", line)
+
+
+def _in_words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _renderer(*, console: bool, colours: bool) -> structlog.typing.Processor:
     render: structlog.typing.Processor = structlog.processors.JSONRenderer()
     if console:
-        render = structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0, pad_level=False)
+        render = partial(_as_a_sentence, colours=colours)
 
     def render_without_secrets(
         logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict

@@ -21,6 +21,7 @@ import structlog
 
 from atp.errors import ExitCode
 from atp.runtime.live import restore_terminal
+from atp.runtime.log import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +93,12 @@ class StopRequest:
         with suppress(RuntimeError):  # the signal may have interrupted this very log
             log.info("run.stop", reason=signal.Signals(number).name, at_once=True)
         restore_terminal()
+        if shown().console:
+            with suppress(OSError):
+                os.write(
+                    2,
+                    b"\natp: stopped; all that was computed is saved. The same command resumes.\n",
+                )
         os._exit(self.exit_code)
 
     def on_alarm(self, number: int, frame: FrameType | None) -> None:

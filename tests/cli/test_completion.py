@@ -20,6 +20,8 @@ CASES: list[tuple[list[str], set[str]]] = [
     (["atp", "run", "--position", "ta"], {"tail"}),
     (["atp", "features", "--min-"], {"--min-score", "--min-log-ratio", "--min-impact"}),
     (["atp", "features", "--hook"], set()),
+    (["atp", "completion", "f"], {"fish"}),
+    (["atp", "config", "fe"], {"fetch", "features"}),
 ]
 EACH_CASE = pytest.mark.parametrize(
     ("words", "expected"), CASES, ids=[" ".join(words) for words, _ in CASES]

@@ -125,7 +125,7 @@ def test_version_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("word", "hint"),
     [
         ("frobnicate", "see atp --help"),
-        ("answers.json", "see atp --help"),
+        ("answers.json", "Write atp run answers.json."),
         ("--top-k=3", "see atp --help"),
         ("Run", "Write atp run."),
         ("feature", "Write atp features."),

@@ -90,6 +90,7 @@ def test_the_environment_may_name_the_file(study: Path) -> None:
         ("[run]\ntop-k = true", "[run] top-k must be a value, not true", ""),
         ("[run]\nexact = 1", "[run] exact must be true or false, not 1", ""),
         ("[run]\ntop-k = ", "is not valid TOML", "atp config --help"),
+        ("x = " + "[" * 100_000, "is not valid TOML", "atp config --help"),
         ("[run]\nconfig = 'x'", "[run] config is no option", ""),
     ],
 )
@@ -115,8 +116,10 @@ def test_a_file_that_atp_did_not_write_is_refused(tmp_path: Path) -> None:
             read(["run", f"--config={path}"], {})
     with pytest.raises(InputError, match="does not exist"):
         read(["run", f"--config={tmp_path / 'none.json'}"], {})
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read(["run", f"--config={tmp_path / 'none.toml'}"], {})
+    with pytest.raises(InputError, match="is a pipe or a device"):
+        read(["run", "--config=/dev/zero"], {})
 
 
 # --- atp config
@@ -170,6 +173,20 @@ def test_a_result_repeats_the_settings_of_its_run(tmp_path: Path) -> None:
     assert run_settings(read(["run", f"--config={path}"], {})) == settings
     again = run_settings(read(["run", f"--config={path}", "--out=here", "--hook-layer=9"], {}))
     assert (again.out, again.sae, again.hook_layer) == (Path("here"), (), (9,))
+
+
+def test_a_file_of_another_command_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, {"selection": {"seed": 3}})
+
+    with pytest.raises(SettingsError, match="of atp features, not of atp run"):
+        read(["run", f"--config={path}"], {})
+
+
+def test_settings_in_force_do_not_name_the_file_that_they_come_from(study: Path) -> None:
+    shown = in_force(["run", f"--config={study}"])
+
+    assert "config" not in shown
+    assert "top-k = 7" in shown
 
 
 def test_a_features_file_repeats_its_selection(tmp_path: Path) -> None:

@@ -89,8 +89,8 @@ def test_no_group_is_empty() -> None:
     assert {option.group for option in OPTIONS.values()} == set(Group)
 
 
-def test_the_overview_fits_a_terminal_of_100_by_40() -> None:
-    assert max(map(len, OVERVIEW.splitlines())) <= 100
+def test_the_overview_fits_a_terminal_of_80_by_40() -> None:
+    assert max(map(len, OVERVIEW.splitlines())) <= 80
     assert len(OVERVIEW.splitlines()) < 40
 
 

@@ -560,7 +560,7 @@ def test_the_default_ratio_is_applied_to_the_saes_whose_pairs_carry_activations(
     content = read(Path(out.splitlines()[-1]))
     (warning,) = of("features.no_ratio", events(err))
     assert warning["saes"] == ["sae-b"]
-    assert "prompt_activations" in warning["reason"]
+    assert "--prompt-activations" in warning["reason"]
     assert ["--min-log-ratio=0.5" in steps(sae) for sae in content["saes"]] == [True, False]
     assert content["metadata"]["atp"]["selection"]["min_log_ratio"] == 0.5
 

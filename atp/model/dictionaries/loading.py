@@ -41,6 +41,9 @@ class Dictionary:
     origin: dict[str, str]
     """The sha256 of the weights, and the hub repository they came from."""
 
+    def __repr__(self) -> str:
+        return f"Dictionary({self.spec}, {self.hook_name}, {self.d_sae} features)"
+
     @property
     def d_sae(self) -> int:
         """How many features it has."""
