@@ -50,7 +50,7 @@ test-slow: $(VENV)/.installed-dev ## run the second tier alone: the tests marked
 	$(TESTS) -m slow
 
 test-demo: $(VENV)/.installed-dev model ## compare the demo with the plain procedure, pair by pair; run the example's notebook
-	$(TESTS) -m demo -rP
+	OMP_NUM_THREADS=$$(nproc) $(PYTEST) -m demo -rP
 
 test-faults: $(VENV)/.installed-dev model ## kill runs, fill the disk, send signals, break the model, at every moment (an hour)
 	$(PYTEST) tests/faults tests/test_fuzz.py -m "not demo and not image" --full
