@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from shutil import get_terminal_size
 from traceback import extract_tb
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast, get_args
 
 from atp import __version__
 from atp.cli import build_settings
@@ -33,6 +33,8 @@ OUT_OF_MEMORY = "Add memory, or lower --batch-tokens; what was computed is saved
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; no traceback is printed."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if sys.stderr is None:  # it was closed before the start
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (as long as it lives)
     if not argv or {"--help", "-h"} & set(argv):
         _show_help(next((word for word in argv if word in COMMANDS), None))
         return ExitCode.OK
@@ -200,8 +202,9 @@ def _summarise(given: Given, lines: Sequence[object]) -> None:
         from rich.text import Text
 
         from atp.cli.summary import summary
+        from atp.runtime.live import Terminal
 
-        console = Console(stderr=True)
+        console = Console(file=cast("TextIO", Terminal()))
         console.print()
         paths = [line for line in lines if isinstance(line, Path)]
         for label, text in summary(given, paths):
@@ -209,10 +212,10 @@ def _summarise(given: Given, lines: Sequence[object]) -> None:
 
 
 def _report(error: AtpError) -> None:
-    from atp.runtime.log import shown, without_secrets
+    from atp.runtime.log import Stderr, shown, without_secrets
 
     if shown().console:
-        print(without_secrets(f"atp: {error}"), file=sys.stderr)  # noqa: T201
+        Stderr().write(without_secrets(f"atp: {error}\n"))
         return
     import structlog
 

@@ -6,10 +6,11 @@ It disappears when its phase ends; the log's lines scroll above it. Elsewhere it
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 from atp.runtime import log
 from atp.runtime.units import duration, size
@@ -82,6 +83,28 @@ class LiveLine:
         yield grid
 
 
+class Terminal:
+    """Standard error for rich: a reader who leaves, or a full disk, ends no run."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
+
+    def write(self, text: str) -> int:
+        """Write a text, or drop it."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be written."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        """Be the stream in everything else."""
+        return getattr(self._stream, name)
+
+
 _current = LiveLine("")
 
 
@@ -113,7 +136,7 @@ def phase(  # noqa: PLR0913  (keywords with defaults)
 
     _current = line
     try:
-        console = Console(stderr=True)
+        console = Console(file=cast("TextIO", Terminal()))
         with Live(
             line, console=console, transient=True, auto_refresh=not still, refresh_per_second=8
         ):

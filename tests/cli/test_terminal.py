@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import struct
+import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
@@ -265,6 +266,19 @@ def test_elsewhere_the_console_format_has_the_summary_and_no_live_line(
     assert ended.err.splitlines()[1].startswith("scored ")
     assert "\x1b" not in ended.err
     assert "scoring" not in ended.err
+
+
+@pytest.mark.slow
+def test_a_summary_that_cannot_be_written_changes_no_exit_code(
+    input_file: Path, options: list[str], tmp_path: Path
+) -> None:
+    run = ["run", str(input_file), *options, f"--out={tmp_path / 'o'}"]
+    for arguments, expected in ((run, 0), (["run", "none.json"], 2)):
+        with Path("/dev/full").open("w", encoding="utf-8") as full:
+            command = [sys.executable, "-m", "atp", *arguments, "--log-format=console"]
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, check=False)
+
+        assert done.returncode == expected
 
 
 def test_a_fault_is_one_line(tmp_path: Path) -> None:
