@@ -190,7 +190,7 @@ class Call:
             raise no_mean(self.source.scan.path)
 
 
-def _checked(kind: type, options: dict[str, Any], **others: Any) -> Any:  # noqa: ANN401
+def _checked(kind: type, options: dict[str, Any], **others: Any) -> Any:  # noqa: ANN401  (either class)
     """Return settings of the options that their class has, checked as on the command line."""
     declared, values = options_of(kind), {}
     for field in fields(kind):

@@ -67,7 +67,8 @@ def read(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> G
     if name != "config":  # its arguments are the options of another command
         _check_options(command, own, words)
     try:
-        found = docopt(help_text(name), [name, *words], False, options_first=name == "config")  # noqa: FBT003
+        text, first = help_text(name), name == "config"
+        found = docopt(text, [name, *words], default_help=False, options_first=first)
     except DocoptExit as error:
         forms = ", or ".join(f"atp {name} {form}" for form in COMMANDS[name].forms)
         msg = f"{' '.join(argv)!r} does not fit the usage: {forms}."
@@ -89,7 +90,8 @@ def read(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> G
 def _command(argv: Sequence[str]) -> str:
     """Return the command that a command line begins with."""
     try:
-        name = docopt(OVERVIEW, list(argv), False, options_first=True)["COMMAND"]  # noqa: FBT003
+        found = docopt(OVERVIEW, list(argv), default_help=False, options_first=True)
+        name = found["COMMAND"]
     except DocoptExit:
         name = None
     if name in COMMANDS:
