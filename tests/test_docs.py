@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from runs import ANALYSIS_FIELDS, FEATURE_FIELDS
-from update_docs import BRIEF, command_line
+from update_docs import BRIEF, BRIEF_FEATURE, command_line
 
 from atp.cli.arguments import read
 from atp.cli.usage import OPTIONS
@@ -72,7 +72,8 @@ def test_the_excerpts_have_the_fields_of_an_analysis() -> None:
     analysis = json.loads(re.sub(r",\n    \.\.\. \d+ more", "", excerpt))
     assert list(analysis) == ANALYSIS_FIELDS
     for feature in analysis["top_features"]:
-        assert list(feature) == FEATURE_FIELDS
+        own = ["effect"] * (feature["ranked_by"] == "effect")
+        assert list(feature) == [*FEATURE_FIELDS, *own, "ranked_by"]
 
     readme = README.read_text(encoding="utf-8")
     brief = readme.partition("<!-- excerpt -->\n```text\n")[2].partition("\n```")[0]
@@ -80,7 +81,11 @@ def test_the_excerpts_have_the_fields_of_an_analysis() -> None:
         re.sub(r",\s*\.\.\. \d+ more|, \.\.\.", lambda m: "," if m[0] == ", ..." else "", brief)
     )
     assert {name: parsed[name] for name in BRIEF} == {name: analysis[name] for name in BRIEF}
-    assert parsed["top_features"] == analysis["top_features"]
+    listed = [
+        {name: feature[name] for name in BRIEF_FEATURE if name in feature}
+        for feature in analysis["top_features"]
+    ]
+    assert parsed["top_features"] == listed
 
 
 def test_the_demos_sae_is_small_and_states_its_quality() -> None:

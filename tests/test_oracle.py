@@ -54,7 +54,7 @@ def all_scores(
         members = contrasted[start : start + batch_size]
         batch = Batch.of([item.contrast for item in members], model.device)
         captured = capture(model, batch, [hook])
-        scores = score(sae, captured.residuals[hook], captured.gradients[hook])
+        scores = score(sae, captured.residuals[hook], captured.gradients[hook], tiny.lengths(sae))
         rows += [(item, captured.metric[i], scores.scores[i]) for i, item in enumerate(members)]
     return rows
 
@@ -223,7 +223,7 @@ def test_the_shares_of_the_effect_add_up(loaded: Loaded, kind: str) -> None:
     hook = sae.cfg.metadata.hook_name
     captured = capture(model, Batch.of(contrasts, model.device), [hook])
     x, g = captured.residuals[hook], captured.gradients[hook]
-    scores = score(sae, x, g)
+    scores = score(sae, x, g, tiny.lengths(sae))
     total = (x.double() * g.double()).sum(dim=1)
     shares = scores.features + scores.bias + scores.sae_error
     size = scores.features.abs() + scores.bias.abs() + scores.sae_error.abs()

@@ -24,6 +24,7 @@ from atp.cli.usage import OVERVIEW, help_text
 ROOT = Path(__file__).parent.parent
 FEATURES_SHOWN = 2
 BRIEF = ("target_token", "base_token", "logit_diff")  # of an analysis, in README.md
+BRIEF_FEATURE = ("id", "score", "relative_size", "effect", "ranked_by")  # of a feature, there
 COLUMNS = 92  # of the terminal that is shown
 
 
@@ -47,7 +48,11 @@ def excerpt(result: Path, *, brief: bool = False) -> str:
     del analysis["top_features"][FEATURES_SHOWN:]
     if brief:
         lines = [f'"{name}": {json.dumps(analysis[name])}' for name in BRIEF]
-        features = ",\n                  ".join(map(json.dumps, analysis["top_features"]))
+        listed = [
+            {name: feature[name] for name in BRIEF_FEATURE if name in feature}
+            for feature in analysis["top_features"]
+        ]
+        features = ",\n                  ".join(map(json.dumps, listed))
         text = f'{{{", ".join(lines)}, ...\n "top_features": [{features},\n'
         text += f"                  ... {left} more]}}"
     else:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from atp.api.loading import AnyModel, AnySae, AnyTokenizer
     from atp.api.pairs import Pairs
     from atp.attribution.contrasts import Position
-    from atp.config.method import Baseline, MethodName
+    from atp.config.method import Baseline, Exact, MethodName
     from atp.dataset.journal import Analysis
 
 
@@ -43,7 +43,8 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
     baseline: Baseline = "zero",
     position: Position = "last",
     sequence_tokens: int | None = None,
-    exact: bool = False,
+    exact: Exact = "none",
+    exact_above: float = 0.15,
     prompt_activations: bool | None = None,
     top_k: int = 50,
     max_tokens_to_check: int = 20,
@@ -76,7 +77,9 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
             the "tail", or at "all" tokens of the prompt.
         sequence_tokens: contrast the mean log-probabilities of that many first tokens of the
             responses, instead of the logits of the first tokens that differ.
-        exact: also remove each listed feature in turn, and give its effect.
+        exact: also remove features in turn, and give their effects: "flagged", those whose relative
+            size is above `exact_above`; or "all", each listed one, too.
+        exact_above: a share of the length of the residual stream.
         prompt_activations: also list the features that are active on either prompt; by default
             where `base_prompts` are given.
         top_k: how many features an analysis lists, by absolute score.
@@ -112,6 +115,7 @@ def attribute(  # noqa: PLR0913  (keywords with defaults)
         position=position,
         sequence_tokens=sequence_tokens,
         exact=exact,
+        exact_above=exact_above,
         prompt_activations=prompt_activations,
         top_k=top_k,
         max_tokens_to_check=max_tokens_to_check,
@@ -143,7 +147,8 @@ def attribute_file(  # noqa: PLR0913  (keywords with defaults)
     baseline: Baseline = "zero",
     position: Position = "last",
     sequence_tokens: int | None = None,
-    exact: bool = False,
+    exact: Exact = "none",
+    exact_above: float = 0.15,
     prompt_activations: bool = False,
     top_k: int = 50,
     max_tokens_to_check: int = 20,
@@ -169,6 +174,7 @@ def attribute_file(  # noqa: PLR0913  (keywords with defaults)
         position: see there.
         sequence_tokens: see there.
         exact: see there.
+        exact_above: see there.
         prompt_activations: also list the features that are active on either prompt.
         top_k: see there.
         max_tokens_to_check: see there.
@@ -201,6 +207,7 @@ def attribute_file(  # noqa: PLR0913  (keywords with defaults)
         position=position,
         sequence_tokens=sequence_tokens,
         exact=exact,
+        exact_above=exact_above,
         prompt_activations=prompt_activations,
         top_k=top_k,
         max_tokens_to_check=max_tokens_to_check,

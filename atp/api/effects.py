@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from atp.api.scoring import Call
 from atp.api.session import bar, library_log
+from atp.config.method import Method
 from atp.errors import SettingsError
 from atp.model.halving import in_halves
 from atp.model.pair_tokenizer import TokenizedPair
 from atp.run.batch_runner import pair_error
 from atp.scoring.analysis_json import shortest
-from atp.scoring.dictionary_scorer import DictionaryScorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -75,7 +76,7 @@ def exact_effects(  # noqa: PLR0913  (keywords with defaults)
         sae,
         pairs,
         tokenizer=tokenizer,
-        exact=True,
+        exact="all",
         sequence_tokens=sequence_tokens,
         top_k=top_k,
         max_tokens_to_check=max_tokens_to_check,
@@ -109,16 +110,14 @@ def _measure(
 ) -> Callable[[Sequence[TokenizedPair]], list[Analysis]]:
     """Return a function from one pair to its effects."""
     scorer, (dictionary,) = call.runner.scorer, call.dictionaries
-    of_sae = DictionaryScorer(
-        call.model, dictionary, scorer.method, scorer.top_k, scorer.batch_tokens
-    )
 
     def measure(pair: Sequence[TokenizedPair]) -> list[Analysis]:
         captured = scorer.capture(pair).captured
         with call.dictionaries.on_device(dictionary):
-            scores = of_sae.score(captured, features=features)
-        (effects,) = scores.effects
-        by_feature = zip(scores.top[0].tolist(), effects.effects.tolist(), strict=True)
+            of_sae = replace(scorer.of_dictionary(dictionary), method=Method())
+            chosen = of_sae.score(captured).top[0] if features is None else features
+            effects = of_sae.effects(captured, chosen)
+        by_feature = zip(chosen.tolist(), effects.effects.tolist(), strict=True)
         return [
             {
                 "metric": shortest(float(captured.metric)),

@@ -41,7 +41,7 @@ class Result:
         >>> len(result), result.scores.shape
         (2, torch.Size([2, 128]))
         >>> sorted(result[0]["top_features"][0])
-        ['activation', 'gradient', 'id', 'score']
+        ['activation', 'gradient', 'id', 'relative_size', 'score']
     """
 
     def __init__(self, record: Record, tables: Tables, which: Sequence[int]) -> None:

@@ -6,21 +6,22 @@ With a zero baseline that is x - f_i d_i, with d_i the decoder's direction; the 
 place. An effect has the sign of the score, its first-order estimate: positive promotes the flagged
 response. (Some papers define the effect of an ablation as m(without) - m, the opposite sign.)
 
-Effects are measured against an unmodified variant in the same pass. Its distance from the pair's
-own pass is the noise floor: an effect below it carries no information.
+Effects are measured against an unmodified variant of the pair in the same pass. Its distance from
+the pair's own pass is the noise floor: an effect below it carries no information.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from atp.attribution.patched_run import PatchedRun
     from atp.attribution.scores import Autoencoder
@@ -32,10 +33,11 @@ MAX_ACTIVATIONS_PER_CHUNK = 1 << 25  # changed activations in memory at a time: 
 class Effects:
     """The effects of removing features of one pair."""
 
+    features: Int[Tensor, " feature"]
     effects: Float[Tensor, " feature"]
-    changed: Float[Tensor, " feature"]
-    """1 for a removed feature; 0, like its effect, where the activation equals the baseline."""
-    joint: float  # the effect of removing all of them together
+    changed: Bool[Tensor, " feature"]
+    """False, and the effect 0, where the activation equals the baseline: nothing is removed."""
+    joint: float  # the effect of removing all of them together; 0 if that was not asked for
     noise_floor: float  # the largest change of the metric seen when nothing is removed
 
 
@@ -52,42 +54,73 @@ def decoder_delta(
 
 
 @torch.no_grad()
-def exact_effects(  # noqa: PLR0913, PLR0917  (tensors of a pair)
+def removal_effects(
     run: PatchedRun,
     sae: Autoencoder,
-    x: Float[Tensor, " position *d_in"],
-    delta_activations: Float[Tensor, "position d_sae"],
-    metric: float,
-    features: Int[Tensor, " feature"],
-) -> Effects:
-    """Remove each of some features of a pair in turn, then all of them together.
+    x: Float[Tensor, "pair position *d_in"],
+    delta_activations: Float[Tensor, "pair position d_sae"],
+    removals: Sequence[tuple[int, Int[Tensor, " feature"]]],
+) -> tuple[Float[Tensor, " removal"], list[float]]:
+    """Return the effect of each removal, and the noise floor of each pair of the run.
 
-    `x` holds the residuals at the pair's positions, `delta_activations` baseline - activation
-    there, and `metric` is m of the pair's own pass.
+    A removal is a pair, and ids of features that are removed from it together. `x` holds the
+    residuals at the read positions of each pair, `delta_activations` baseline - activation there.
     """
-    changed = (delta_activations[:, features] != 0).any(dim=0)  # (feature,)
-    singles = [features[i : i + 1] for i in changed.nonzero()[:, 0]]
-    variants = [*singles, features[changed]]
-    effects_of_chunks, noise_floor = [], 0.0
-    for chunk in _chunks(run, len(variants), delta_activations.numel()):
-        groups = variants[chunk]
-        # Variant 0 removes nothing.
-        changes = delta_activations.new_zeros(1 + len(groups), *delta_activations.shape)
-        for change, group in zip(changes[1:], groups, strict=True):
-            change[:, group] = delta_activations[:, group]
-        metrics = run.metrics(decoder_delta(sae, x, changes))
-        effects_of_chunks.append(metrics[0] - metrics[1:])
-        noise_floor = max(noise_floor, abs(float(metrics[0]) - metric))
-    *of_singles, joint = torch.cat(effects_of_chunks)
-    effects = delta_activations.new_zeros(len(features))
-    if of_singles:
-        effects[changed] = torch.stack(of_singles)
-    return Effects(effects, changed.to(effects.dtype), float(joint), noise_floor)
+    pairs = [pair for pair, _ in removals]
+    found = delta_activations.new_zeros(len(removals))
+    noise = torch.zeros(len(x))
+    limit = max(2, MAX_ACTIVATIONS_PER_CHUNK // delta_activations[0].numel())
+    for chunk in run.chunks(pairs, limit):
+        variants: list[int] = []  # the pair of each
+        changes, unchanged = [], []
+        for pair, group in groupby(chunk, key=pairs.__getitem__):
+            numbers = list(group)
+            delta = delta_activations[pair]
+            table = delta.new_zeros(1 + len(numbers), *delta.shape)  # variant 0 removes nothing
+            for row, number in zip(table[1:], numbers, strict=True):
+                ids = removals[number][1]
+                row[:, ids] = delta[:, ids]
+            changes.append(decoder_delta(sae, x[pair], table))
+            unchanged += [len(variants)] * len(numbers)
+            variants += [pair] * len(table)
+        of_pair = torch.tensor(variants, device=x.device)
+        metrics = run.metrics(of_pair, torch.cat(changes))
+        first = torch.tensor(sorted(set(unchanged)), device=x.device)
+        is_removal = torch.ones_like(of_pair, dtype=torch.bool).index_fill(0, first, value=False)
+        found[chunk] = metrics[unchanged] - metrics[is_removal]
+        gaps = (metrics[first] - run.captured.metric[of_pair[first]]).abs().cpu()
+        where = of_pair[first].cpu()
+        noise[where] = torch.maximum(noise[where], gaps)
+    return found, noise.tolist()
 
 
-def _chunks(run: PatchedRun, variants: int, activations: int) -> Iterator[slice]:
-    """Cut variants into parts whose passes and whose activations fit."""
-    size = max(1, MAX_ACTIVATIONS_PER_CHUNK // activations - 1)
-    for chunk in run.chunks(variants):
-        for start in range(chunk.start, chunk.stop, size):
-            yield slice(start, min(start + size, chunk.stop))
+def exact_effects(  # noqa: PLR0913  (tensors of some pairs)
+    run: PatchedRun,
+    sae: Autoencoder,
+    x: Float[Tensor, "pair position *d_in"],
+    delta_activations: Float[Tensor, "pair position d_sae"],
+    features: Sequence[Int[Tensor, " feature"]],
+    *,
+    joint: bool,
+) -> list[Effects]:
+    """Remove some features of each pair, each in turn; then, if asked, all of a pair together.
+
+    The other arguments are those of `removal_effects`.
+    """
+    removals: list[tuple[int, Tensor]] = []
+    changed_of_pairs = []
+    for pair, (delta, ids) in enumerate(zip(delta_activations, features, strict=True)):
+        changed = (delta[:, ids] != 0).any(dim=0)  # (feature,)
+        changed_of_pairs.append(changed)
+        groups = [*ids[changed][:, None], *([ids[changed]] if joint else [])]
+        removals += [(pair, group) for group in groups]
+    found, noise = removal_effects(run, sae, x, delta_activations, removals)
+    results, start = [], 0
+    for ids, changed, floor in zip(features, changed_of_pairs, noise, strict=True):
+        n = int(changed.sum())
+        effects = found.new_zeros(len(ids))
+        effects[changed] = found[start : start + n]
+        together = float(found[start + n]) if joint else 0.0
+        results.append(Effects(ids, effects, changed, together, floor))
+        start += n + joint
+    return results

@@ -35,24 +35,42 @@ class IntegratedGradients:
     change: float  # m(x) - m(x(0))
 
 
-def integrate(  # noqa: PLR0913, PLR0917  (tensors of a pair)
+def integrate(
     run: PatchedRun,
     sae: Autoencoder,
-    x: Float[Tensor, " position *d_in"],
-    delta_activations: Float[Tensor, "position d_sae"],
-    metric: float,
+    x: Float[Tensor, "pair position *d_in"],
+    delta_activations: Float[Tensor, "pair position d_sae"],
     steps: int,
-) -> IntegratedGradients:
-    """Return the mean gradient on the path; the arguments are those of `exact_effects`."""
-    (whole,) = decoder_delta(sae, x, delta_activations[None])  # x(0) - x
-    shares = 1 - (torch.arange(steps, device=x.device) + 0.5) / steps
-    total = torch.zeros_like(whole)
-    for chunk in run.chunks(steps):
-        changes = (shares[chunk].view(-1, *[1] * whole.dim()) * whole).requires_grad_()
+) -> list[IntegratedGradients]:
+    """Return the mean gradient on the path of each pair; arguments as of `exact_effects`."""
+    whole = torch.stack(  # x(0) - x, (pair, position, *d_in)
+        [decoder_delta(sae, *pair)[0] for pair in zip(x, delta_activations[:, None], strict=True)]
+    )
+    points, weights = path(steps)
+    # The last variant of each pair is its baseline itself, of weight 0.
+    shares = torch.cat([1 - points, points.new_ones(1)]).to(x.device)
+    weights = torch.cat([weights, weights.new_zeros(1)]).to(x.device)
+    pairs = torch.arange(len(x), device=x.device).repeat_interleave(len(shares))
+    step = torch.arange(len(shares), device=x.device).repeat(len(x))
+    metrics = run.captured.metric.new_zeros(len(pairs))
+    weighted = whole.new_zeros(len(pairs), *whole.shape[1:])
+    for chunk in run.chunks(pairs.tolist(), len(pairs)):
+        number = torch.tensor(chunk, device=x.device)
+        of_pair, of_step = pairs[number], step[number]
+        expand = (-1, *[1] * (whole.dim() - 1))
+        changes = (shares[of_step].view(expand) * whole[of_pair]).requires_grad_()
         with torch.enable_grad():
-            metrics = run.metrics(changes)
-            (gradients,) = torch.autograd.grad(metrics.sum(), changes)
-        total += gradients.sum(dim=0)
-    with torch.no_grad():
-        (at_baseline,) = run.metrics(whole[None]).tolist()
-    return IntegratedGradients(total / steps, metric - at_baseline)
+            of_chunk = run.metrics(of_pair, changes)
+            (gradients,) = torch.autograd.grad(of_chunk.sum(), changes)
+        weighted[number] = weights[of_step].view(expand) * gradients
+        metrics[number] = of_chunk.detach()
+    mean = weighted.view(len(x), -1, *whole.shape[1:]).sum(dim=1)
+    at_baseline = metrics.view(len(x), -1)[:, -1]
+    changes_of_metric = (run.captured.metric - at_baseline).tolist()
+    return [IntegratedGradients(*of_pair) for of_pair in zip(mean, changes_of_metric, strict=True)]
+
+
+def path(steps: int) -> tuple[Float[Tensor, " step"], Float[Tensor, " step"]]:
+    """Return the points a of the path, and their weights, float32."""
+    a = (torch.arange(steps) + 0.5) / steps
+    return a, torch.full((steps,), 1 / steps)

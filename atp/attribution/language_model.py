@@ -21,16 +21,16 @@ class Cache(Protocol):
     def spread(self, rows: Tensor, columns: Tensor) -> None:
         """Give row i, column j the keys and values of prefix rows[i] at columns[i, j]."""
 
-    def prefix(self, row: int, start: int, end: int) -> Any:  # noqa: ANN401  (a cache)
-        """Return the kept keys and values of a row's columns start..end, for `resume`."""
+    def of_rows(self, rows: Tensor, start: int, end: int) -> Any:  # noqa: ANN401  (a cache)
+        """Return the kept keys and values of rows, columns start..end, for `resume`."""
 
 
 @runtime_checkable
 class LayerOutput(Protocol):
     """The residual stream after a layer."""
 
-    def of_row(self, row: int, columns: int) -> Any:  # noqa: ANN401  (a LayerOutput)
-        """Return the last columns of one row."""
+    def of_rows(self, rows: Tensor, columns: int) -> Any:  # noqa: ANN401  (a LayerOutput)
+        """Return the last columns of some rows, which may repeat."""
 
 
 @runtime_checkable
@@ -82,5 +82,5 @@ class LanguageModel(Protocol):
     ) -> Tensor:
         """Return the final hidden states as `hidden` does, from the output of the first layers.
 
-        `layer_output` is of one row, None for no layers; `cache` comes from `Cache.prefix`.
+        `layer_output` is None for no layers; `cache` comes from `Cache.of_rows`.
         """

@@ -38,16 +38,16 @@ def row_metrics(
 
 
 def variant_metrics(
-    head: Head, hidden: Float[Tensor, "variant tail d_model"], batch: Batch, row: int
+    head: Head,
+    hidden: Float[Tensor, "variant width d_model"],
+    batch: Batch,
+    rows: Int[Tensor, " variant"],
 ) -> Float[Tensor, " variant"]:
-    """Return one row's part of the metric for each variant of its last columns, float32."""
-    count, width = hidden.shape[:2]
-
-    def repeated(table: Tensor | None) -> Tensor | None:
-        return None if table is None else table[row, -width:].expand(count, -1)
-
-    tokens = batch.contrast_tokens[row].expand(count, -1)
-    return _metrics(head, hidden, tokens, repeated(batch.next_tokens), repeated(batch.weights))
+    """Return the part of the metric of each variant of a row's last columns, float32."""
+    next_tokens, weights = batch.next_tokens, batch.weights
+    if next_tokens is not None and weights is not None:
+        next_tokens, weights = next_tokens[rows], weights[rows]
+    return _metrics(head, hidden, batch.contrast_tokens[rows], next_tokens, weights)
 
 
 def _metrics(

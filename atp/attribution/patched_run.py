@@ -1,114 +1,150 @@
-"""A pair's pass run again from a hook point on, with other values there: how the metric changes.
+"""Pairs of a pass run again from a hook point on, with other values there: how m changes.
 
-Many variants of a pair run through the layers above the hook point at once, on the keys and values
-that the pair's own pass has kept: columns before the first read position are not computed again,
-and neither are the layers below the hook point.
+Many variants of many pairs run through the layers above the hook point at once, on the keys and
+values that the first pass has kept: columns before the read positions are not computed again, and
+neither are the layers below the hook point.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from atp.attribution.batches import PASS_TOKENS
 from atp.attribution.metrics import variant_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from atp.attribution.capture import Capture, ResumeState
     from atp.attribution.language_model import LanguageModel
 
+CACHED_COLUMNS = 4
+"""So many cached columns of a variant are counted as one token: while a layer runs, each holds keys
+and values, where a token also holds what its MLP computes."""
+
 
 @dataclass(frozen=True)
 class PatchedRun:
-    """A pair of a captured batch, ready to be run again."""
+    """The pairs of a resumable capture, ready to be run again; each has as many read positions."""
 
     model: LanguageModel
-    state: ResumeState
-    pair: int  # its number in the batch of `state`
+    captured: Capture
     hook_name: str
-    chunk_tokens: int  # most tokens of variants in a pass, cached ones included
+    chunk_tokens: int  # most tokens of variants in a pass
 
-    def chunks(self, variants: int) -> Iterator[slice]:
-        """Cut variants into parts that fit into a pass, with room for one more variant in each."""
-        longest = max(len(self.state.batch.texts[row].tokens) for row in self._rows)
-        size = max(1, self.chunk_tokens // longest - 1)
-        for start in range(0, variants, size):
-            yield slice(start, min(start + size, variants))
+    @cached_property
+    def state(self) -> ResumeState:
+        """The state of the capture's pass."""
+        if self.captured.resume_state is None:
+            msg = "the capture is not resumable"
+            raise ValueError(msg)
+        return self.captured.resume_state
+
+    def text(self, pair: int) -> tuple[int, ...]:
+        """Return the tokens of a pair's first text."""
+        row = (self.captured.first_pair + pair) * self._rows_per_pair
+        return self.state.batch.texts[row].tokens
+
+    def chunks(self, pairs: Sequence[int], limit: int) -> Iterator[list[int]]:
+        """Cut variants into passes that fit; yields their indices.
+
+        `pairs` says of which pair each variant is. A pass has room for one more variant of each of
+        its pairs, and holds at most `limit` variants with these, but at least one.
+        """
+        shapes = [self._shape(pair) for pair in range(len(self.captured.counts))]
+        chunk: list[int] = []
+        width = length = rows = padding = 0  # of the pass so far
+        for index in sorted(range(len(pairs)), key=lambda i: (shapes[pairs[i]], pairs[i])):
+            own_width, own_length = shapes[pairs[index]]
+            new = 1 if chunk and pairs[chunk[-1]] == pairs[index] else 2
+            wider, longer = max(width, own_width), max(length, own_length)
+            tokens = (rows + new) * (wider + (longer - wider) // CACHED_COLUMNS)
+            padding += rows * (wider - width)
+            full = tokens * self._rows_per_pair > self.chunk_tokens or rows + new > limit
+            if chunk and (full or padding * self._rows_per_pair > PASS_TOKENS):
+                yield chunk
+                chunk, rows, padding, new, wider, longer = [], 0, 0, 2, own_width, own_length
+            chunk.append(index)
+            rows, width, length = rows + new, wider, longer
+        if chunk:
+            yield chunk
 
     def metrics(
-        self, changes: Float[Tensor, "variant position *hook"]
+        self, pairs: Int[Tensor, " variant"], changes: Float[Tensor, "variant position *hook"]
     ) -> Float[Tensor, " variant"]:
-        """Return the metric of each variant of the pair.
+        """Return the metric of each variant of a pair.
 
         The changes are added to the hook point's output at the pair's positions, in its shape or
         flattened, float32. Gradients flow to them where they are enabled.
         """
-        of_rows = (self._row_metrics(row, changes) for row in self._rows)
-        return sum(of_rows)  # type: ignore[return-value]
-
-    @property
-    def _rows(self) -> range:
-        """The numbers of the pair's rows in the batch."""
-        batch = self.state.batch
-        rows_per_pair = len(batch.texts) // len(batch.read_positions.counts)
-        return range(self.pair * rows_per_pair, (self.pair + 1) * rows_per_pair)
-
-    def _row_metrics(
-        self, row: int, changes: Float[Tensor, "variant position *hook"]
-    ) -> Float[Tensor, " variant"]:
-        batch, reads = self.state.batch, self.state.batch.read_positions
-        of_row = (reads.rows == row).nonzero()[:, 0]
-        columns = reads.columns[of_row]
-        positions = reads.pair_positions[of_row] - sum(reads.counts[: self.pair])
-        length = len(batch.texts[row].tokens)
-        width = batch.tail - int(columns.min())  # columns from the first read position on
-        hook = _AddChanges(columns - (batch.tail - width), changes[:, positions])
+        batch, reads, device = self.state.batch, self.state.batch.read_positions, pairs.device
+        per_pair = self._rows_per_pair
+        in_batch = pairs + self.captured.first_pair
+        rows = (in_batch[:, None] * per_pair + torch.arange(per_pair, device=device)).flatten()
+        shapes = [self._shape(pair) for pair in set(pairs.tolist())]
+        width, length = (max(sizes) for sizes in zip(*shapes, strict=True))
+        # Of the read positions, those in these rows: each with its variant, row and position.
+        at = (rows[:, None] == reads.rows).nonzero()  # (n, 2): row of this pass, read position
+        first = torch.tensor([0, *reads.counts], device=device).cumsum(0)
+        of_variant = at[:, 0] // per_pair
+        position = reads.pair_positions[at[:, 1]] - first[in_batch[of_variant]]
+        columns = reads.columns[at[:, 1]] - (batch.tail - width)
+        hook = _AddChanges(at[:, 0], columns, changes[of_variant, position])
         layers = self.model.layers_before(self.hook_name)
-        output = self.state.layer_outputs[layers].of_row(row, width) if layers else None
-        all_columns = batch.mask.shape[1]
+        output = self.state.layer_outputs[layers].of_rows(rows, width) if layers else None
+        end = batch.mask.shape[1]
         with self.model.hooks([(self.hook_name, hook)]):
             hidden = self.model.resume(
                 layers,
                 output,
-                batch.ids[row : row + 1, -width:],
-                # One row alone needs no padding: its mask and cache begin at its first token.
-                batch.mask[row : row + 1, -length:],
-                batch.positions[row : row + 1, -width:],
-                self.state.cache.prefix(row, all_columns - length, all_columns - width),
+                batch.ids[rows, -width:],
+                # The longest row needs no padding: masks and caches begin at its first token.
+                batch.mask[rows, -length:],
+                batch.positions[rows, -width:],
+                self.state.cache.of_rows(rows, end - length, end - width),
             )
-        return variant_metrics(self.model.head, hidden, batch, row)
+        of_rows = variant_metrics(self.model.head, hidden, batch, rows)
+        return of_rows.view(len(pairs), per_pair).sum(dim=1)
+
+    @cached_property
+    def _rows_per_pair(self) -> int:
+        batch = self.state.batch
+        return len(batch.texts) // len(batch.read_positions.counts)
+
+    @cached_property
+    def _shapes(self) -> list[tuple[int, int]]:
+        """Of each pair of the batch: columns from its first read position on, and tokens."""
+        batch, reads = self.state.batch, self.state.batch.read_positions
+        first_columns = [batch.tail] * len(batch.texts)
+        for row, column in zip(reads.rows.tolist(), reads.columns.tolist(), strict=True):
+            first_columns[row] = min(first_columns[row], column)
+        lengths = [len(text.tokens) for text in batch.texts]
+        n = self._rows_per_pair
+        return [
+            (batch.tail - min(first_columns[row : row + n]), max(lengths[row : row + n]))
+            for row in range(0, len(lengths), n)
+        ]
+
+    def _shape(self, pair: int) -> tuple[int, int]:
+        return self._shapes[self.captured.first_pair + pair]
 
 
 class _AddChanges:
-    """A hook that turns its one row into variants."""
+    """A hook that adds a change at each of some places."""
 
-    def __init__(self, columns: Tensor, changes: Tensor) -> None:
-        self.columns, self.changes = columns, changes
+    def __init__(self, rows: Tensor, columns: Tensor, changes: Tensor) -> None:
+        self.where, self.changes = (rows, columns), changes
 
     def __call__(
-        self, x: Float[Tensor, "1 width *hook"], hook: object
-    ) -> Float[Tensor, "variant width *hook"]:
+        self, x: Float[Tensor, "row width *hook"], hook: object
+    ) -> Float[Tensor, "row width *hook"]:
         del hook
-        variants = len(self.changes)
-        changed = x[:, self.columns].detach().float()  # (1, read, *hook)
-        changed = changed + self.changes.reshape(variants, *changed.shape[1:])
-        every_variant = torch.arange(variants, device=x.device)[:, None]
-        copies = x.detach().expand(variants, *x.shape[1:]).clone()
-        return copies.index_put((every_variant, self.columns[None]), changed.to(x.dtype))
-
-
-def patched_run(
-    model: LanguageModel, captured: Capture, pair: int, hook_name: str, chunk_tokens: int
-) -> PatchedRun:
-    """Return a pair of a resumable capture, ready to be run again."""
-    if captured.resume_state is None:
-        msg = "the capture is not resumable"
-        raise ValueError(msg)
-    return PatchedRun(
-        model, captured.resume_state, captured.first_pair + pair, hook_name, chunk_tokens
-    )
+        x = x.detach()
+        before = x[self.where].float()  # (change, *hook)
+        return x.index_put(self.where, (before + self.changes.view_as(before)).to(x.dtype))

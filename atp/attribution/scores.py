@@ -13,6 +13,12 @@ the whole first-order effect splits as
 
 Where features are read at several positions of a pair, all terms are summed over the positions.
 
+A score is the effect of removing feature i if that is a small step. The size of the step is
+
+    relative_size_i = |w (f_i - f_base_i) d_i| / |w x|
+
+d_i is what the decoder adds to x for f_i = 1, and w weights the dimensions as the next norm does.
+
 Marks et al. 2024, "Sparse Feature Circuits" (arXiv:2403.19647); Syed et al. 2023
 (arXiv:2310.10348).
 """
@@ -42,12 +48,22 @@ class Autoencoder(Protocol):
 
 
 @dataclass(frozen=True)
+class Lengths:
+    """How long steps along features are."""
+
+    weights: Float[Tensor, " d_in"]  # w
+    norms: Float[Tensor, " d_sae"]
+    """|w d_i|, up to the scale that a normalising SAE gives all features of a position."""
+
+
+@dataclass(frozen=True)
 class Scores:
     """Scores of every feature, and how far the dictionary accounts for x."""
 
     activations: Float[Tensor, "position d_sae"]  # f
     gradients: Float[Tensor, "position d_sae"]  # dm/df; when summed, the mean weighted by f
     scores: Float[Tensor, "position d_sae"]  # (f - f_base) * dm/df
+    relative_size: Float[Tensor, "position d_sae"]  # summed: the largest
     n_active: Float[Tensor, " position"]  # non-zero activations (L0), float64; summed: the mean
     unexplained: Float[Tensor, " position"]  # |x - decode(f)|^2, float64
     spread: Float[Tensor, " position"]  # |x - decode(0)|^2, float64
@@ -76,6 +92,7 @@ class Scores:
         sums = {
             field.name: getattr(self, field.name).sum(dim=0, keepdim=True) for field in fields(self)
         }
+        sums["relative_size"] = self.relative_size.amax(dim=0, keepdim=True)
         weighted = sums["scores"] / torch.where(sums["activations"] != 0, sums["activations"], 1)
         return replace(
             Scores(**sums), gradients=weighted, n_active=sums["n_active"] / len(self.scores)
@@ -86,6 +103,7 @@ def score(
     sae: Autoencoder,
     x: Float[Tensor, " position *d_in"],
     g: Float[Tensor, " position *d_in"],
+    lengths: Lengths,
     baseline: Float[Tensor, "position d_sae"] | None = None,
 ) -> Scores:
     """Score every feature of a float32 SAE from residuals x and gradients g, of any dtype.
@@ -97,11 +115,17 @@ def score(
         activations = sae.encode(x)  # (position, d_sae)
     with torch.enable_grad():
         leaf = activations.detach().requires_grad_()
+        strongest = activations.abs().argmax(dim=1, keepdim=True)
+        alone = torch.zeros_like(activations).scatter_(1, strongest, 1)
         # In one call: normalising SAEs keep their input's scale for one decode only.
-        both = sae.decode(torch.stack([leaf, torch.zeros_like(leaf)]))  # (2, position, *d_in)
-        (gradients,) = torch.autograd.grad(both[0], leaf, grad_outputs=g)
-    decoded, origin = both.detach()
+        all_three = sae.decode(torch.stack([leaf, torch.zeros_like(leaf), alone]))
+        (gradients,) = torch.autograd.grad(all_three[0], leaf, grad_outputs=g)
+    decoded, origin, direction = all_three.detach()  # (position, *d_in)
     with torch.no_grad():
+        tiny = torch.finfo().tiny
+        of_direction = ((direction - origin).flatten(1) * lengths.weights).norm(dim=1)
+        scale = of_direction / lengths.norms[strongest[:, 0]].clamp(min=tiny)
+        whole = (x.flatten(1) * lengths.weights).norm(dim=1).clamp(min=tiny)
         # The shares are sums of large terms that cancel: float64, at a cost of position x d_in.
         wide, wide_g = x.flatten(1).double(), g.flatten(1).double()
         error = wide - decoded.flatten(1).double()
@@ -115,6 +139,7 @@ def score(
             activations=activations,
             gradients=gradients,
             scores=moved * gradients + 0.0,  # -0.0 + 0.0 = 0.0
+            relative_size=moved.abs() * lengths.norms * (scale / whole)[:, None],
             n_active=(activations != 0).sum(dim=1).double(),
             unexplained=error.square().sum(dim=1),
             spread=(wide - origin.flatten(1).double()).square().sum(dim=1),

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 HOST_BYTES = 600 << 20  # memory of Python and its libraries
 
 # Bytes in the files that a run writes. Indented JSON is longer than JSON on one line.
-FEATURE_BYTES = {True: 180, False: 78}
+FEATURE_BYTES = {True: 223, False: 106}
+EFFECT_BYTES = {True: 95, False: 55}  # an effect, and what its feature is ranked by
 PAIR_BYTES = {True: 550, False: 320}
-JOURNAL_FEATURE_BYTES, JOURNAL_PAIR_BYTES = 78, 380
+JOURNAL_FEATURE_BYTES, JOURNAL_PAIR_BYTES = 106, 380
 METADATA_BYTES = 2500
+
+FLAGGED = 6  # features of a pair, of the three SAEs in docs/method.md: 4 to 9
 
 # Loading, at best and at worst.
 LIBRARY_SECONDS = (8.0, 20.0)  # importing torch, transformer_lens and SAELens
@@ -89,11 +92,14 @@ def memory(
 def disk(scan: InputScan, work: RunWork, saes: Sequence[SaeOutline]) -> dict[str, Any]:
     """Return the bytes that a run writes, in the layout of the input."""
     result = journal = 0
+    exact = work.settings.scoring.exact != "none"
+    of_feature = FEATURE_BYTES[scan.indented] + exact * EFFECT_BYTES[scan.indented]
+    of_journal = JOURNAL_FEATURE_BYTES + exact * EFFECT_BYTES[False]
     for sae in saes:
         features = work.scored * min(work.settings.top_k, sae.d_sae or work.settings.top_k)
         result += scan.size + METADATA_BYTES
-        result += features * FEATURE_BYTES[scan.indented] + work.pairs * PAIR_BYTES[scan.indented]
-        journal += features * JOURNAL_FEATURE_BYTES + work.pairs * JOURNAL_PAIR_BYTES
+        result += features * of_feature + work.pairs * PAIR_BYTES[scan.indented]
+        journal += features * of_journal + work.pairs * JOURNAL_PAIR_BYTES
     return {
         "result_bytes": result,
         "journal_bytes": journal,
@@ -154,8 +160,10 @@ def _variants(outline: Outline, sae: SaeOutline, work: RunWork, half: int) -> fl
     """Return the weights that the variants of all pairs meet: steps of a path, removed features."""
     method = work.settings.scoring
     steps = method.ig_steps if method.name == "ig" else 0
-    # An upper bound: a listed feature that is not active is not removed.
-    removals = min(work.settings.top_k, sae.d_sae or work.settings.top_k) + 1 if method.exact else 0
+    # An upper bound: a listed feature that is not active is not removed. With these: the sample,
+    # nothing, and all together.
+    listed = min(work.settings.top_k, sae.d_sae or work.settings.top_k)
+    removals = {"none": 0, "flagged": FLAGGED + 2, "all": listed + 3}[method.exact]
     forward, backward = steps + bool(steps) + removals, steps
     layers = _share_of_layers(outline, [sae.hook_name or ""])
     passes = (forward + backward) * layers * work.variant_tokens

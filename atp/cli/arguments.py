@@ -129,7 +129,9 @@ def _check_options(command: str, own: Mapping[str, Option], words: Sequence[str]
             raise SettingsError(msg)
         if option.metavar and not has_value and following.startswith("--"):
             msg = f"{flag} needs a value."
-            raise SettingsError(msg, f"Write {flag}=VALUE.")
+            raise SettingsError(
+                msg, f"Write {flag}={option.choices[-1] if option.choices else 'VALUE'}."
+            )
         given = [each.partition("=")[0] for each in words]
         if given.count(flag) > 1 and not option.repeatable:
             msg = f"{flag} is given twice."

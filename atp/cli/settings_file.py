@@ -3,7 +3,7 @@
     [run]
     model = "google/gemma-2-9b-it"
     hook-layer = "9,20,31"
-    exact = true
+    exact = "all"
 
 check, fetch and bench take the settings of a run: of those that their own table lacks, from [run].
 """
@@ -99,6 +99,8 @@ def _is_unset(option: Option, value: Any) -> bool:  # noqa: ANN401  (any JSON va
 
 def _checked(option: Option, place: str, value: Any) -> Any:  # noqa: ANN401  (any JSON value)
     """Check a value as if it was written on the command line."""
+    if isinstance(value, bool) and getattr(option.check, "synonyms", None):
+        return option.check(place, str(value))
     if isinstance(value, bool) != (not option.metavar):
         expected = "a value" if option.metavar else "true or false"
         msg = f"{place} must be {expected}, not {json.dumps(value)}."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from atp.features.strongest import read_run
-from atp.intervention.report import breaks_the_model
+from atp.intervention.report import breaks_the_model, joint_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,17 +88,17 @@ def _one_sae(sae: SaeScores) -> Iterator[tuple[str, str]]:
     sure = shown = 0
     for label, table in tables.items():
         for row in table.itertuples():
-            numbers = row.mean_score, row.mean_score_low, row.mean_score_high
-            yield label, f"{row.feature:>7}  {_with_interval(*numbers)}"
+            numbers = row.mean_best, row.mean_best_low, row.mean_best_high
+            yield label, f"{row.feature:>7}  {_with_interval(sae.ranked_by, *numbers)}"
             shown += 1
-            sure += row.mean_score_low > 0 or row.mean_score_high < 0
+            sure += row.mean_best_low > 0 or row.mean_best_high < 0
     yield "trust", f"{sure} of these {shown} intervals exclude 0; {_quality(sae)}"
 
 
-def _with_interval(mean: float, low: float | None, high: float | None) -> str:
+def _with_interval(what: str, mean: float, low: float | None, high: float | None) -> str:
     if low is None or math.isnan(low):
-        return f"mean score {mean:+.4f}, no interval: all pairs are of one question"
-    return f"mean score {mean:+.4f}, 95 % {low:+.4f} to {high:+.4f}"
+        return f"mean {what} {mean:+.4f}, no interval: all pairs are of one question"
+    return f"mean {what} {mean:+.4f}, 95 % {low:+.4f} to {high:+.4f}"
 
 
 def _quality(sae: SaeScores) -> str:
@@ -107,11 +107,21 @@ def _quality(sae: SaeScores) -> str:
     if "variance_explained" in numbers["means"]:
         explained = numbers["means"]["variance_explained"]
         parts.append(f"the SAE explains {explained:.1%} of the residual stream")
+    if not numbers.get("path", {}).get("complete", True):
+        gap = numbers["path"]["median_gap"]
+        parts.append(
+            f"the scores miss the change by {gap:.0%}: they are not complete, raise --ig-steps"
+        )
     exact = numbers.get("exact")
     if exact is None or exact["pearson"] is None:
-        parts.append("scores are linear estimates, which --exact checks")
-    else:
-        parts.append(f"scores and effects correlate with r = {exact['pearson']:.2f}")
+        parts.append("scores are linear estimates, which --exact=flagged checks where in doubt")
+        return "; ".join(parts)
+    parts.append(
+        f"{exact['features']:,} effects measured, scores correlate with r = {exact['pearson']:.2f}"
+    )
+    error = exact["unchecked"]["error"]
+    if error is not None:
+        parts.append(f"95 % of the other scores are within {error:.2g} of their effects")
     return "; ".join(parts)
 
 
@@ -119,7 +129,7 @@ def _several_saes(run: RunScores) -> Iterator[tuple[str, str]]:
     for sae in run.saes[:SHOWN]:
         tables = sae.strongest(1)
         texts = [
-            f"{label} {row.feature} ({row.mean_score:+.4f})"
+            f"{label} {row.feature} ({row.mean_best:+.4f})"
             for label, table in tables.items()
             for row in table.itertuples()
         ]
@@ -142,17 +152,22 @@ def _features(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
         count = f"{len(sae['selected'])} of {len(rows):,} features of {sae['sae']['spec']}"
         yield "selected", f"{count}{': ' if taken else ''}{', '.join(taken)}"
         for feature in sae["selected"][:SHOWN]:
-            yield "strongest", _feature(rows[feature])
+            yield "strongest", _feature(rows[feature], sae["pairs"])
+        if joint := sae.get("joint"):
+            yield "together", joint_in_words(joint)
     yield from (("tables", str(path)) for path in paths[:-1])
     yield "features", str(paths[-1])
     if any(sae["selected"] for sae in content["saes"]):
         yield "next", _typed("intervene", f"--features={paths[-1]}")
 
 
-def _feature(row: dict[str, Any]) -> str:
-    numbers = row["mean_score"], row["mean_score_low"], row["mean_score_high"]
+def _feature(row: dict[str, Any], pairs: int) -> str:
+    numbers = row["mean_best"], row["mean_best_low"], row["mean_best_high"]
     ratio = row["log_ratio"]
-    text = f"{row['id']:>7}  {_with_interval(*numbers)}"
+    what = "score" if row["mean_best"] == row["mean_score"] else "score or effect"
+    if row["effect_pairs"] == pairs:
+        what = "effect"
+    text = f"{row['id']:>7}  {_with_interval(what, *numbers)}"
     return text if ratio is None else f"{text}, log10 ratio {ratio:+.2f}"
 
 

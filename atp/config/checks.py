@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from atp.errors import SettingsError, did_you_mean
@@ -62,12 +62,18 @@ class OneOf:
     """A check of names."""
 
     names: tuple[str, ...]
+    synonyms: Mapping[str, str] = field(default_factory=dict)
+    """Other words for some of them: what a switch took, before it had names."""
 
     def __call__(self, option: str, given: str) -> str:
         """Return the name that is given, or raise SettingsError."""
+        given = self.synonyms.get(given.lower(), given)
         if given not in self.names:
             msg = f"{option} must be one of {', '.join(self.names)}, not {given!r}."
-            raise SettingsError(msg, did_you_mean(given, self.names))
+            hint = did_you_mean(given, self.names)
+            if self.synonyms:  # it was a switch: a word that follows it is no value
+                hint = f"Write {option}={self.names[-1]}, or another of these."
+            raise SettingsError(msg, hint)
         return given
 
 

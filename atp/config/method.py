@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from atp.attribution.contrasts import Position
-from atp.config.checks import OneOf, whole_number
+from atp.config.checks import OFF, ON, OneOf, number, whole_number
 from atp.config.option import Group, option, switch
 from atp.errors import InputError, SettingsError
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 MethodName = Literal["atp", "ig"]
 Baseline = Literal["zero", "mean", "base"]
 Metric = Literal["first", "sequence"]
+Exact = Literal["none", "flagged", "all"]
+COMPLETE_GAP = 0.05
+"""Integrated gradients are called complete if their sum misses the change by at most this share."""
 NAMES = {"atp": "attribution patching", "ig": "integrated gradients"}
+
+_exact = OneOf(get_args(Exact), synonyms={**dict.fromkeys(ON, "all"), **dict.fromkeys(OFF, "none")})
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,15 @@ class Method:
     sequence, the mean log-probabilities of their first tokens."""
     sequence_tokens: int = option(Group.CONTRAST, 20, "N", whole_number(1))
     """Tokens that --metric=sequence takes; more where the first difference comes later."""
-    exact: bool = switch(Group.SCORE)
-    """Also remove each listed feature in turn, run the model without it, and write its effect, and
-    how well scores agree with effects."""
+    exact: Exact = option(Group.SCORE, "none", "NAME", _exact)
+    """These features are also removed, each in turn, and the model is run without them: none;
+    flagged, those whose removal is a large step, where scores are wrong; or all, each listed one,
+    too."""
+    exact_above: float = option(
+        Group.SCORE, 0.15, "X", number("a number above 0", lambda value: value > 0)
+    )
+    """A step is large if it takes out more than this share of the length of the residual
+    stream."""
     prompt_activations: bool = switch(Group.SCORE)
     """Also write which features are active on the flagged prompt and on the base prompt."""
 
@@ -54,7 +65,7 @@ class Method:
     @property
     def needs_patched_runs(self) -> bool:
         """Whether pairs are run again from a hook point on."""
-        return self.exact or self.name == "ig"
+        return self.exact != "none" or self.name == "ig"
 
     @property
     def reads_base_prompts(self) -> bool:
@@ -81,6 +92,7 @@ class Method:
             "metric": self.metric,
             **({} if self.sequence is None else {"sequence_tokens": self.sequence}),
             "exact": self.exact,
+            **({} if self.exact == "none" else {"exact_above": self.exact_above}),
             "prompt_activations": self.prompt_activations,
         }
 

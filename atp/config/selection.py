@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atp.config.checks import number, or_none, whole_number
-from atp.config.option import Group, json_values, option
+from atp.config.option import Group, json_values, option, switch
 
 _not_negative = number("a number of at least 0", lambda value: value >= 0)
 _positive = number("a number above 0", lambda value: value > 0)
@@ -25,19 +25,22 @@ class SelectionSettings:
     """Which features to select, and how to find out how sure their numbers are."""
 
     min_score: float = option(Group.SELECT, 0.0, "X", number("a number"))
-    """The mean score over all pairs must be above X logits."""
+    """The mean over all pairs, of the effect where it was measured and else of the score, must be
+    above X logits."""
     min_log_ratio: float | None = option(Group.SELECT, 0.5, "X", _number_or_none)
     """log10 of the mean activation on flagged prompts, over that on base prompts, must be above X;
     none turns this off. It needs results of atp run --prompt-activations; other results are
     selected without it, unless it is given."""
     min_impact: float = option(Group.SELECT, 0.0, "X", _not_negative)
-    """The size of the mean effect, or of the mean score where the results carry no effects, must be
-    at least X logits."""
+    """The size of that mean must be at least X logits."""
     fdr: float | None = option(Group.SELECT, None, "Q", or_none(_rate))
-    """Of the features whose mean score differs from 0, take those with a false discovery rate of Q,
+    """Of the features whose mean differs from 0, take those with a false discovery rate of Q,
     as in 0.05 (Benjamini-Hochberg); none turns this off. Default: none."""
     top_features: int = option(Group.SELECT, 50, "K", whole_number(1))
-    """Of the features that are left, take the K of each SAE with the greatest mean score."""
+    """Of the features that are left, take the K of each SAE with the greatest mean."""
+    joint_effect: bool = switch(Group.SELECT)
+    """Also remove the selected features together from every pair, at the positions that were
+    scored, and measure what the metric loses. This loads the model and the SAEs of the results."""
     epsilon: float = option(Group.SELECT, 1e-6, "X", _positive)
     """Added to both activations of that ratio."""
     resamples: int = option(Group.SELECT, 9999, "N", whole_number(100))

@@ -59,7 +59,7 @@ class Features:
 
     @property
     def selected(self) -> dict[str, list[str]]:
-        """The ids of the selected features of each SAE, the greatest mean score first."""
+        """The ids of the selected features of each SAE, the greatest `mean_best` first."""
         return {sae.name: sae.selection.selected for sae in self.saes}
 
     @property
@@ -117,9 +117,9 @@ def select_features(*results: str | Path | Result, **options: Unpack[Options]) -
             taken += result.as_result_files(f"<result {number}>")
     values, known = {}, options_of(SelectionSettings)
     for name, value in options.items():  # parsed as on the command line
-        if name not in known:
+        if name not in Options.__annotations__:
             msg = f"select_features has no option {name}."
-            raise SettingsError(msg, did_you_mean(name, known))
+            raise SettingsError(msg, did_you_mean(name, Options.__annotations__))
         values[name] = known[name].check(name, "none" if value is None else str(value))
     settings = SelectionSettings(**values, ratio_given="min_log_ratio" in values)
     return aggregate(taken, settings)

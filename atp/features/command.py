@@ -12,6 +12,7 @@ from atp.dataset import output
 from atp.errors import SettingsError
 from atp.features import files
 from atp.features.aggregation import aggregate
+from atp.features.joint import joint_effects
 from atp.features.results import found_in
 from atp.runtime.live import phase
 
@@ -42,10 +43,11 @@ def features(
         )
         with phase("aggregating the scored pairs"):
             found = aggregate(taken, settings)
+        joint = joint_effects(found) if settings.joint_effect else {}
         now = datetime.now(UTC)
         run = output.run_name(out, taken[0].metadata["model"]["name"], now)
         created = now.isoformat(timespec="seconds")
-        paths = files.write(found, out, f"atp_features_{run}", created)
+        paths = files.write(found, joint, out, f"atp_features_{run}", created)
     if settings.min_log_ratio is not None and found.without_ratio:
         reason = "selected without --min-log-ratio, which needs atp run --prompt-activations"
         log.warning("features.no_ratio", saes=found.without_ratio, reason=reason)
@@ -59,6 +61,7 @@ def features(
                 features=sae.table["feature"].nunique(),
                 selected=len(selection.selected),
                 strongest=selection.selected[:10],
+                **({"joint": joint[sae.name]} if sae.name in joint else {}),
             )
         else:
             log.warning("features.none", sae=sae.name, reason=selection.reason)

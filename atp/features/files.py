@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -29,7 +30,11 @@ INTERVENTION_SETTINGS = (
 """Settings of the results that `atp intervene` takes over."""
 
 
-def write(features: Features, folder: Path, name: str, created: str) -> list[Path]:
+Joint = Mapping[str, dict[str, Any]]
+"""What joint.py measured, by the SAE's name; empty if it was not asked to."""
+
+
+def write(features: Features, joint: Joint, folder: Path, name: str, created: str) -> list[Path]:
     """Write all files, and return them: CSV, Parquet, JSON; `name` is without their endings."""
     table = features.table
     as_parquet = io.BytesIO()
@@ -39,7 +44,7 @@ def write(features: Features, folder: Path, name: str, created: str) -> list[Pat
     contents = {  # the JSON file comes last: where it exists, the others do
         "csv": table.to_csv(index=False, lineterminator="\n").encode(),
         "parquet": as_parquet.getvalue(),
-        "json": orjson.dumps(as_json(features, created), option=orjson.OPT_INDENT_2),
+        "json": orjson.dumps(as_json(features, joint, created), option=orjson.OPT_INDENT_2),
     }
     return write_files(folder, name, contents)
 
@@ -56,7 +61,7 @@ def _schema() -> pa.Schema:  # the same whatever the values of the columns
     return pa.schema([(name, types.get(name, pa.float64())) for name in COLUMNS])
 
 
-def as_json(features: Features, created: str) -> dict[str, Any]:
+def as_json(features: Features, joint: Joint, created: str) -> dict[str, Any]:
     """Return the content of the features file, which `atp intervene` reads."""
     metadatas = [result.metadata for result in features.results]
     first = metadatas[0]
@@ -85,13 +90,16 @@ def as_json(features: Features, created: str) -> dict[str, Any]:
         "selection": features.settings.as_json(),
         "interval": {"level": LEVEL, "method": "BCa bootstrap over questions"},
     }
-    return {"metadata": {"atp": metadata}, "saes": [_sae(sae) for sae in features.saes]}
+    return {
+        "metadata": {"atp": metadata},
+        "saes": [_sae(sae, joint.get(sae.name)) for sae in features.saes],
+    }
 
 
-def _sae(features: SaeFeatures) -> dict[str, Any]:
+def _sae(features: SaeFeatures, joint: dict[str, Any] | None) -> dict[str, Any]:
     table = features.table[features.table["group"] == ALL].drop(columns=SHARED_COLUMNS)
     table = table.sort_values(
-        ["selected", "mean_score", "feature"], ascending=[False, False, True], kind="stable"
+        ["selected", "mean_best", "feature"], ascending=[False, False, True], kind="stable"
     )
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     return {
@@ -101,9 +109,9 @@ def _sae(features: SaeFeatures) -> dict[str, Any]:
             {"group": g.name, "value": g.value, "pairs": g.pairs, "questions": g.questions}
             for g in features.groups
         ],
-        "impact": features.selection.impact,
         "steps": features.selection.steps,
         "selected": features.selection.selected,
         "negative": features.selection.negative,
+        **({} if joint is None else {"joint": joint}),
         "features": [{"id": str(row.pop("feature")), **row} for row in rows],
     }

@@ -50,10 +50,11 @@ class ScoredPairs:
     question: array[int] = field(default_factory=_integers)  # of each pair, over all inputs
     groups: dict[str, list[str | None]] = field(default_factory=lambda: {g: [] for g in GROUPINGS})
     """Of each pair, by grouping; None where the input does not say."""
-    has_effects: array[int] = field(default_factory=_integers)  # of each pair, 1 or 0
+    has_effects: array[int] = field(default_factory=_integers)
+    """Of each pair, 1 or 0: whether all features that it lists have an effect."""
     has_activations: array[int] = field(default_factory=_integers)
-    scores: Listed = field(default_factory=lambda: _listed("score", "effect"))
-    """Not both 0; the effect is 0 where a pair carries none."""
+    scores: Listed = field(default_factory=lambda: _listed("score", "effect", "best"))
+    """Not all 0; the effect is 0 where it was not measured, and the best is then the score."""
     activations: Listed = field(default_factory=lambda: _listed("flagged", "base"))
     """At the last token of the flagged and of the base prompt."""
 
@@ -64,9 +65,14 @@ class ScoredPairs:
         """Add the next pair; raise one of NOT_AS_WRITTEN where it is not as atp writes it."""
         pair = len(self)
         top = analysis["top_features"]
-        exact = "exact" in analysis["diagnostics"] or any("effect" in entry for entry in top)
+        exact = "exact" in analysis["diagnostics"] and all("effect" in entry for entry in top)
         scores = [
-            (_id(entry["id"]), _finite(entry["score"]), _finite(entry.get("effect", 0.0)))
+            (
+                _id(entry["id"]),
+                _finite(entry["score"]),
+                _finite(entry.get("effect", 0.0)),
+                _finite(entry.get("effect", entry["score"])),
+            )
             for entry in top
         ]
         prompts = analysis.get("prompt_activations")
@@ -76,7 +82,7 @@ class ScoredPairs:
             activations = list(zip(map(_id, prompts["ids"]), *numbers, strict=True))
         nonzero = [row for row in scores if row[1] or row[2]]
         for rows in (scores, activations):
-            if len({feature for feature, _, _ in rows}) < len(rows):
+            if len({feature for feature, *_ in rows}) < len(rows):
                 msg = "a feature is listed twice"
                 raise ValueError(msg)
         for listed, rows in ((self.scores, nonzero), (self.activations, activations)):
@@ -113,7 +119,7 @@ def read_pairs(results: Sequence[ResultFile]) -> list[ScoredPairs]:
         input_sha256 = result.metadata["input"]["sha256"]
         pairs = by_sae.setdefault(result.sae, ScoredPairs(result.metadata["sae"]))
         pairs.specs.append(str(result.metadata["sae"].get("spec")))
-        for key, analysis, groups in _scored_in(result):
+        for key, analysis, groups in scored_in(result):
             place = (result.sae, input_sha256, key)
             with _checked(result.path, key):  # orjson refuses integers beyond 64 bits
                 digest = hashlib.sha256(orjson.dumps(analysis)).digest()
@@ -134,7 +140,7 @@ def read_pairs(results: Sequence[ResultFile]) -> list[ScoredPairs]:
     return list(by_sae.values())
 
 
-def _scored_in(result: ResultFile) -> Iterator[tuple[PairKey, Analysis, dict[str, str | None]]]:
+def scored_in(result: ResultFile) -> Iterator[tuple[PairKey, Analysis, dict[str, str | None]]]:
     """Yield place, analysis and groups of each scored pair of a result."""
     count = 0
     for index, question in enumerate(result.questions()):

@@ -29,9 +29,8 @@ class Step:
 class Selection:
     """The selected features of an SAE."""
 
-    impact: str  # the column that --min-impact looks at
-    selected: list[str]  # ids by mean score, the greatest first
-    negative: list[str]  # ids by mean score, the most negative first; at most as many
+    selected: list[str]  # ids by `mean_best`, the greatest first
+    negative: list[str]  # ids by `mean_best`, the most negative first; at most as many
     steps: list[Step]
 
     @property
@@ -55,14 +54,12 @@ def applicable(settings: SelectionSettings, scored: ScoredPairs, path: Path) -> 
 
 def select(table: pd.DataFrame, settings: SelectionSettings) -> Selection:
     """Apply the thresholds to the features of an SAE, a row each, over all pairs."""
-    all_carry_effects = (table["effect_pairs"] == table["pairs"]).all()
-    impact = "mean_effect" if len(table) and all_carry_effects else "mean_score"
-    passes = {f"--min-score={settings.min_score:g}": table["mean_score"] > settings.min_score}
+    passes = {f"--min-score={settings.min_score:g}": table["mean_best"] > settings.min_score}
     if settings.min_log_ratio is not None:
         option = f"--min-log-ratio={settings.min_log_ratio:g}"
         passes[option] = table["log_ratio"] > settings.min_log_ratio
     option = f"--min-impact={settings.min_impact:g}"
-    passes[option] = table[impact].abs() >= settings.min_impact
+    passes[option] = table["mean_best"].abs() >= settings.min_impact
     if settings.fdr is not None:
         passes[f"--fdr={settings.fdr:g}"] = table["q_value"] <= settings.fdr
 
@@ -74,11 +71,11 @@ def select(table: pd.DataFrame, settings: SelectionSettings) -> Selection:
     selected = _in_order(left, ascending=False)[: settings.top_features]
     option = f"--top-features={settings.top_features}"
     steps.append(Step(option, len(left) - len(selected), len(selected)))
-    negative = _in_order(table[table["mean_score"] < 0], ascending=True)[: len(selected)]
-    return Selection(impact, selected, negative, steps)
+    negative = _in_order(table[table["mean_best"] < 0], ascending=True)[: len(selected)]
+    return Selection(selected, negative, steps)
 
 
 def _in_order(table: pd.DataFrame, *, ascending: bool) -> list[str]:
-    """Return the ids of features by mean score; ties by number."""
-    ordered = table.sort_values(["mean_score", "feature"], ascending=[ascending, True])
+    """Return the ids of features by `mean_best`; ties by number."""
+    ordered = table.sort_values(["mean_best", "feature"], ascending=[ascending, True])
     return [str(feature) for feature in ordered["feature"]]

@@ -35,15 +35,23 @@ class SaeScores:
     totals: RunTotals
     pairs: ScoredPairs
 
-    def strongest(self, count: int) -> dict[str, pd.DataFrame]:
-        """Return the features of the largest mean scores, "promoting" and "suppressing".
+    @property
+    def ranked_by(self) -> str:
+        """What features are ranked by, in words."""
+        if all(self.pairs.has_effects):
+            return "effect"
+        score, best = (np.asarray(self.pairs.scores[name]) for name in ("score", "best"))
+        return "score" if np.array_equal(score, best) else "score or effect"
 
-        Each table has at most `count` rows, the largest |mean score| first, with the columns of
+    def strongest(self, count: int) -> dict[str, pd.DataFrame]:
+        """Return the features of the largest `mean_best`, "promoting" and "suppressing".
+
+        Each table has at most `count` rows, the largest first, with the columns of
         `atp features`.
         """
         feature = np.asarray(self.pairs.scores["feature"])
         ids, row = np.unique(feature, return_inverse=True)
-        total = np.bincount(row, np.asarray(self.pairs.scores["score"]), len(ids))
+        total = np.bincount(row, np.asarray(self.pairs.scores["best"]), len(ids))
         order = np.argsort(total, kind="stable")
         most = {*ids[order[:count]], *ids[order[::-1][:count]]}
         kept = np.isin(feature, list(most))
@@ -62,11 +70,11 @@ class SaeScores:
             scores=scores,
         )
         table = numbers_of(few, group, SelectionSettings()).sort_values(
-            "mean_score", key=abs, ascending=False, kind="stable"
+            "mean_best", key=abs, ascending=False, kind="stable"
         )
         return {
-            "promoting": table[table["mean_score"] > 0].head(count),
-            "suppressing": table[table["mean_score"] < 0].head(count),
+            "promoting": table[table["mean_best"] > 0].head(count),
+            "suppressing": table[table["mean_best"] < 0].head(count),
         }
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ALL = "all"  # the group of all pairs
 COLUMNS = (
     *("sae", "sae_sha256", "hook_name", "group", "value", "feature", "pairs", "questions"),
+    *("mean_best", "mean_best_low", "mean_best_high"),
     *("mean_score", "mean_score_low", "mean_score_high", "mean_abs_score"),
     *("sign_consistency", "frequency", "nonzero_questions", "p_value", "q_value"),
     *("effect_pairs", "mean_effect", "mean_effect_low", "mean_effect_high"),
@@ -65,7 +66,7 @@ def groups_of(scored: ScoredPairs) -> list[Group]:
 def numbers_of(scored: ScoredPairs, group: Group, settings: SelectionSettings) -> pd.DataFrame:
     """Return the numeric columns of each feature in a group, features in order."""
     listed = _columns(scored.scores, group)
-    pair, score, effect = (listed[name] for name in ("pair", "score", "effect"))
+    pair, score, effect, best = (listed[name] for name in ("pair", "score", "effect", "best"))
     features, row = np.unique(listed["feature"], return_inverse=True)
     count = len(features)
     question = np.fromiter(scored.question, np.int64)
@@ -83,6 +84,13 @@ def numbers_of(scored: ScoredPairs, group: Group, settings: SelectionSettings) -
     total = np.bincount(row, score, count)
     table["mean_score"] = total / group.pairs
     sums = with_interval("mean_score", score, group.members)
+    table["mean_best"] = np.bincount(row, best, count) / group.pairs
+    if np.array_equal(best, score):
+        table["mean_best_low"], table["mean_best_high"] = (
+            table[f"mean_score_{end}"] for end in ("low", "high")
+        )
+    else:
+        sums = with_interval("mean_best", best, group.members)
     table["mean_abs_score"] = np.bincount(row, np.abs(score), count) / group.pairs
     nonzero = score != 0
     nonzero_pairs = np.bincount(row, nonzero, count)
@@ -98,9 +106,8 @@ def numbers_of(scored: ScoredPairs, group: Group, settings: SelectionSettings) -
     carrying = group.members & (np.asarray(scored.has_effects) == 1)
     effect_pairs = int(carrying.sum())
     table["effect_pairs"] = effect_pairs
-    table["mean_effect"] = (
-        np.bincount(row, effect, count) / effect_pairs if effect_pairs else np.nan
-    )
+    total = np.bincount(row, np.where(carrying[pair], effect, 0), count)
+    table["mean_effect"] = total / effect_pairs if effect_pairs else np.nan
     with_interval("mean_effect", effect, carrying)
     _add_activations(table, scored, group, settings.epsilon)
     return table

@@ -13,6 +13,7 @@ import orjson
 
 from atp.dataset.source import opened
 from atp.errors import InputError
+from atp.intervention.report import joint_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,8 @@ class SelectedFeatures:
     sae: dict[str, Any]  # `metadata.atp.sae` of the results they were selected from
     selected: tuple[int, ...]  # ids, the greatest mean score first
     negative: tuple[int, ...]  # ids, the most negative mean score first
+    joint: dict[str, Any] | None = None
+    """The effect of removing the selected ones together at the scored positions, if measured."""
 
     @property
     def spec(self) -> str:
@@ -57,6 +60,7 @@ class FeaturesFile:
                     "sae": features.sae,
                     "selected": list(map(str, features.selected)),
                     "negative": list(map(str, features.negative)),
+                    "joint": features.joint,
                 }
                 for features in self.saes
             ],
@@ -76,7 +80,7 @@ def read_features_file(path: Path) -> FeaturesFile:
         metadata = content["metadata"]["atp"]
         saes = [_features_of_sae(path, entry) for entry in content["saes"]]
         model = dict(metadata["model"], name=metadata["model"]["name"])
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         msg = f"{path} is not a features file: it lacks metadata.atp.model or saes."
         raise InputError(msg, HINT) from error
     with_selection = tuple(features for features in saes if features.selected)
@@ -103,4 +107,8 @@ def _features_of_sae(path: Path, entry: Mapping[str, Any]) -> SelectedFeatures:
             msg = f"{path} names a feature of {spec} twice in {name!r}."
             raise InputError(msg, "Name each once.")
         lists.append(tuple(ids))
-    return SelectedFeatures(dict(sae), *lists)
+    joint = entry.get("joint")
+    if joint is not None:
+        joint_in_words(joint)  # else the report could not give it
+    selected, negative = lists
+    return SelectedFeatures(dict(sae), selected, negative, joint)

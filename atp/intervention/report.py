@@ -49,6 +49,11 @@ def as_text(report: Mapping[str, Any]) -> str:
     labels = {"selected": "selected", "random": "random", "negative": "most negative"}
     lines += [_row(label, summary[name]) for name, label in labels.items() if summary[name]]
     lines += ["", summary["verdict"], *_cautions(report)]
+    lines += [
+        f"At the scored positions alone, {joint_in_words(sae['joint'])}."
+        for sae in metadata["features"]["saes"]
+        if sae["joint"] is not None
+    ]
     if responses := report.get("answers"):
         counts = f"{responses['changed']} of {responses['answered']}"
         lines.append(f"{counts} regenerated responses changed.")
@@ -59,6 +64,20 @@ def breaks_the_model(report: Mapping[str, Any]) -> bool:
     """Return whether the model hardly predicts its own base responses without the features."""
     effects = report["summary"]["selected"]["side_effects"]
     return bool(effects) and effects["perplexity_after"] > BROKEN * effects["perplexity_before"]
+
+
+def joint_in_words(joint: Mapping[str, Any]) -> str:
+    """Return what `atp features --joint-effect` measured of an SAE, in a line."""
+
+    def with_interval(name: str) -> str:
+        limits = joint[f"{name}_interval"]
+        interval = "no interval" if limits is None else f"95 % {limits[0]:+.3f} to {limits[1]:+.3f}"
+        return f"{joint[f'mean_{name}']:+.3f} ({interval})"
+
+    return (
+        f"removed at once, they take {with_interval('effect')} from the metric, "
+        f"their single effects add up to {with_interval('sum_of_single')}"
+    )
 
 
 def _cautions(report: Mapping[str, Any]) -> list[str]:

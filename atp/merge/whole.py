@@ -94,7 +94,7 @@ def write(parts: Sequence[ResultFile], totals: RunTotals, path: Path) -> None:
 
 def _metadata(parts: Sequence[ResultFile], totals: RunTotals, out: Path) -> dict[str, Any]:
     first = parts[0].metadata
-    of_shard = {"counts", "means", "exact", "unsharded"}
+    of_shard = {"counts", "means", "path", "exact", "unsharded"}
     return {
         "complete": True,
         "counts": {

@@ -65,21 +65,21 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
             layer.keys = layer.keys[rows[:, None], :, columns].transpose(1, 2)
             layer.values = layer.values[rows[:, None], :, columns].transpose(1, 2)
 
-    def prefix(self, row: int, start: int, end: int) -> ReadCache:
-        """Return the kept columns start..end of a row, for passes of variants of that row."""
+    def of_rows(self, rows: Tensor, start: int, end: int) -> ReadCache:
+        """Return the kept columns start..end of some rows, which may repeat."""
         tables = {
-            layer: tuple(table[row : row + 1, :, start:end] for table in pair)
+            layer: tuple(table[:, :, start:end] for table in pair)
             for layer, pair in self.kept.items()
         }
-        return ReadCache(tables, end - start)
+        return ReadCache(tables, rows, end - start)
 
 
 class ReadCache(DynamicCache):  # type: ignore[misc]  # as above
-    """Keys and values of one row's first tokens, (1, head, length, d_head), that many rows read."""
+    """Keys and values of the first tokens of rows, (row, head, length, d_head), that stay."""
 
-    def __init__(self, tables: dict[int, tuple[Tensor, ...]], length: int) -> None:
+    def __init__(self, tables: dict[int, tuple[Tensor, ...]], rows: Tensor, length: int) -> None:
         super().__init__()
-        self.tables, self.length = tables, length
+        self.tables, self.rows, self.length = tables, rows, length
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: object, **__: object
@@ -87,8 +87,7 @@ class ReadCache(DynamicCache):  # type: ignore[misc]  # as above
         """Return the keys and values of old and new tokens; adds nothing to the cache."""
         if not self.length:
             return key_states, value_states
-        rows = len(key_states)
-        keys, values = (table.expand(rows, -1, -1, -1) for table in self.tables[layer_idx])
+        keys, values = (table[self.rows] for table in self.tables[layer_idx])
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002

@@ -14,6 +14,7 @@ from atp.errors import SettingsError, did_you_mean
 from atp.model.bridge_patches import set_batch_size
 from atp.model.hook_names import layer_of, layers_before
 from atp.model.kv_cache import CacheFilledError, PrefixCache, ReadCache
+from atp.model.norm_weights import next_norm_weights
 from atp.model.resume import LayerOutput, recorded_layers, skipped_layers
 
 if TYPE_CHECKING:
@@ -97,10 +98,7 @@ class Model:
         positions: Tensor,
         cache: ReadCache,
     ) -> Tensor:
-        """Run only the layers after the first ones; all else is as for `hidden`, for one row.
-
-        A hook of the last skipped layer may turn `layer_output` into several rows; all are run.
-        """
+        """Run only the layers after the first ones; all else is as for `hidden`."""
         with skipped_layers(self.bridge, layers, layer_output):
             return self.hidden(ids, mask, positions, cache)
 
@@ -109,6 +107,10 @@ class Model:
     ) -> AbstractContextManager[dict[int, LayerOutput]]:
         """Return a context in which a pass saves the output of its first n layers, by n."""
         return recorded_layers(self.bridge, layers)
+
+    def next_norm_weights(self, hook_name: str) -> Tensor | None:
+        """Return how the norms above a hook point weight the dimensions of the stream."""
+        return next_norm_weights(self.bridge, hook_name)
 
     def layers_before(self, hook_name: str) -> int:
         """Return how many layers have run when a hook point fires, with its own if it ends it."""

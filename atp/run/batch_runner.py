@@ -47,9 +47,7 @@ class BatchRunner:
         self.n_saes = len(scorer.dictionaries)
         # With offloaded SAEs, a whole window is captured before it is scored, so that each SAE is
         # copied to the device once; but resumable captures would occupy too much memory.
-        self.scores_whole_windows = (
-            scorer.dictionaries.offloaded and not scorer.method.needs_patched_runs
-        )
+        self.scores_whole_windows = scorer.dictionaries.offloaded and not scorer.resumable
         self._failures_in_a_row: Counter[str] = Counter()
         """Of captures and of scoring: either may be lost while the other works."""
 

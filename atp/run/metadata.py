@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import orjson
 
 from atp import __version__
+from atp.config.method import COMPLETE_GAP
 from atp.dataset.journal import outcome
 from atp.dataset.output import unsharded
 from atp.stats.agreement import Pooled
+from atp.stats.tolerance import CONFIDENCE, COVERAGE, upper_bound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -84,7 +87,13 @@ class RunTotals:
     counts: dict[str, int]  # by outcome
     sums: dict[str, float]  # of the diagnostics in MEANS
     effects: Pooled = field(default_factory=Pooled)
-    """Of all features that were removed, with --exact."""
+    """Of all listed features that were removed, with --exact."""
+    flagged: int = 0
+    unchecked: int = 0
+    gaps: list[float] = field(default_factory=list)
+    """The completeness gap of each pair, with --method=ig."""
+    errors: list[tuple[float, float]] = field(default_factory=list)
+    """Of each sample: |effect - score|, and the same by relative_size² * error_scale."""
 
     @classmethod
     def of_run(cls, *, sharded: bool) -> Self:
@@ -97,18 +106,47 @@ class RunTotals:
         self.counts[outcome(analysis)] += 1
         for name in MEANS if "diagnostics" in analysis else ():
             self.sums[name] += analysis["diagnostics"][name]
+        diagnostics = analysis.get("diagnostics", {})
+        if exact := diagnostics.get("exact"):
+            self._add_exact(exact)
+        gap = diagnostics.get("path", {}).get("completeness_gap")
+        if gap is not None:
+            self.gaps.append(gap)
         with_effect = (listed for listed in analysis.get("top_features", ()) if "effect" in listed)
         removed = [listed for listed in with_effect if listed["score"] or listed["effect"]]
         if removed:
             scores, effects = ([listed[key] for listed in removed] for key in ("score", "effect"))
             self.effects.add(scores, effects)
 
+    def _add_exact(self, exact: dict[str, Any]) -> None:
+        self.flagged += exact["flagged"]
+        self.unchecked += exact["unchecked"]
+        if sample := exact.get("sample"):
+            error = abs(sample["effect"] - sample["score"])
+            size = sample["relative_size"] ** 2 * exact["error_scale"]
+            self.errors.append((error, error / size if size else 0.0))
+
     def as_json(self) -> dict[str, Any]:
         """Return the means over all scored pairs, and how well scores agree with effects."""
         scored = self.counts["scored"]
         means = {name: total / scored for name, total in self.sums.items() if scored}
-        exact = {"exact": self.effects.as_json()} if self.effects.features else {}
-        return {"means": means, **exact}
+        path = {}
+        if self.gaps:
+            gap = median(self.gaps)
+            path["path"] = {"median_gap": gap, "complete": gap <= COMPLETE_GAP}
+        if not self.effects.features:
+            return {"means": means, **path}
+        error, by_size = zip(*self.errors, strict=True) if self.errors else ((), ())
+        unchecked = {
+            "features": self.unchecked,
+            "samples": len(self.errors),
+            "coverage": COVERAGE,
+            "confidence": CONFIDENCE,
+            "error": upper_bound(error),
+            "error_by_size": upper_bound(by_size),
+        }
+        exact = {**self.effects.as_json(), "flagged": self.flagged, "unchecked": unchecked}
+        return {"means": means, **path, "exact": exact}
 
 
 class Recorded(Protocol):

@@ -58,7 +58,7 @@ class StrongestSoFar:
         for analysis in analyses if shown().live else ():
             self.pairs += "top_features" in analysis
             for feature in analysis.get("top_features", ()):
-                self.sums[feature["id"]] += feature["score"]
+                self.sums[feature["id"]] += feature.get("effect", feature["score"])
         if self.sums:
             strongest = max(self.sums, key=lambda feature: abs(self.sums[feature]))
             mean = self.sums[strongest] / self.pairs
@@ -90,6 +90,7 @@ class Pipeline:
                     self.runner.release_memory()
                     with phase("writing the results"):
                         self.writer.end()
+                    self._warn_of_gaps()
                 except BaseException as error:
                     self.writer.save_on_failure(error)
                     raise
@@ -102,6 +103,16 @@ class Pipeline:
             results=[str(path) for path in self.writer.paths],
         )
         return (ExitCode.PAIRS_FAILED if self.writer.failed else ExitCode.OK), self.writer.paths
+
+    def _warn_of_gaps(self) -> None:
+        for entry in self.writer.entries:
+            if not entry.get("path", {}).get("complete", True):
+                log.warning(
+                    "path.incomplete",
+                    sae=entry["sae"]["spec"],
+                    median_gap=entry["path"]["median_gap"],
+                    hint="The scores do not add up to the change: raise --ig-steps.",
+                )
 
     def _score_pairs(self, strongest: StrongestSoFar) -> None:
         """Read > tokenise > batch > capture > score > save, a window of pairs at a time."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -83,6 +83,8 @@ class ResultWriter:
     began: float = field(default_factory=time.monotonic)
     saving_seconds: float = 0.0  # the time that journal and result files took so far
     refreshed_seconds: float = 0.0  # the part of it that the result files took
+    entries: Sequence[dict[str, Any]] = ()
+    """`metadata.atp` of the result files as last written."""
     unsaved: int = 0
     """Pairs in the journal that are not fsynced; those of other shards cost nothing."""
     of_other_shards: int = 0  # pairs of other shards that this process has recorded
@@ -224,8 +226,8 @@ class ResultWriter:
 
     def _write(self, finished: str) -> None:
         began = time.monotonic()
-        entries = metadata(self.scan, self.journal, finished)
-        write_results(self.scan, self.journal, self.paths, entries)
+        self.entries = metadata(self.scan, self.journal, finished)
+        write_results(self.scan, self.journal, self.paths, self.entries)
         self.refresh_seconds = self._count_saving(began)
         self.refreshed_seconds += self.refresh_seconds
         log.info(

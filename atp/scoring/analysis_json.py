@@ -10,10 +10,11 @@ import orjson
 import torch
 
 from atp.attribution.scores import IDENTITY_TOLERANCE
+from atp.config.method import COMPLETE_GAP
 from atp.stats.agreement import agreement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -41,6 +42,8 @@ def pair_analyses(batch: Sequence[TokenizedPair], found: DictionaryScores) -> li
     metric, scores, top = found.captured.metric, found.scores, found.top
     # All features count, not only the listed ones: NaN sorts anywhere.
     finite = torch.isfinite(scores.scores.sum(dim=1) + scores.gradients.sum(dim=1))
+    for row, removed in enumerate(found.removed):
+        finite[row] &= torch.isfinite(removed.measured.effects).all()
     of_pair = [metric, scores.identity_gap, scores.n_active, finite]
     of_pair += [getattr(scores, name) for name in SHARES]
     extra_columns = _extra_columns(found)
@@ -50,6 +53,8 @@ def pair_analyses(batch: Sequence[TokenizedPair], found: DictionaryScores) -> li
         "gradient": scores.gradients.gather(1, top),
         **extra_columns,
     }
+    if found.removed:
+        of_features["effect"] = found.effects.gather(1, top)  # NaN where it was not measured
     # One copy to the host; float64 holds ids and float32 numbers exactly.
     columns = [*(table[:, None].double() for table in of_pair), top.double()]
     columns += [table.double() for table in of_features.values()]
@@ -57,7 +62,8 @@ def pair_analyses(batch: Sequence[TokenizedPair], found: DictionaryScores) -> li
     with np.errstate(over="ignore"):  # a number beyond float32 is not finite, either
         narrow = rows.astype(np.float32)
     start, k = len(of_pair), top.shape[1]
-    must_be_finite = [*range(start), *range(start + 4 * k, narrow.shape[1])]
+    first, count = start + 4 * k, len(extra_columns) * k  # after ids and the first three
+    must_be_finite = [*range(start), *range(first, first + count)]
     usable = np.isfinite(narrow[:, must_be_finite]).all(axis=1) & (narrow[:, 3] > 0)
     ids = rows[:, start : start + k].astype(int).tolist()
     numbers_of_pairs = shortest_table(narrow)
@@ -80,19 +86,24 @@ def pair_analyses(batch: Sequence[TokenizedPair], found: DictionaryScores) -> li
 
 def _extra_columns(found: DictionaryScores) -> dict[str, Tensor]:
     """Return the further numbers of each listed feature, (pair, k), by name."""
-    columns = {}
+    columns = {"relative_size": found.scores.relative_size.gather(1, found.top)}
     if found.baseline is not None:
         columns["base_activation"] = found.baseline.gather(1, found.top)
-    if found.effects:
-        columns["effect"] = torch.stack([of_pair.effects for of_pair in found.effects])
     return columns
 
 
-def _features(ids: Sequence[int], numbers: dict[str, list[float]]) -> list[dict[str, Any]]:
-    return [
+def _features(
+    ids: Sequence[int], numbers: Mapping[str, Sequence[float | None]]
+) -> list[dict[str, Any]]:
+    features = [
         {"id": str(feature), **dict(zip(numbers, values, strict=True))}
         for feature, *values in zip(ids, *numbers.values(), strict=True)
     ]
+    for feature in features if "effect" in numbers else ():
+        if feature["effect"] is None:
+            del feature["effect"]
+        feature["ranked_by"] = "effect" if "effect" in feature else "score"
+    return features
 
 
 def _scored(
@@ -127,7 +138,7 @@ def _with_method_fields(
     """Add the fields that only some methods have."""
     diagnostics = {
         **(_path_diagnostics(found, index) if found.integrated else {}),
-        **(_exact_diagnostics(found, index) if found.effects else {}),
+        **(_exact_diagnostics(found, index) if found.removed else {}),
     }
     fields = {}
     if found.method.prompt_activations and found.base_activations is not None:
@@ -148,28 +159,52 @@ def _with_method_fields(
 def _path_diagnostics(found: DictionaryScores, index: int) -> dict[str, Any]:
     change = found.integrated[index].change
     total = float(found.scores.scores[index].double().sum())
+    gap = shortest(abs(total - change) / abs(change)) if change else None
     return {
         "path": {
             "change": shortest(change),
             "sum_of_scores": shortest(total),
-            "completeness_gap": shortest(abs(total - change) / abs(change)) if change else None,
+            "completeness_gap": gap,
+            "complete": gap is not None and gap <= COMPLETE_GAP,
         }
     }
 
 
 def _exact_diagnostics(found: DictionaryScores, index: int) -> dict[str, Any]:
-    """Return how well the scores of the removed features agree with their effects."""
-    effects = found.effects[index]
-    scores = found.scores.scores[index].gather(0, found.top[index])
-    changed = effects.changed > 0
-    agreed = agreement(scores[changed].tolist(), effects.effects[changed].tolist())
+    """Return what was removed and, if all listed features were, how well scores agree with it."""
+    plan, measured = found.removed[index].plan, found.removed[index].measured
+    numbers: dict[str, float | None] = {}
+    if found.method.exact == "all":
+        scores = found.scores.scores[index, measured.features][measured.changed]
+        effects = measured.effects[measured.changed]
+        numbers = {
+            **agreement(scores.tolist(), effects.tolist()),
+            "joint_effect": measured.joint,
+            "joint_score": float(scores.double().sum()),
+        }
+    numbers |= {
+        "noise_floor": measured.noise_floor,
+        "error_scale": found.removed[index].error_scale,
+    }
+    sample = {}
+    if plan.sample is not None:
+        of_sample = {
+            "score": found.scores.scores[index, plan.sample],
+            "relative_size": found.scores.relative_size[index, plan.sample],
+            "effect": measured.effects[measured.features == plan.sample],
+        }
+        by_name = {name: shortest(float(value)) for name, value in of_sample.items()}
+        sample = {"sample": {"id": str(plan.sample), **by_name}}
     return {
         "exact": {
-            "features": int(changed.sum()),
-            **{name: None if value is None else shortest(value) for name, value in agreed.items()},
-            "joint_effect": shortest(effects.joint),
-            "joint_score": shortest(float(scores.double().sum())),
-            "noise_floor": shortest(effects.noise_floor),
+            "features": int(measured.changed.sum()),
+            "flagged": plan.flagged,
+            **{
+                name: None if number is None else shortest(number)
+                for name, number in numbers.items()
+            },
+            "unchecked": plan.unchecked,
+            **sample,
         }
     }
 

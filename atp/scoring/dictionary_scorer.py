@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from atp.attribution.exact_effects import Effects, exact_effects
+from atp.attribution.exact_effects import Effects, exact_effects, removal_effects
 from atp.attribution.integrated import IntegratedGradients, integrate
-from atp.attribution.patched_run import PatchedRun, patched_run
-from atp.attribution.scores import Scores, score, top_features
+from atp.attribution.patched_run import PatchedRun
+from atp.attribution.scores import Lengths, Scores, score, top_features
+from atp.scoring.exact import Removed, remove
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from torch import Tensor
 
@@ -41,7 +42,22 @@ class DictionaryScores:
     """The activations on each pair's base prompt, (pair, d_sae), where these are run."""
     integrated: list[IntegratedGradients] = field(default_factory=list)
     """One a pair, for --method=ig."""
-    effects: list[Effects] = field(default_factory=list)  # one a pair, for --exact
+    removed: list[Removed] = field(default_factory=list)  # one a pair, for --exact
+    together: list[float] = field(default_factory=list)
+    """The effect of removing chosen features together, one a pair."""
+
+    @property
+    def effects(self) -> Tensor:
+        """The effect of each feature, (pair, d_sae); NaN where it was not removed."""
+        return effects_of(self.removed, self.scores.scores)
+
+
+def effects_of(removed: Sequence[Removed], like: Tensor) -> Tensor:
+    """Return the effects of removed features in a table (pair, d_sae), NaN elsewhere."""
+    table = torch.full_like(like, torch.nan)
+    for row, of_pair in zip(table, removed, strict=True):
+        row[of_pair.measured.features] = of_pair.measured.effects
+    return table
 
 
 @dataclass(frozen=True)
@@ -52,65 +68,99 @@ class DictionaryScorer:
     dictionary: Dictionary
     method: Method
     top_k: int
-    chunk_tokens: int  # most tokens of variants of a pair in a pass
+    chunk_tokens: int  # most tokens of variants in a pass
+    lengths: Lengths
 
     def score(
         self,
         captured: Capture,
         base: Tensor | None = None,
         mean: Tensor | None = None,
-        features: Tensor | None = None,
+        together: Tensor | None = None,
     ) -> DictionaryScores:
         """Score the features of captured pairs; at more positions than the last, of one pair.
 
         `base` holds the activations on each pair's base prompt, (pair, d_sae), and `mean` those
-        over the input's base prompts, (d_sae,). `features` are the ids to list; by default the
-        `top_k` of each pair by |score|.
+        over the input's base prompts, (d_sae,). The features `together` are removed at once.
         """
         sae, pairs = self.dictionary.sae, len(captured.metric)
         baseline = base if self.method.baseline == "base" else None
         if self.method.baseline == "mean" and mean is not None:
             baseline = mean.expand(pairs, -1)
-        hook_name = self.dictionary.hook_name
-        x = self.dictionary.view(captured.residuals[hook_name])
-        g = self.dictionary.view(captured.gradients[hook_name])
-        at_positions = score(sae, x, g, baseline)
-        delta = -at_positions.activations
-        if baseline is not None:
-            delta = baseline - at_positions.activations
+        x, g = self._at_hook_point(captured)
+        at_positions = score(sae, x, g, self.lengths, baseline)
+        # Pairs that are scored together have as many positions each.
+        x_of_pairs, g_of_pairs, delta = (
+            table.view(pairs, -1, *table.shape[1:])
+            for table in (x, g, self._delta(at_positions, baseline))
+        )
+        run = self._run(captured)
         integrated: list[IntegratedGradients] = []
         if self.method.name == "ig":
-            integrated = [
-                integrate(run, sae, x[where], delta[where], metric, self.method.ig_steps)
-                for run, where, metric in self._runs(captured)
-            ]
+            integrated = integrate(run, sae, x_of_pairs, delta, self.method.ig_steps)
             g = torch.cat([path.gradient for path in integrated])
-            at_positions = score(sae, x, g, baseline)
+            at_positions = score(sae, x, g, self.lengths, baseline)
         scores = at_positions if self.method.position == "last" else at_positions.summed()
-        if features is None:
-            top = top_features(scores.scores, self.top_k)  # (pair, k)
-        else:
-            top = features.expand(pairs, -1)
-        effects: list[Effects] = []
-        if self.method.exact:
-            effects = [
-                exact_effects(run, sae, x[where], delta[where], metric, ids)
-                for (run, where, metric), ids in zip(self._runs(captured), top, strict=True)
-            ]
+        removed: list[Removed] = []
+        if self.method.exact != "none":
+            removed = remove(
+                run, sae, self.method, x_of_pairs, g_of_pairs, delta, scores, self.top_k
+            )
+        joint: list[float] = []
+        if together is not None:
+            removals = [(pair, together) for pair in range(pairs)]
+            joint = removal_effects(run, sae, x_of_pairs, delta, removals)[0].tolist()
         return DictionaryScores(
-            captured, self.method, at_positions, scores, top, baseline, base, integrated, effects
+            captured,
+            self.method,
+            at_positions,
+            scores,
+            self._listed(scores.scores, removed),
+            baseline,
+            base,
+            integrated,
+            removed,
+            joint,
         )
 
-    def _runs(self, captured: Capture) -> Iterator[tuple[PatchedRun, slice, float]]:
-        """Yield each pair ready to be run again, its positions, and its metric."""
-        start = 0
-        metrics = captured.metric.tolist()
-        for pair, (count, metric) in enumerate(zip(captured.counts, metrics, strict=True)):
-            run = patched_run(
-                self.model, captured, pair, self.dictionary.hook_name, self.chunk_tokens
-            )
-            yield run, slice(start, start + count), metric
-            start += count
+    def effects(self, captured: Capture, features: Tensor) -> Effects:
+        """Remove some features of one captured pair, in turn and together."""
+        x, g = self._at_hook_point(captured)
+        found = score(self.dictionary.sae, x, g, self.lengths)
+        delta = self._delta(found, None)[None]
+        (effects,) = exact_effects(
+            self._run(captured), self.dictionary.sae, x[None], delta, [features], joint=True
+        )
+        return effects
+
+    def _at_hook_point(self, captured: Capture) -> tuple[Tensor, Tensor]:
+        tables = captured.residuals, captured.gradients
+        x, g = (self.dictionary.view(table[self.dictionary.hook_name]) for table in tables)
+        return x, g
+
+    def _run(self, captured: Capture) -> PatchedRun:
+        return PatchedRun(self.model, captured, self.dictionary.hook_name, self.chunk_tokens)
+
+    @staticmethod
+    def _delta(found: Scores, baseline: Tensor | None) -> Tensor:
+        return -found.activations if baseline is None else baseline - found.activations
+
+    def _listed(self, scores: Tensor, removed: Sequence[Removed]) -> Tensor:
+        """Return the ids of each pair's largest |effect| where it is measured, else |score|."""
+        if not removed:
+            return top_features(scores, self.top_k)
+        effects = effects_of(removed, scores)
+        # With --exact=all, each listed feature has an effect.
+        others = torch.zeros_like(scores) if self.method.exact == "all" else scores
+        return top_features(torch.where(effects.isnan(), others, effects), self.top_k)
+
+
+def lengths_of(model: Model, dictionary: Dictionary) -> Lengths:
+    """Return how long steps along an SAE's features are, as the next norm sees them."""
+    weights = model.next_norm_weights(dictionary.hook_name)
+    if weights is None:
+        weights = torch.ones(dictionary.sae.W_dec.shape[1:].numel(), device=model.device)
+    return Lengths(weights, dictionary.norms(weights))
 
 
 @torch.no_grad()

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from atp.attribution.capture import TOLERANCES, Capture, HookError, check_split_pass
-from atp.attribution.patched_run import patched_run
+from atp.attribution.patched_run import PatchedRun
 from atp.attribution.scores import score
 from atp.config.method import Method
 from atp.errors import SettingsError, UnavailableError
+from atp.scoring.dictionary_scorer import lengths_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,8 @@ def check_dictionaries(
         if x[0].numel() == d_in:
             try:
                 with dictionaries.on_device(dictionary) as sae:
-                    score(sae, dictionary.view(x), dictionary.view(g))
+                    lengths = lengths_of(model, dictionary)
+                    score(sae, dictionary.view(x), dictionary.view(g), lengths)
                 continue
             except (RuntimeError, ValueError, IndexError) as error:
                 reason = f"gives a vector that the SAE cannot encode: {str(error).splitlines()[0]}"
@@ -66,18 +68,18 @@ def _check_patched_runs(model: Model, hook_names: Sequence[str], captured: Captu
     scale = 1 + float(captured.metric.abs().max())  # a metric may be small, its logits are not
     for name in hook_names:
         x = captured.residuals[name]
-        for pair, metric in enumerate(captured.metric.tolist()):
-            run = patched_run(model, captured, pair, name, chunk_tokens=1)
-            unchanged = torch.zeros(2, 1, *x.shape[1:], device=x.device)
-            try:
-                with torch.no_grad():
-                    gap = float((run.metrics(unchanged) - metric).abs().max())
-            except Exception as error:  # the libraries raise what they like
-                raise _no_patched_run(model, name, str(error)) from error
-            if not gap <= TOLERANCES[x.dtype] * scale:
-                raise _no_patched_run(model, name, f"with nothing changed, m differs by {gap:.2g}")
+        pairs = torch.arange(len(captured.metric), device=x.device).repeat_interleave(2)
+        nothing = torch.zeros(len(pairs), 1, *x.shape[1:], device=x.device)
+        try:
+            with torch.no_grad():
+                metrics = PatchedRun(model, captured, name, chunk_tokens=1).metrics(pairs, nothing)
+        except Exception as error:  # the libraries raise what they like
+            raise _no_patched_run(model, name, str(error)) from error
+        gap = float((metrics - captured.metric[pairs]).abs().max())
+        if not gap <= TOLERANCES[x.dtype] * scale:
+            raise _no_patched_run(model, name, f"with nothing changed, m differs by {gap:.2g}")
 
 
 def _no_patched_run(model: Model, hook_name: str, reason: str) -> UnavailableError:
     msg = f"the model {model.name} cannot be run again from {hook_name} on: {reason}"
-    return UnavailableError(msg.splitlines()[0], "Leave out --exact and --method=ig.")
+    return UnavailableError(msg.splitlines()[0], "Write --exact=none, and leave out --method=ig.")

@@ -13,13 +13,14 @@ from atp.attribution.capture import Capture, capture
 from atp.config.method import Method
 from atp.scoring.analysis_json import pair_analyses
 from atp.scoring.base_prompts import BasePrompts, mean_activations
-from atp.scoring.dictionary_scorer import DictionaryScorer, activations
+from atp.scoring.dictionary_scorer import DictionaryScorer, activations, lengths_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import Tensor
 
+    from atp.attribution.scores import Lengths
     from atp.dataset.journal import Analysis
     from atp.model.dictionaries.loading import Dictionary
     from atp.model.dictionaries.placement import Dictionaries
@@ -63,12 +64,20 @@ class Scorer:
     """Each SAE's mean activations over base prompts, for --baseline=mean."""
     observe: Callable[[Dictionary, Sequence[TokenizedPair], DictionaryScores], None] | None = None
     """Takes the scores of all features of some pairs; again where a batch is scored again."""
+    together: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
+    """Ids of features to remove together from each pair, by hook point and hash of their SAE."""
     base_prompts: BasePrompts = field(init=False)
     """The base prompts of a window of pairs, for methods that read them."""
+    _lengths: dict[int, Lengths] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = self.dictionaries.hook_names
         self.base_prompts = BasePrompts(self.model, names, self.batch_tokens)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether pairs are run again from a hook point on."""
+        return self.method.needs_patched_runs or bool(self.together)
 
     def take_means(self, prompts: Iterable[tuple[int, ...]]) -> None:
         """Take the mean of each feature's activation over base prompts."""
@@ -91,7 +100,7 @@ class Scorer:
             self.model,
             tensors,
             self.dictionaries.hook_names,
-            resumable=self.method.needs_patched_runs,
+            resumable=self.resumable,
         )
         return CapturedBatch(pairs, captured, base)
 
@@ -104,15 +113,21 @@ class Scorer:
         means: Sequence[Tensor | None] = self.means or [None] * len(self.dictionaries)
         by_dictionary: list[list[Analysis]] = []
         for dictionary, mean in zip(self.dictionaries, means, strict=True):
-            scorer = DictionaryScorer(
-                self.model, dictionary, self.method, self.top_k, self.batch_tokens
-            )
             analyses: list[Analysis] = []
             with self.dictionaries.on_device(dictionary):
+                scorer = self.of_dictionary(dictionary)
                 for batch in batches:
                     analyses += self._analyse(scorer, batch, dictionary, mean)
             by_dictionary.append(analyses)
         return [list(of_pair) for of_pair in zip(*by_dictionary, strict=True)]
+
+    def of_dictionary(self, dictionary: Dictionary) -> DictionaryScorer:
+        """Return the scorer of an SAE, which is on the device now."""
+        name = id(dictionary)
+        if name not in self._lengths:  # once: it takes a pass over the decoder
+            self._lengths[name] = lengths_of(self.model, dictionary)
+        how = (self.method, self.top_k, self.batch_tokens, self._lengths[name])
+        return DictionaryScorer(self.model, dictionary, *how)
 
     def _analyse(
         self,
@@ -124,14 +139,17 @@ class Scorer:
         base = None
         if batch.base_residuals is not None:
             base = activations(dictionary, batch.base_residuals[dictionary.hook_name])
+        sae = dictionary.hook_name, dictionary.origin.get("sha256", "")
+        together = self.together.get(sae)
         if self.method.position == "last":
-            scores = scorer.score(batch.captured, base, mean)
+            scores = scorer.score(batch.captured, base, mean, together)
             return self._described(dictionary, batch.pairs, scores)
         analyses: list[Analysis] = []
         for pair in range(len(batch.pairs)):  # their positions differ in number
             which = slice(pair, pair + 1)
             base_of_pair = None if base is None else base[which]
-            scores = scorer.score(batch.captured.pairs(which), base_of_pair)
+            captured = batch.captured.pairs(which)
+            scores = scorer.score(captured, base_of_pair, together=together)
             analyses += self._described(dictionary, batch.pairs[which], scores)
         return analyses
 

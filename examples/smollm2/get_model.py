@@ -43,7 +43,7 @@ def download_gguf(folder: Path) -> Path:
     return gguf
 
 
-def convert(gguf: Path, folder: Path) -> None:
+def convert(gguf: Path, folder: Path, hub_name: str = HUB_NAME) -> None:
     """Write `folder` as a float32 Hugging Face model folder holding the weights of `gguf`."""
     # Imported here: when the model is already there, nothing heavy needs to load.
     import torch
@@ -56,7 +56,7 @@ def convert(gguf: Path, folder: Path) -> None:
     # A model loaded from GGUF refuses to be saved, so its weights move to a plain one.
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    config.name_or_path = HUB_NAME
+    config.name_or_path = hub_name
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(quantised.state_dict())
     model.save_pretrained(folder)

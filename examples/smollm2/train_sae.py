@@ -1,20 +1,25 @@
-"""Train the demo's SAE with SAELens: the residual stream of SmolLM2-135M-Instruct after layer 20.
+"""Train an SAE on the residual stream after a layer, with SAELens; by default the demo's.
 
-Usage: train_sae.py MODEL TEXT OUT [--vectors=N] [--steps=N] [--seed=N]
+Usage: train_sae.py MODEL TEXT OUT [options]
 
-MODEL  the folder made by get_model.py
+MODEL  a model's folder, as get_model.py makes it
 TEXT   a folder of HTML pages of argumentative prose (README.md says which one was used)
 OUT    the folder to write cfg.json, sae_weights.safetensors and training.json to
 
 Options:
-  --vectors=N  residual vectors to collect [default: 400000]
-  --steps=N    training steps of 2,048 vectors [default: 3000]
-  --seed=N     seed of the shuffles and of the initial weights [default: 0]
+  --layer=N      after this layer, counted from 0 [default: 20]
+  --kind=NAME    topk, or batchtopk, which is saved as a JumpReLU SAE [default: topk]
+  --features=N   its width [default: 2048]
+  --k=N          active features, of batchtopk on average [default: 32]
+  --name=NAME    the model's name on the hub [default: HuggingFaceTB/SmolLM2-135M-Instruct]
+  --vectors=N    residual vectors to collect [default: 400000]
+  --steps=N      training steps of 2,048 vectors [default: 3000]
+  --seed=N       seed of the shuffles and of the initial weights [default: 0]
 
 Every other passage is put to the model as a chat, wrapped the way the feedback task wraps its
 texts ("Please comment briefly on the following argument. I really like the argument. ..."), up to
-and with the start of the model's turn: that is where atp reads. The demo's own input is not among
-the training data.
+and with the start of the model's turn: that is where atp reads. A model without a chat template
+reads the same words as plain text. The demo's own input is not among the training data.
 """
 
 import json
@@ -27,15 +32,12 @@ from pathlib import Path
 
 import torch
 from docopt import docopt
-from sae_lens import SAE, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
+from sae_lens import SAE, SAETrainer, TrainingSAE
 from sae_lens.config import SAETrainerConfig
+from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.sae import SAEMetadata
 from transformer_lens.model_bridge import TransformerBridge
 
-HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
-LAYER = 20
-HOOK_NAME = f"blocks.{LAYER}.hook_resid_post"
-D_SAE, K = 2048, 32
 TRAIN_BATCH, MODEL_BATCH = 2048, 16
 HELD_OUT = 0.05
 MAX_TOKENS = 256
@@ -87,13 +89,17 @@ def as_model_input(text: str, index: int, tokenizer) -> list[int]:  # noqa: ANN0
     kind = choice.choice(KINDS)
     opinion = choice.choice(OPINIONS).format(kind=kind)
     request = f"Please comment briefly on the following {kind}. {opinion}".strip()
-    chat = [{"role": "user", "content": f'{request}\n{kind.capitalize()}: "{text}"'}]
+    content = f'{request}\n{kind.capitalize()}: "{text}"'
+    if tokenizer.chat_template is None:
+        words = tokenizer(f"{content}\nComment:", add_special_tokens=False).input_ids
+        return [tokenizer.bos_token_id, *words]
+    chat = [{"role": "user", "content": content}]
     return tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
 
 
 @torch.no_grad()
-def residuals(bridge: TransformerBridge, texts: list[str], wanted: int) -> torch.Tensor:
-    """Run the model on `texts` until `wanted` residual vectors are collected.
+def residuals(bridge: TransformerBridge, layer: int, texts: list[str], wanted: int) -> torch.Tensor:
+    """Run the model on `texts` until `wanted` residual vectors after a layer are collected.
 
     Returns (wanted, d_model), float32. The first position is left out: its norm is an outlier
     that the SAE would spend itself on.
@@ -119,8 +125,8 @@ def residuals(bridge: TransformerBridge, texts: list[str], wanted: int) -> torch
             del hook
             into.append(x)
 
-        with bridge.hooks(fwd_hooks=[(HOOK_NAME, keep)]):
-            bridge(ids, attention_mask=mask, return_type=None, stop_at_layer=LAYER + 1)
+        with bridge.hooks(fwd_hooks=[(f"blocks.{layer}.hook_resid_post", keep)]):
+            bridge(ids, attention_mask=mask, return_type=None, stop_at_layer=layer + 1)
         mask[:, 0] = 0
         kept.append(captured[0][mask.bool()].float())
         count += len(kept[-1])
@@ -158,30 +164,33 @@ def quality(sae: SAE, vectors: torch.Tensor) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> None:
     """Collect, train, measure, save."""
     arguments = docopt(__doc__, argv)
-    wanted, steps, seed = (int(arguments[name]) for name in ("--vectors", "--steps", "--seed"))
+    names = ("--layer", "--features", "--k", "--vectors", "--steps", "--seed")
+    layer, d_sae, k, wanted, steps, seed = (int(arguments[name]) for name in names)
     torch.manual_seed(seed)
 
     bridge = TransformerBridge.boot_transformers(arguments["MODEL"], dtype=torch.float32)
     texts = passages(Path(arguments["TEXT"]), seed)
-    vectors = residuals(bridge, texts, wanted)
+    vectors = residuals(bridge, layer, texts, wanted)
     split = int(len(vectors) * (1 - HELD_OUT))  # batches were shuffled by passage, not by vector
     train, held_out = vectors[:split], vectors[split:]
 
-    config = TopKTrainingSAEConfig(
-        d_in=bridge.cfg.d_model,
-        d_sae=D_SAE,
-        k=K,
-        # Scales the residual stream while training; SAELens folds the scale into the weights.
-        normalize_activations="expected_average_only_in",
-        metadata=SAEMetadata(
-            model_name=HUB_NAME,
-            hook_name=HOOK_NAME,
-            hook_head_index=None,
-            prepend_bos=True,
-            context_size=MAX_TOKENS,
-        ),
+    make, make_config = get_sae_training_class(arguments["--kind"])
+    sae: TrainingSAE = make(
+        make_config(
+            d_in=bridge.cfg.d_model,
+            d_sae=d_sae,
+            k=k,
+            # Scales the residual stream while training; SAELens folds the scale into the weights.
+            normalize_activations="expected_average_only_in",
+            metadata=SAEMetadata(
+                model_name=arguments["--name"],
+                hook_name=f"blocks.{layer}.hook_resid_post",
+                hook_head_index=None,
+                prepend_bos=True,
+                context_size=MAX_TOKENS,
+            ),
+        )
     )
-    sae = TopKTrainingSAE(config)
     trainer = SAETrainer(
         cfg=SAETrainerConfig(
             total_training_samples=steps * TRAIN_BATCH,

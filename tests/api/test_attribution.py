@@ -58,7 +58,11 @@ def lacking_memory(model: Model, when: Callable[[torch.Tensor], bool]) -> Iterat
 METHODS = {
     "plain": ({}, []),
     "all tokens": ({"position": "all"}, ["--position=all"]),
-    "exact": ({"exact": True, "top_k": 7}, ["--exact", "--top-k=7"]),
+    "exact": ({"exact": "all", "top_k": 7}, ["--exact=all", "--top-k=7"]),
+    "flagged": (
+        {"exact": "flagged", "exact_above": 0.3, "top_k": 7},
+        ["--exact=flagged", "--exact-above=0.3", "--top-k=7"],
+    ),
     "sequence": ({"sequence_tokens": 4}, ["--metric=sequence", "--sequence-tokens=4"]),
     "chat": ({"chat_template": True}, ["--chat-template"]),
     "base": (
@@ -294,13 +298,14 @@ def test_a_wrong_argument_is_one_line(loaded: Loaded, case: str) -> None:
 
 def test_effects_are_those_of_attribute(loaded: Loaded) -> None:
     model, sae = loaded("llama"), tiny.make_sae("standard")
-    result = attribute(model, sae, tiny.triples(2), exact=True, top_k=5)
+    result = attribute(model, sae, tiny.triples(2), exact="all", top_k=tiny.D_SAE)
     found = exact_effects(model, sae, tiny.questions(2), top_k=5)
 
     assert isinstance(result, Result)
     for analysis, effects in zip(result, found, strict=True):
-        assert list(effects["effects"]) == [each["id"] for each in analysis["top_features"]]
-        for each in analysis["top_features"]:
+        by_score = sorted(analysis["top_features"], key=lambda each: -abs(each["score"]))[:5]
+        assert list(effects["effects"]) == [each["id"] for each in by_score]
+        for each in by_score:
             assert effects["effects"][each["id"]] == pytest.approx(each["effect"], abs=1e-5)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sae_lens import SAE
 
-from atp.attribution.scores import score, top_features
+from atp.attribution.scores import Lengths, score, top_features
 
 
 def by_hand() -> SAE[object]:
@@ -30,7 +30,10 @@ def by_hand() -> SAE[object]:
 def test_scores_are_what_a_pencil_gives() -> None:
     # x = (3, 1): f = (2, 1); decode = 2*(1,0) + 1*(1,2) + (0.5,0) = (3.5, 2); error = (-0.5, -1).
     # g = (2, -1): dm/df = (g.d1, g.d2) = (2, 2-2) = (2, 0).
-    scores = score(by_hand(), torch.tensor([[3.0, 1.0]]), torch.tensor([[2.0, -1.0]]))
+    lengths = Lengths(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 17**0.5]))
+    scores = score(by_hand(), torch.tensor([[3.0, 1.0]]), torch.tensor([[2.0, -1.0]]), lengths)
+    # |(1, 2) (2, 0)| and |(1, 2) (1, 2)| over |(1, 2) (3, 1)|.
+    assert scores.relative_size.tolist() == [pytest.approx([2 / 13**0.5, (17 / 13) ** 0.5])]
     assert scores.activations.tolist() == [[2.0, 1.0]]
     assert scores.gradients.tolist() == [[2.0, 0.0]]
     assert scores.scores.tolist() == [[4.0, 0.0]]
@@ -45,7 +48,8 @@ def test_scores_are_what_a_pencil_gives() -> None:
 
 
 def test_a_negative_zero_is_written_as_zero() -> None:
-    scores = score(by_hand(), torch.tensor([[0.0, 1.0]]), torch.tensor([[-1.0, 0.0]]))
+    lengths = Lengths(torch.ones(2), torch.ones(2))
+    scores = score(by_hand(), torch.tensor([[0.0, 1.0]]), torch.tensor([[-1.0, 0.0]]), lengths)
     assert not torch.signbit(scores.scores[0, 0])
 
 

@@ -267,7 +267,7 @@ def test_a_bench_on_a_folder_in_use_is_refused(
 @pytest.mark.parametrize(
     ("option", "named"),
     [
-        ("--exact", "--exact"),
+        ("--exact=flagged", "--exact"),
         ("--method=ig", "--method"),
         ("--baseline=mean", "--baseline"),
         ("--position=all", "--position"),

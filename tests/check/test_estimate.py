@@ -53,7 +53,7 @@ def test_the_operations_are_those_of_forward_tail_and_saes() -> None:
 
 def test_passes_that_are_run_again_count_for_each_variant_and_sae() -> None:
     model = replace(MODEL, unembedding_parameters=500)
-    method = Method(name="ig", ig_steps=4, exact=True)
+    method = Method(name="ig", ig_steps=4, exact="all")
     counts = {"read_positions": 2, "variant_tokens": 30, "logprob_tokens": 6}
     counted = work(method, **counts)
 
@@ -61,12 +61,13 @@ def test_passes_that_are_run_again_count_for_each_variant_and_sae() -> None:
 
     logits = 2 * 500 * 6 * 3  # of the passes themselves
     saes = 2 * 2 * 1_500 * 2
-    # Four steps forward and backward, the path's end, seven features and all of them together.
-    forward, back = 4 + 1 + 8, 4
+    # Four steps forward and backward, the path's end; seven features, one drawn, all of them
+    # together, and none.
+    forward, back = 4 + 1 + 10, 4
     again = sum(
         2 * 6_000 * (forward + back) * 30 * layers // 4
         + 2 * 500 * (forward + 2 * back) * 6
-        + 2 * 500 * (8 + 1) * 2
+        + 2 * 500 * (10 + 1) * 2
         for layers in (3, 1)
     )
     assert found == logits + saes + again

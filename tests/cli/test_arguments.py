@@ -34,6 +34,7 @@ TEXTS = (
     "tail",
     "base",
     "sequence",
+    "flagged",
     "json",
     "bfloat16",
 )
@@ -148,6 +149,14 @@ def test_a_bad_value_is_refused_by_the_name_that_the_user_wrote(option: Option) 
         assert line.startswith(f"{option.variable} must be ")
     assert refused(*command, option.flag).startswith(f"{option.flag} needs a value.")
     assert refused(*command, option.flag, "--out=o").startswith(f"{option.flag} needs a value.")
+
+
+def test_exact_says_which_features_and_its_old_values_still_mean_all_and_none() -> None:
+    for words in (["--exact"], ["--exact", "--top-k=3"], ["--exact=yess"], ["--exact=true.json"]):
+        assert "--exact=all" in refused("run", "in.json", *words)
+    assert "--exact=all" in refused("run", "--exact", "in.json")
+    for text, meaning in (("1", "all"), ("true", "all"), ("0", "none"), ("flagged", "flagged")):
+        assert read(["run", "in.json"], {"ATP_EXACT": text}).options["exact"] == meaning
 
 
 @EACH_SWITCH

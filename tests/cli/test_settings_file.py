@@ -50,7 +50,7 @@ def test_a_command_takes_its_table(study: Path) -> None:
         "model": "./model",
         "sae": ("a:b", "c:d"),
         "top_k": 7,
-        "exact": True,
+        "exact": "all",
         "hook_layer": (9, 20),
     }
     assert options(study, "features") == {"min_log_ratio": None, "fdr": 0.05}
@@ -69,7 +69,7 @@ def test_commands_with_the_options_of_a_run_take_those_of_its_table(
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(study: Path) -> None:
     assert options(study, "run", ATP_TOP_K="9")["top_k"] == 9
     assert options(study, "run", "--top-k=10", ATP_TOP_K="9")["top_k"] == 10
-    assert options(study, "run", ATP_EXACT="0")["exact"] is False
+    assert options(study, "run", ATP_EXACT="0")["exact"] == "none"
     assert "sae" not in options(study, "run", ATP_HOOK_LAYER="9")
     given = read(["run", "mine.json", f"--config={study}"], {"ATP_INPUT": "other.json"})
     assert given.arguments["INPUT"] == "mine.json"
@@ -88,7 +88,8 @@ def test_the_environment_may_name_the_file(study: Path) -> None:
         ("[run]\nfdr = 0.1", "[run] fdr is no option of atp run", ""),
         ("[run]\ntop-k = 'many'", "[run] top-k must be a whole number", ""),
         ("[run]\ntop-k = true", "[run] top-k must be a value, not true", ""),
-        ("[run]\nexact = 1", "[run] exact must be true or false, not 1", ""),
+        ("[run]\nfresh = 1", "[run] fresh must be true or false, not 1", ""),
+        ("[run]\nexact = 'some'", "[run] exact must be one of none, flagged, all", ""),
         ("[run]\ntop-k = ", "is not valid TOML", "atp config --help"),
         ("x = " + "[" * 100_000, "is not valid TOML", "atp config --help"),
         ("[run]\nconfig = 'x'", "[run] config is no option", ""),
@@ -144,7 +145,7 @@ def test_defaults_are_shown_as_comments(monkeypatch: pytest.MonkeyPatch) -> None
 
     assert lines[0] == "[run]"
     assert {'input = "a.json"', "top-k = 7", 'sae = ["x:y"]'} <= set(lines)
-    assert {'# model = "google/gemma-2-9b-it"', "# limit is not set", "# exact = false"} <= set(
+    assert {'# model = "google/gemma-2-9b-it"', "# limit is not set", "# fresh = false"} <= set(
         lines
     )
 
@@ -166,7 +167,7 @@ def written(tmp_path: Path, metadata: dict[str, Any]) -> Path:
 
 def test_a_result_repeats_the_settings_of_its_run(tmp_path: Path) -> None:
     argv = ["run", "a.json", "--model=./m", "--sae=x:y", "--sae=z", "--method=ig", "--top-k=3"]
-    argv += ["--exact", "--shard=1/2", "--batch-tokens=99", "--out=there"]
+    argv += ["--exact=all", "--shard=1/2", "--batch-tokens=99", "--out=there"]
     settings = run_settings(read(argv, {}))
     path = written(tmp_path, {"settings": settings.as_json()})
 

@@ -70,7 +70,7 @@ def test_what_changes_no_score_does_not_decide_the_run(change: dict[str, Any]) -
         Method(baseline="base"),
         Method(position="tail"),
         Method(metric="sequence"),
-        Method(exact=True),
+        Method(exact="all"),
         Method(prompt_activations=True),
     ],
 )

@@ -79,7 +79,7 @@ def edited(file: Path, change: Callable[[Any], object]) -> None:
 def test_the_three_files_hold_the_same_table(
     tmp_path: Path, path: Path, written: Callable[..., list[Path]]
 ) -> None:
-    file = made(tmp_path / "in", path, effects=True, activations=True)
+    file = made(tmp_path / "in", path, exact="flagged", activations=True)
 
     paths = written(file, options=("--min-log-ratio=-1", "--resamples=100", "--epsilon=0.5"))
 
@@ -103,6 +103,7 @@ def test_the_three_files_hold_the_same_table(
         "min_impact": 0.0,
         "fdr": None,
         "top_features": 50,
+        "joint_effect": False,
         "epsilon": 0.5,
         "resamples": 100,
         "seed": 0,
@@ -112,8 +113,8 @@ def test_the_three_files_hold_the_same_table(
 def test_the_features_file_is_as_intervene_reads_it(
     tmp_path: Path, path: Path, written: Callable[..., list[Path]]
 ) -> None:
-    file = made(tmp_path / "in", path)
-    other = made(tmp_path / "other", path, of="b", seed=3)
+    file = made(tmp_path / "in", path, exact="flagged")
+    other = made(tmp_path / "other", path, of="b", seed=3, exact="flagged")
 
     *_, features = written(file, other, options=(*QUICK, "--top-features=3"))
 
@@ -126,14 +127,16 @@ def test_the_features_file_is_as_intervene_reads_it(
     assert all(len(each["sha256"]) == 64 and each["pairs"] for each in told["results"])
     assert [each["sae"] for each in content["saes"]] == [sae("a"), sae("b")]
     for each in content["saes"]:
-        means = {feature["id"]: feature["mean_score"] for feature in each["features"]}
+        means = {feature["id"]: feature["mean_best"] for feature in each["features"]}
+        scores = {feature["id"]: feature["mean_score"] for feature in each["features"]}
         ranked = sorted(means, key=lambda i: (-means[i], int(i)))
-        assert each["selected"] == ranked[:3]
+        assert each["selected"] == ranked[:3] != sorted(scores, key=lambda i: -scores[i])[:3]
         assert each["negative"] == sorted(means, key=lambda i: (means[i], int(i)))[:3]
         assert means[each["negative"][2]] < 0
         chosen = [feature["id"] for feature in each["features"] if feature["selected"]]
         assert chosen == each["selected"]
-        assert [feature["id"] for feature in each["features"]][:3] == each["selected"]
+        assert [feature["id"] for feature in each["features"]] == ranked
+        assert "joint" not in each
         assert each["groups"][0] == {
             "group": "all",
             "value": None,

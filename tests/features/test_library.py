@@ -68,12 +68,15 @@ def test_what_is_wrong_is_told_as_by_the_command(tmp_path: Path, file: Path) -> 
         select_features(file, min_scores=1)
     with pytest.raises(SettingsError, match="fdr must be a number above 0"):
         select_features(file, fdr=2)
+    with pytest.raises(SettingsError, match="no option joint_effect"):
+        select_features(file, joint_effect=True)
     with pytest.raises(SettingsError, match="no results are named"):
         select_features()
 
 
-def test_editors_know_every_option_of_the_command() -> None:
-    assert set(Options.__annotations__) == set(options_of(SelectionSettings))
+def test_editors_know_every_option_but_the_one_that_runs_the_model() -> None:
+    assert {*Options.__annotations__, "joint_effect"} == set(options_of(SelectionSettings))
+    assert "joint_effect" not in Options.__annotations__
 
 
 def test_it_imports_no_torch(file: Path) -> None:

@@ -17,9 +17,9 @@ FREE = {"min_score": -1e9, "min_log_ratio": None}
 def table(**columns: list[Any]) -> pd.DataFrame:
     """Return features whose columns are as given, and harmless else."""
     count = len(next(iter(columns.values())))
-    harmless = {"mean_score": 1.0, "log_ratio": 1.0, "q_value": 0.0, "mean_effect": 1.0}
-    harmless |= {"pairs": 3, "effect_pairs": 0, "activation_pairs": 3}
-    filled = {name: [value] * count for name, value in harmless.items()}
+    harmless = {"mean_best": 1.0, "log_ratio": 1.0, "q_value": 0.0}
+    ignored = {"mean_score": -9.0, "mean_effect": -9.0, "pairs": 3, "effect_pairs": 3}
+    filled = {name: [value] * count for name, value in {**harmless, **ignored}.items()}
     return pd.DataFrame({"feature": range(count), **filled, **columns})
 
 
@@ -28,8 +28,8 @@ def chosen(found: pd.DataFrame, **options: Any) -> list[int]:
     return list(map(int, select(found, SelectionSettings(**{**FREE, **options})).selected))
 
 
-def test_the_mean_score_must_be_above_the_threshold() -> None:
-    found = table(mean_score=[0.2, 0.0, -0.1, 0.3])
+def test_the_mean_must_be_above_the_threshold() -> None:
+    found = table(mean_best=[0.2, 0.0, -0.1, 0.3])
 
     assert chosen(found, min_score=0.0) == [3, 0]
     assert chosen(found, min_score=0.2) == [3]
@@ -43,14 +43,8 @@ def test_the_ratio_must_be_above_the_threshold_and_known() -> None:
     assert chosen(found, min_log_ratio=None) == [0, 1, 2, 3]
 
 
-def test_the_impact_is_the_effect_where_all_pairs_carry_one_and_the_score_elsewhere() -> None:
-    columns = {"mean_score": [0.5, 0.5, -0.7], "mean_effect": [0.1, -0.9, 0.4]}
-
-    assert chosen(table(**columns, effect_pairs=[3] * 3), min_impact=0.4) == [1, 2]
-    for carrying in (0, 2):
-        found = table(**columns, effect_pairs=[carrying] * 3)
-        assert chosen(found, min_impact=0.6) == [2]
-        assert select(found, SelectionSettings(min_log_ratio=None)).impact == "mean_score"
+def test_the_size_of_the_mean_must_reach_the_impact() -> None:
+    assert chosen(table(mean_best=[0.4, 0.3, -0.5]), min_impact=0.4) == [0, 2]
 
 
 def test_the_false_discovery_rate_is_compared_with_the_q_value() -> None:
@@ -60,25 +54,25 @@ def test_the_false_discovery_rate_is_compared_with_the_q_value() -> None:
     assert chosen(found, fdr=None) == [0, 1, 2]
 
 
-def test_the_top_features_are_those_of_greatest_mean_score_ties_by_number() -> None:
-    found = table(mean_score=[0.1, 0.3, 0.3, 0.2])
+def test_the_top_features_are_those_of_greatest_mean_ties_by_number() -> None:
+    found = table(mean_best=[0.1, 0.3, 0.3, 0.2])
 
     assert chosen(found, top_features=3) == [1, 2, 3]
     assert chosen(found.iloc[::-1].reset_index(drop=True), top_features=3) == [1, 2, 3]
 
 
 def test_as_many_negative_features_are_told_the_most_negative_first() -> None:
-    found = table(mean_score=[0.4, -0.3, -0.5, 0.2, -0.1, 0.0])
+    found = table(mean_best=[0.4, -0.3, -0.5, 0.2, -0.1, 0.0])
 
     assert select(found, SelectionSettings(min_log_ratio=None)).negative == ["2", "1"]
     assert select(found, SelectionSettings(min_log_ratio=None, top_features=1)).negative == ["2"]
-    fewer = table(mean_score=[0.4, 0.1, -0.5, 0.2])
+    fewer = table(mean_best=[0.4, 0.1, -0.5, 0.2])
     assert select(fewer, SelectionSettings(min_log_ratio=None)).negative == ["2"]
 
 
 def test_each_threshold_tells_what_it_took() -> None:
     found = table(
-        mean_score=[0.5, -1.0, 0.4, 0.3, 0.2, 0.1],
+        mean_best=[0.5, -1.0, 0.4, 0.3, 0.2, 0.1],
         log_ratio=[9.0, 9.0, 0.1, 9.0, 9.0, 9.0],
         q_value=[0.0, 0.0, 0.0, 0.9, 0.0, 0.0],
     )
@@ -108,7 +102,7 @@ def test_what_is_selected_is_what_passes_all_thresholds(
     scores, ratios, q_values = (
         (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 3
     )
-    found = table(mean_score=scores, log_ratio=ratios, q_value=q_values)
+    found = table(mean_best=scores, log_ratio=ratios, q_value=q_values)
     thresholds = SelectionSettings(
         min_score=limits[0], min_log_ratio=limits[1], fdr=0.5, top_features=count
     )

@@ -11,6 +11,7 @@ import pytest
 from made_up_scores import (
     adjusted,
     analyses,
+    carrying,
     expected,
     grouped,
     made,
@@ -38,14 +39,15 @@ def same(found: Any, wanted: Any) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("effects", "activations"), [(False, False), (True, False), (False, True), (True, True)]
+    ("exact", "activations"),
+    [("none", False), ("none", True), ("flagged", True), ("all", False)],
 )
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_number_is_that_of_plain_loops(
-    tmp_path: Path, seed: int, *, effects: bool, activations: bool
+    tmp_path: Path, seed: int, exact: str, *, activations: bool
 ) -> None:
     path = source(tmp_path, questions=9, seed=seed)
-    file = made(tmp_path / "out", path, seed=seed, effects=effects, activations=activations)
+    file = made(tmp_path / "out", path, seed=seed, exact=exact, activations=activations)
 
     table = select_features(file, **QUICK, epsilon=0.01).table
 
@@ -62,10 +64,13 @@ def test_every_number_is_that_of_plain_loops(
     assert seen == len(table) > 50
 
 
-def test_intervals_and_p_values_are_those_of_the_sums_over_each_question(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exact", ["none", "flagged", "all"])
+def test_intervals_and_p_values_are_those_of_the_sums_over_each_question(
+    tmp_path: Path, exact: str
+) -> None:
     inputs = [source(tmp_path, questions=6, seed=seed) for seed in (1, 2)]
     files = [
-        made(tmp_path / "with", inputs[0], seed=1, effects=True),
+        made(tmp_path / "with", inputs[0], seed=1, exact=exact),
         made(tmp_path / "without", inputs[1], seed=2),
     ]
 
@@ -74,20 +79,18 @@ def test_intervals_and_p_values_are_those_of_the_sums_over_each_question(tmp_pat
     rows = scored(files)
     features = sorted(occurring(rows))
     over_all = table[table["group"] == "all"].set_index("feature").loc[features]
-    for what, members in (
-        ("score", rows),
-        ("effect", [row for row in rows if "exact" in row["diagnostics"]]),
-    ):
+    for what, members in (("best", rows), ("score", rows), ("effect", carrying(rows))):
         questions = list(dict.fromkeys(row["question"] for row in members))
         sums = np.zeros((len(features), len(questions)))
         for row in members:
             for place, feature in enumerate(features):
                 sums[place, questions.index(row["question"])] += of_pair(row, feature, what)
-        pairs = np.array([sum(row["question"] == q for row in members) for q in questions])
+        pairs = np.array([sum(row["question"] == q for row in members) for q in questions], int)
         limits = intervals(csr_array(sums), pairs, 200, 4)
         for column, wanted in zip((f"mean_{what}_low", f"mean_{what}_high"), limits, strict=True):
-            assert np.allclose(over_all[column], wanted, rtol=1e-9, atol=1e-12), column
-        if what == "score":
+            numbers = over_all[column]
+            assert np.allclose(numbers, wanted, rtol=1e-9, atol=1e-12, equal_nan=True), column
+        if what == "best":
             assert np.array_equal(over_all["p_value"], p_values(csr_array(sums), 200, 4))
 
 
@@ -110,10 +113,13 @@ def test_pairs_of_several_files_are_put_together_by_sae(tmp_path: Path) -> None:
             assert table.loc[feature, "questions"] == wanted["questions"]
 
 
-def test_results_with_and_without_effects_count_the_pairs_that_carry_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exact", ["flagged", "all"])
+def test_results_with_and_without_effects_count_the_pairs_that_carry_them(
+    tmp_path: Path, exact: str
+) -> None:
     inputs = [source(tmp_path, seed=seed) for seed in (1, 2)]
     files = [
-        made(tmp_path / "with", inputs[0], seed=1, effects=True, activations=True),
+        made(tmp_path / "with", inputs[0], seed=1, exact=exact, activations=True),
         made(tmp_path / "without", inputs[1], seed=2),
     ]
 
@@ -123,7 +129,7 @@ def test_results_with_and_without_effects_count_the_pairs_that_carry_them(tmp_pa
     assert 0 < expected(rows, 0, 1e-6)["effect_pairs"] < len(rows)
     for row in table[table["group"] == "all"].to_dict("records"):
         wanted = expected(rows, row["feature"], 1e-6)
-        for column in ("effect_pairs", "mean_effect", "activation_pairs", "log_ratio"):
+        for column in ("mean_best", "effect_pairs", "mean_effect", "activation_pairs", "log_ratio"):
             assert same(row[column], wanted[column]), column
 
 
@@ -144,7 +150,8 @@ def test_a_group_of_one_question_has_no_interval(tmp_path: Path) -> None:
     table = select_features(made(tmp_path / "out", path, seed=5), **QUICK).table
 
     assert (table["questions"] == 1).all()
-    assert table[["mean_score_low", "mean_score_high"]].isna().all(axis=None)
+    limits = [f"mean_{what}_{end}" for what in ("best", "score") for end in ("low", "high")]
+    assert table[limits].isna().all(axis=None)
     assert (table["p_value"] == 1).all()
 
 

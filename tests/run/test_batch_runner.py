@@ -250,11 +250,11 @@ def test_scoring_that_needs_too_much_memory_is_done_in_parts_without_another_pas
 ) -> None:
     proper, rows = dictionary_scorer.score, []
 
-    def narrow(sae: Any, x: torch.Tensor, g: torch.Tensor, baseline: Any) -> Any:
+    def narrow(sae: Any, x: torch.Tensor, *others: Any) -> Any:
         rows.append(len(x))
         if len(x) > 2:
             raise torch.OutOfMemoryError
-        return proper(sae, x, g, baseline)
+        return proper(sae, x, *others)
 
     counter = NoMemory(runner.scorer.model, MARK)
     with counter.here():
@@ -279,11 +279,11 @@ def test_several_readings_are_scored_apart_when_together_they_need_too_much(
     """As SAEs that are lent to the device have it: all batches of a window, then their scores."""
     proper, calls = dictionary_scorer.score, []
 
-    def fails_once_late(sae: Any, x: torch.Tensor, g: torch.Tensor, baseline: Any) -> Any:
+    def fails_once_late(sae: Any, x: torch.Tensor, *others: Any) -> Any:
         calls.append(len(x))
         if len(calls) == 2:
             raise torch.OutOfMemoryError
-        return proper(sae, x, g, baseline)
+        return proper(sae, x, *others)
 
     pieces = runner.capture(pairs[:2]) + runner.capture(pairs[2:])
     monkeypatch.setattr(dictionary_scorer, "score", fails_once_late)
@@ -390,14 +390,14 @@ def test_pairs_that_need_too_much_memory_never_end_the_run(
 
 
 class InReplay:
-    """Does something to the fourth layer's output when a pair with a token is gone through again.
+    """Does something to the fourth layer's output of the rows with a token that are run again.
 
     In a replay the first layers hand on what they are given; the embedding still sees the tokens.
     """
 
     def __init__(self, model: Model, act: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.model, self.act = model, act
-        self.marked = False
+        self.marked = torch.zeros(0, dtype=torch.bool)
 
     @contextmanager
     def here(self) -> Iterator[None]:
@@ -415,12 +415,14 @@ class InReplay:
 
     def _on_tokens(self, _module: object, inputs: tuple[torch.Tensor, ...]) -> None:
         replaying = "forward" in vars(self.model.bridge.blocks[0])
-        self.marked = replaying and bool((inputs[0] == MARK).any())
+        self.marked = (inputs[0] == MARK).any(dim=1) & replaying
 
     def _in_layer(
         self, _module: object, _inputs: object, output: torch.Tensor
     ) -> torch.Tensor | None:
-        return self.act(output) if self.marked else None
+        if not self.marked.any():
+            return None
+        return output.index_put((self.marked,), self.act(output[self.marked]))
 
 
 def out_of_memory(_output: torch.Tensor) -> torch.Tensor:
@@ -439,9 +441,10 @@ def with_last(pair: TokenizedPair, token: int, *, of_base: bool = False) -> Toke
 
 
 REPLAYS = {
-    "exact": Method(exact=True),
+    "exact": Method(exact="all"),
+    "flagged": Method(exact="flagged", exact_above=0.3),
     "ig": Method(name="ig", ig_steps=3),
-    "tail": Method(exact=True, position="tail"),
+    "tail": Method(exact="all", position="tail"),
     "ig from base": Method(name="ig", ig_steps=3, baseline="base"),
 }
 
@@ -566,7 +569,7 @@ def test_a_base_prompt_that_gives_no_number_is_an_error_of_its_pair(
         runner.scorer.take_means(prompts)
 
 
-@pytest.mark.parametrize("method", [*REPLAYS.values(), Method(baseline="base", exact=True)])
+@pytest.mark.parametrize("method", [*REPLAYS.values(), Method(baseline="base", exact="all")])
 def test_lent_saes_on_several_hook_points_give_the_numbers_of_each_alone(
     model: Model, neutral: list[TokenizedPair], method: Method
 ) -> None:
@@ -612,13 +615,13 @@ def test_a_model_that_cannot_be_run_again_is_refused_in_one_line(
     handles = [first.register_forward_hook(keep), blocks[3].register_forward_hook(add)]
     try:
         check_dictionaries(model, dictionaries)
-        for method in (Method(exact=True), Method(name="ig")):
+        for method in (Method(exact="all"), Method(name="ig")):
             with pytest.raises(UnavailableError, match="cannot be run again") as caught:
                 check_dictionaries(model, dictionaries, method)
             assert "\n" not in str(caught.value)
-            assert "Leave out --exact and --method=ig" in str(caught.value)
+            assert "Write --exact=none, and leave out --method=ig" in str(caught.value)
             assert ("m differs by" in str(caught.value)) is not strict
     finally:
         for handle in handles:
             handle.remove()
-    check_dictionaries(model, dictionaries, Method(exact=True))
+    check_dictionaries(model, dictionaries, Method(exact="all"))

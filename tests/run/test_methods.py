@@ -130,7 +130,7 @@ def test_each_way_to_score_is_a_run_of_its_own(
     path = write(tmp_path / "few.json", tiny.questions(1))
     sae = f"--sae={sae_folder()}"
     ways = [[], *WAYS.values(), SEQUENCE, [*SEQUENCE, "--sequence-tokens=2"], ["--top-k=5"]]
-    ways += [["--exact"], ["--method=ig"], ["--method=ig", "--ig-steps=4"], ["--baseline=mean"]]
+    ways += [["--exact=all"], ["--method=ig"], ["--method=ig", "--ig-steps=4"], ["--baseline=mean"]]
     ways += [["--prompt-activations"]]
     found = set()
     for way in ways:
@@ -200,7 +200,7 @@ def test_without_a_need_for_them_bad_base_prompts_cost_nothing(
     tmp_path: Path, run: Callable[..., Any]
 ) -> None:
     path = write(tmp_path / "bad.json", with_base_prompts(None, 5))
-    results, _ = run(path, "--exact", "--top-k=2")
+    results, _ = run(path, "--exact=all", "--top-k=2")
     assert {result["metadata"]["atp"]["counts"]["scored"] for result in results} == {6}
 
 
@@ -364,8 +364,11 @@ def test_features_that_are_all_inactive_are_no_fault(
         assert {feature["score"] for feature in analysis["top_features"]} == {0}
         if "effect" in analysis["top_features"][0]:
             assert {feature["effect"] for feature in analysis["top_features"]} == {0}
-            assert analysis["diagnostics"]["exact"]["features"] == 0
-            assert analysis["diagnostics"]["exact"]["pearson"] is None
+        if "exact" in analysis["diagnostics"]:
+            exact = analysis["diagnostics"]["exact"]
+            assert exact["features"] == exact["unchecked"] == exact["flagged"] == 0
+            assert exact.get("pearson") is None
+            assert "sample" not in exact
         if "prompt_activations" in analysis:
             assert analysis["prompt_activations"] == {"ids": [], "flagged": [], "base": []}
 
@@ -393,7 +396,7 @@ def test_sequences_may_reach_the_end_of_the_context_and_not_beyond(
     head = len(encode("So:", add_special_tokens=False).input_ids) + 1
     fits = tiny.N_CTX - head + 1
     path = write(tmp_path / "long.json", one_pair("So:", flagged, base))
-    results, _ = run(path, *SEQUENCE, f"--sequence-tokens={fits}", "--exact", "--top-k=2")
+    results, _ = run(path, *SEQUENCE, f"--sequence-tokens={fits}", "--exact=all", "--top-k=2")
     for result in results:
         (analysis,) = analyses(result)
         assert analysis["sequence_tokens"] == [fits, fits]
@@ -447,3 +450,62 @@ def test_what_a_pass_leaves_behind_is_gone_before_the_next_one(
     assert len(alive) > 3
     assert set(alive) == {0}
     assert not any(trace() is not None for trace in traces)
+
+
+def test_the_result_bounds_the_scores_that_were_not_checked_and_a_merge_says_the_same(
+    tmp_path: Path, run: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "many.json", tiny.questions(16))
+    flagged = ["--exact=flagged", "--exact-above=0.4", "--top-k=9"]
+    results, _ = run(path, *flagged)
+    for result in results:
+        exact = [each["diagnostics"]["exact"] for each in analyses(result)]
+        assert len(exact) == 48
+        samples = [(each["sample"], each["error_scale"]) for each in exact if "sample" in each]
+        errors = [abs(sample["effect"] - sample["score"]) for sample, _ in samples]
+        by_size = [
+            error / (sample["relative_size"] ** 2 * scale)
+            for error, (sample, scale) in zip(errors, samples, strict=True)
+        ]
+        told = result["metadata"]["atp"]["exact"]
+        assert told["flagged"] == sum(each["flagged"] for each in exact) > 0
+        assert told["unchecked"] == {
+            "features": sum(each["unchecked"] for each in exact),
+            "samples": len(samples),
+            "coverage": 0.95,
+            "confidence": 0.9,
+            # P(Binomial(48, 0.95) < 48) = 0.91: the largest of 48 is the bound. 44 are too few.
+            "error": pytest.approx(max(errors)) if len(samples) >= 45 else None,
+            "error_by_size": pytest.approx(max(by_size)) if len(samples) >= 45 else None,
+        }
+    assert results[0]["metadata"]["atp"]["exact"]["unchecked"]["samples"] == 48
+    for result in results:
+        told = result["metadata"]["atp"]["exact"]
+        listed = [feature for each in analyses(result) for feature in each["top_features"]]
+        assert all((each["ranked_by"] == "effect") == ("effect" in each) for each in listed)
+        assert told["features"] == sum("effect" in each for each in listed)
+    for number in range(2):
+        run(path, *flagged, f"--shard={number}/2", out=f"part{number}")
+    assert main(["merge", *(str(tmp_path / f"part{n}") for n in range(2)), "--out=merged"]) == 0
+    merged = [read(line) for line in capfd.readouterr().out.splitlines()]
+    for one, other in zip(results, merged, strict=True):
+        assert one["metadata"]["atp"]["exact"] == other["metadata"]["atp"]["exact"]
+        assert one["results"] == other["results"]
+
+
+@pytest.mark.parametrize(("steps", "complete"), [(1, False), (300, True)])
+def test_integrated_gradients_that_do_not_add_up_are_not_called_complete(
+    tmp_path: Path, run: Callable[..., Any], steps: int, *, complete: bool
+) -> None:
+    path = write(tmp_path / "few.json", tiny.questions(1))
+    results, log = run(path, "--method=ig", f"--ig-steps={steps}")
+    for result in results:
+        paths = [each["diagnostics"]["path"] for each in analyses(result)]
+        gaps = sorted(each["completeness_gap"] for each in paths)
+        assert result["metadata"]["atp"]["path"] == {"median_gap": gaps[1], "complete": complete}
+        assert [each["complete"] for each in paths] == [
+            each["completeness_gap"] <= 0.05 for each in paths
+        ]
+    warnings = of("path.incomplete", log)
+    assert len(warnings) == (0 if complete else 2)
+    assert all("--ig-steps" in each["hint"] for each in warnings)

@@ -32,6 +32,8 @@ BASE_PROMPTS = [
     question["variations"][0]["prompt"] for question in tiny.questions(2) for _ in tiny.OPINIONS
 ]
 TOP = 6
+ALL: dict[str, Any] = {"exact": "all", "exact_above": 1e9, "top_k": TOP}
+"""No feature has that relative size: none is flagged."""
 every_architecture = pytest.mark.parametrize(
     "architecture", first_tier(["gemma2", "qwen2"], tiny.CONFIGS)
 )
@@ -78,20 +80,42 @@ def effects_of(
     return torch.tensor(single), whole - plain.metric(texts, [plain.without(ids, [p], baseline)])
 
 
+def removed_from(analysis: dict[str, Any], scores: torch.Tensor) -> list[int]:
+    """Return what --exact=all removes where nothing is flagged: the top of it, and the sample."""
+    sample = int(analysis["diagnostics"]["exact"]["sample"]["id"])
+    top = scores.abs().topk(TOP).indices.tolist()
+    assert sample not in top
+    return [*top, sample]
+
+
+def assert_listed(analysis: dict[str, Any], removed: list[int], effects: torch.Tensor) -> None:
+    """Compare what is listed with the largest effects of all that was removed."""
+    largest = effects.abs().topk(TOP).indices.tolist()
+    assert set(ids_of(analysis)) == {removed[i] for i in largest}
+    by_id = dict(zip(removed, effects.tolist(), strict=True))
+    expected = torch.tensor([by_id[feature] for feature in ids_of(analysis)])
+    assert_close(values(analysis, "effect"), expected, EFFECT_BOUND)
+
+
 @every_architecture
 def test_effects_are_those_of_the_plain_model_on_every_architecture(
     parts: Parts, architecture: str
 ) -> None:
     model, dictionary, plain = parts(architecture)
-    analyses = attribute(model, dictionary, TRIPLES, exact=True, top_k=TOP)
+    analyses = attribute(model, dictionary, TRIPLES, **ALL)
     for triple, analysis in zip(TRIPLES, analyses, strict=True):
-        expected, joint = effects_of(plain, triple, ids_of(analysis))
-        assert_close(values(analysis, "effect"), expected, EFFECT_BOUND)
+        (text,) = plain.texts(*triple)
+        p = text.prompt_length - 1
+        x = plain.residuals(text)[p]
+        of_all = plain.features(x) * plain.per_feature(x, plain.gradients(text)[p])
+        removed = removed_from(analysis, of_all)
+        effects, joint = effects_of(plain, triple, removed)
+        assert_listed(analysis, removed, effects)
         exact = analysis["diagnostics"]["exact"]
         assert abs(exact["joint_effect"] - joint) <= EFFECT_BOUND * max(1, abs(joint))
         assert exact["noise_floor"] <= METRIC_BOUND
-        scores, effects = values(analysis, "score"), values(analysis, "effect")
-        assert exact["features"] == TOP
+        scores = of_all[removed]
+        assert exact["features"] == TOP + 1
         assert exact["joint_score"] == pytest.approx(float(scores.sum()), abs=1e-5)
         assert exact["pearson"] == pytest.approx(stats.pearsonr(scores, effects)[0], abs=1e-5)
         assert exact["spearman"] == pytest.approx(stats.spearmanr(scores, effects)[0], abs=1e-5)
@@ -102,7 +126,7 @@ def test_effects_are_those_of_the_plain_model_on_every_architecture(
 @pytest.mark.parametrize("kind", tiny.SAE_KINDS)
 def test_effects_are_those_of_the_plain_model_on_every_sae_kind(parts: Parts, kind: str) -> None:
     model, dictionary, plain = parts("gemma2", kind)
-    (analysis,) = attribute(model, dictionary, TRIPLES[:1], exact=True, top_k=TOP)
+    (analysis,) = attribute(model, dictionary, TRIPLES[:1], **ALL)
     expected, _ = effects_of(plain, TRIPLES[0], ids_of(analysis))
     assert_close(values(analysis, "effect"), expected, EFFECT_BOUND)
 
@@ -145,8 +169,14 @@ def test_the_effects_of_any_features_can_be_asked_for(parts: Parts) -> None:
 @pytest.mark.parametrize("batch_tokens", [1, 200, 5000])
 def test_how_variants_are_batched_changes_no_effect(parts: Parts, batch_tokens: int) -> None:
     model, dictionary, _ = parts("gemma3")
-    first = attribute(model, dictionary, TRIPLES, exact=True, top_k=TOP)
-    again = attribute(model, dictionary, TRIPLES, exact=True, top_k=TOP, batch_tokens=batch_tokens)
+    first = attribute(model, dictionary, TRIPLES, **ALL)
+    again = attribute(
+        model,
+        dictionary,
+        TRIPLES,
+        **ALL,
+        batch_tokens=batch_tokens,
+    )
     for one, other in zip(first, again, strict=True):
         assert_close(values(one, "effect"), values(other, "effect"), EFFECT_BOUND)
 
@@ -192,8 +222,7 @@ def test_baselines_are_the_activations_on_the_base_prompts(
         TRIPLES,
         base_prompts=BASE_PROMPTS,
         baseline=baseline,
-        exact=True,
-        top_k=TOP,
+        **ALL,
     )
     on_base = []
     for prompt in BASE_PROMPTS:
@@ -210,11 +239,10 @@ def test_baselines_are_the_activations_on_the_base_prompts(
         compared = {"zero": torch.zeros_like(base), "base": base, "mean": mean}[baseline]
         features = plain.features(x)
         scores = (features - compared) * plain.per_feature(x, g)
-        ids = scores.abs().sort(descending=True, stable=True).indices[:TOP].tolist()
-        assert ids_of(analysis) == ids
+        removed = removed_from(analysis, scores)
+        assert_listed(analysis, removed, effects_of(plain, triple, removed, compared)[0])
+        ids = ids_of(analysis)
         assert_close(values(analysis, "score"), scores[ids], SUM_BOUND)
-        expected, _ = effects_of(plain, triple, ids, compared)
-        assert_close(values(analysis, "effect"), expected, EFFECT_BOUND)
         if baseline != "zero":
             torch.testing.assert_close(
                 values(analysis, "base_activation"), compared[ids], atol=1e-4, rtol=1e-4
@@ -299,8 +327,7 @@ def test_scores_at_several_positions_are_summed(
         pairs,
         position=position,
         sequence_tokens=sequence_tokens,
-        exact=True,
-        top_k=TOP,
+        **ALL,
     )
     bos = model.bos_token_id is not None
     for triple, analysis in zip(pairs, analyses, strict=True):
@@ -319,14 +346,14 @@ def test_scores_at_several_positions_are_summed(
                 by_place[key] = by_place.get(key, torch.zeros_like(scores)) + scores
         total = torch.stack(list(by_place.values())).sum(dim=0)
         ids = ids_of(analysis)
-        assert set(ids) == set(total.abs().topk(TOP).indices.tolist())
         assert_close(values(analysis, "score"), total[ids], SUM_BOUND)
+        removed = removed_from(analysis, total)
         whole = plain.metric(texts)
-        expected = [
+        effects = [
             whole - plain.metric(texts, [plain.without([i], list(each)) for each in ranges])
-            for i in ids
+            for i in removed
         ]
-        assert_close(values(analysis, "effect"), torch.tensor(expected), EFFECT_BOUND)
+        assert_listed(analysis, removed, torch.tensor(effects))
         for feature in analysis["top_features"]:
             strongest = feature["positions"]
             assert 1 <= len(strongest) <= 3
@@ -348,7 +375,11 @@ def test_sequences_are_contrasted_by_their_mean_log_probabilities(
     model, dictionary, plain = parts(architecture)
     pairs = TRIPLES[:3]
     analyses = attribute(
-        model, dictionary, pairs, sequence_tokens=sequence_tokens, exact=True, top_k=TOP
+        model,
+        dictionary,
+        pairs,
+        sequence_tokens=sequence_tokens,
+        **ALL,
     )
     for triple, analysis in zip(pairs, analyses, strict=True):
         texts = plain.texts(*triple, sequence_tokens)
@@ -358,12 +389,13 @@ def test_sequences_are_contrasted_by_their_mean_log_probabilities(
         x = plain.residuals(texts[0])[p]
         g = sum(plain.gradients(text)[p] for text in texts)
         scores = plain.features(x) * plain.per_feature(x, g)
-        ids = ids_of(analysis)
-        assert set(ids) == set(scores.abs().topk(TOP).indices.tolist())
-        assert_close(values(analysis, "score"), scores[ids], SUM_BOUND)
+        assert_close(values(analysis, "score"), scores[ids_of(analysis)], SUM_BOUND)
+        removed = removed_from(analysis, scores)
         whole = plain.metric(texts)
-        without = [whole - plain.metric(texts, [plain.without([i], [p])] * len(texts)) for i in ids]
-        assert_close(values(analysis, "effect"), torch.tensor(without), EFFECT_BOUND)
+        without = [
+            whole - plain.metric(texts, [plain.without([i], [p])] * len(texts)) for i in removed
+        ]
+        assert_listed(analysis, removed, torch.tensor(without))
 
 
 def test_a_difference_after_the_tokens_to_check_is_contrasted_as_a_sequence(

@@ -45,24 +45,32 @@ def source(folder: Path, questions: int = 8, seed: int = 0) -> Path:
 
 
 def analysis(
-    rng: random.Random, *, effects: bool = False, activations: bool = False, features: int = 20
+    rng: random.Random, *, exact: str = "none", activations: bool = False, features: int = 20
 ) -> Analysis:
-    """Return an analysis of a few of the features; some of its scores are 0."""
-    top = []
+    """Return an analysis of a few of the features; some of its scores and effects are 0."""
+    top: list[dict[str, Any]] = []
+    share = rng.choice((0.0, 0.5, 1.0)) if exact == "flagged" else 1.0
     for feature in rng.sample(range(features), min(8, features)):
         # The lower features lean to one side; the first is there for the ratio.
         score = round(rng.gauss(0.4 - feature / features, 0.5), 6) if rng.random() < 0.9 else 0.0
         top.append({"id": str(feature), "score": score, "activation": 1.5, "gradient": 0.1})
-        if effects and rng.random() < 0.8:
-            top[-1]["effect"] = round(score + rng.gauss(0, 0.1), 6)
+        top[-1]["relative_size"] = 0.2
+        if exact == "none":
+            continue
+        if rng.random() < share:
+            effect = round(rng.gauss(score / 2, 0.3), 6)
+            top[-1]["effect"] = effect if rng.random() < 0.9 else 0.0
+        top[-1]["ranked_by"] = "effect" if "effect" in top[-1] else "score"
     found: Analysis = {
         "target_token": " да",
         "logit_diff": 0.5,
         "diagnostics": {"n_active": 8, "variance_explained": 0.9},
         "top_features": top,
     }
-    if effects:
-        found["diagnostics"]["exact"] = {"features": len(top)}
+    if exact != "none":
+        removed = sum("effect" in each for each in top)
+        numbers = {"features": removed, "flagged": removed, "unchecked": 3, "error_scale": 2.0}
+        found["diagnostics"]["exact"] = numbers
     if activations:
         ids = rng.sample(range(features + 5), 9)
         found["prompt_activations"] = {
@@ -135,11 +143,21 @@ def grouped(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str | None, list[
 
 
 def of_pair(row: dict[str, Any], feature: int, what: str) -> float:
-    """Return a number of a feature in a pair; 0 where it is not listed."""
+    """Return a number of a feature in a pair; 0 where it is not listed.
+
+    Its "best" is the effect if that was measured, else the score.
+    """
     for each in row["top_features"]:
         if each["id"] == str(feature):
+            if what == "best":
+                what = "effect" if "effect" in each else "score"
             return float(each.get(what, 0.0))
     return 0.0
+
+
+def carrying(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the pairs all of whose listed features carry an effect."""
+    return [row for row in rows if all("effect" in each for each in row["top_features"])]
 
 
 def activation(row: dict[str, Any], feature: int, prompt: str) -> float:
@@ -153,7 +171,8 @@ def expected(rows: list[dict[str, Any]], feature: int, epsilon: float) -> dict[s
     scores = [of_pair(row, feature, "score") for row in rows]
     mean = sum(scores) / len(scores)
     others = [score for score in scores if score]
-    with_effects = [row for row in rows if "exact" in row["diagnostics"]]
+    best = [of_pair(row, feature, "best") for row in rows]
+    with_effects = carrying(rows)
     with_activations = [row for row in rows if "prompt_activations" in row]
     effects = [of_pair(row, feature, "effect") for row in with_effects]
     means = {
@@ -164,6 +183,7 @@ def expected(rows: list[dict[str, Any]], feature: int, epsilon: float) -> dict[s
     return {
         "pairs": len(rows),
         "questions": len({row["question"] for row in rows}),
+        "mean_best": sum(best) / len(best),
         "mean_score": mean,
         "mean_abs_score": sum(map(abs, scores)) / len(scores),
         "sign_consistency": sum(score * mean > 0 for score in others) / len(others)

@@ -23,7 +23,7 @@ ANALYSIS_FIELDS = [
     "diagnostics",
     "top_features",
 ]
-FEATURE_FIELDS = ["id", "score", "activation", "gradient"]
+FEATURE_FIELDS = ["id", "score", "activation", "gradient", "relative_size"]
 """The fields of an analysis and of a listed feature, in the order in which README.md shows them."""
 
 

@@ -22,6 +22,8 @@ from transformers import (
     Qwen2Config,
 )
 
+from atp.attribution.scores import Lengths
+
 D_MODEL, N_LAYERS, N_CTX, D_SAE = 32, 4, 256, 128
 VOCABULARY = 400
 HOOK_LAYER = 1
@@ -155,6 +157,12 @@ def save_model(folder: Path, architecture: str) -> Path:
     model.save_pretrained(folder)
     tokenizer(bos=architecture != "qwen2").save_pretrained(folder)
     return folder
+
+
+def lengths(sae: SAE[Any]) -> Lengths:
+    """Return the lengths of an SAE's features, every dimension with the same weight."""
+    directions = sae.W_dec.detach()
+    return Lengths(torch.ones(directions.shape[1]), directions.norm(dim=1))
 
 
 SAE_KINDS = {

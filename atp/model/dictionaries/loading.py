@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import torch
 from huggingface_hub import hf_hub_download
 from safetensors import safe_open
 
@@ -24,9 +25,11 @@ from atp.runtime.paths import local_path
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import torch
     from sae_lens import SAE
     from torch import Tensor
+
+
+ROWS_PER_PART = 4096  # of a decoder that is multiplied: a whole one may take gigabytes
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,18 @@ class Dictionary:
         """Its model's name, if its files have one."""
         name = self.sae.cfg.metadata.model_name
         return str(name) if name else None
+
+    def norms(self, weights: Tensor) -> Tensor:
+        """Return |w d_i| of each direction, (d_sae,), without the scale of a normalising SAE.
+
+        `weights`, (d_in,), weight the dimensions.
+        """
+        directions: Tensor = self.sae.W_dec.detach().flatten(1)
+        parts = torch.split(directions, ROWS_PER_PART)
+        weighted = [(part * weights).norm(dim=1) for part in parts]
+        if getattr(self.sae.cfg, "rescale_acts_by_decoder_norm", False):  # decode divides by it
+            weighted = [torch.cat(weighted) / directions.norm(dim=1).clamp(min=1e-30)]
+        return torch.cat(weighted)
 
     def view(self, captured: Tensor) -> Tensor:
         """Return activations as the SAE reads them: by head, (batch, head, d_head), or flat."""
