@@ -59,6 +59,7 @@ PLACES = (
 )
 THRESHOLDS = (np.inf, 0.3, 0.2, 0.15, 0.1)
 DEFAULT = Method().exact_above
+LARGEST = 4
 VARIANTS: dict[str, dict[str, Any]] = {
     "atp, zero": {},
     "ig 10, zero": {"method": "ig", "ig_steps": 10},
@@ -88,7 +89,7 @@ def pairs(limit: int | None) -> list[tuple[str, str, str, str]]:
 
 def trust(picture: str | None) -> None:
     """Print how well flagged removals repair the ranking, and how far the error bounds hold."""
-    panels = {}
+    panels, by_length = {}, []
     how: dict[str, Any] = {"top_k": 200, "batch_tokens": BATCH_TOKENS, "progress": False}
     questions = json.loads(demo.INPUT.read_text(encoding="utf-8"))["results"]
     print("| model, SAE | questions | threshold | removed | pooled | median | worst | signs |")
@@ -97,12 +98,16 @@ def trust(picture: str | None) -> None:
     for name, folder, sae_folder, chat in PLACES:
         model = load_model(str(folder), device="cpu")
         sae = load_sae(str(sae_folder), device="cpu")
+        lengths = sae.sae.W_dec.detach().norm(dim=1).numpy()
+        of_both = []
         for half in ("even", "odd"):
             of_half = questions[half == "odd" :: 2]
             found = attribute(model, sae, of_half, exact="all", chat_template=chat, **how)
             effects = [_numbers(analysis) for analysis in _scored(found)]
             for threshold in THRESHOLDS if half == "even" else (np.inf, DEFAULT):
                 print(f"| {name} | {half} | {_ranking(effects, threshold)} |", flush=True)
+            of_both += effects
+        by_length.append(f"| {name} | {_largest(of_both, lengths)} |")
         panels[name] = np.concatenate(effects, axis=1)
         # The bounds are those of a run over all pairs; they are tried on the held-out ones.
         flagged = _scored(
@@ -118,6 +123,9 @@ def trust(picture: str | None) -> None:
     print("\n| model, SAE | samples | bound | holds for | by size, q | holds for |")
     print("| --- | --- | --- | --- | --- | --- |")
     print("\n".join(bounds))
+    print(f"\n| the {LARGEST} largest steps removed | plain, pooled | worst | weighted | worst |")
+    print("| --- | --- | --- | --- | --- |")
+    print("\n".join(by_length))
     if picture is not None:
         plot(panels, picture)
 
@@ -127,7 +135,7 @@ def plot(panels: dict[str, np.ndarray[Any, Any]], path: str) -> None:
     from matplotlib import pyplot as plt  # noqa: PLC0415  (no dependency of atp)
 
     figure, axes = plt.subplots(1, len(panels), figsize=(12, 4.4), layout="constrained")
-    for axis, (name, (size, score, effect, _)) in zip(axes, panels.items(), strict=True):
+    for axis, (name, (size, score, effect, *_)) in zip(axes, panels.items(), strict=True):
         order = np.argsort(size)  # the large ones on top
         points = axis.scatter(
             effect[order], score[order], c=size[order], s=9, cmap="viridis", vmin=0, vmax=0.3
@@ -141,14 +149,30 @@ def plot(panels: dict[str, np.ndarray[Any, Any]], path: str) -> None:
     figure.savefig(path, dpi=110)
 
 
+def _largest(of_pairs: Sequence[np.ndarray[Any, Any]], lengths: np.ndarray[Any, Any]) -> str:
+    """Return the agreement where the LARGEST steps of each pair are removed, by either length."""
+    cells = []
+    for weighted in (False, True):
+        best, effects = [], []
+        for size, score, effect, ids, activation in of_pairs:
+            step = size if weighted else np.abs(activation) * lengths[ids.astype(int)]
+            best.append(np.where(step >= np.sort(step)[-LARGEST], effect, score))
+            effects.append(effect)
+        worst = min(np.corrcoef(*both)[0, 1] for both in zip(best, effects, strict=True))
+        pooled = np.corrcoef(np.concatenate(best), np.concatenate(effects))[0, 1]
+        cells.append(f"{pooled:.3f} | {worst:.3f}")
+    return " | ".join(cells)
+
+
 def _scored(analyses: Iterable[Analysis]) -> list[Analysis]:
     return [analysis for analysis in analyses if "top_features" in analysis]
 
 
 def _numbers(analysis: Analysis) -> np.ndarray[Any, Any]:
-    """Return relative size, score, effect and id of each active feature, (4, feature)."""
+    """Return size, score, effect, id and activation of each active feature, (5, feature)."""
+    names = ("relative_size", "score", "effect", "id", "activation")
     rows = [
-        (feature["relative_size"], feature["score"], feature["effect"], int(feature["id"]))
+        [float(feature[name]) for name in names]
         for feature in analysis["top_features"]
         if feature["activation"]
     ]
@@ -157,8 +181,8 @@ def _numbers(analysis: Analysis) -> np.ndarray[Any, Any]:
 
 def _ranking(of_pairs: Sequence[np.ndarray[Any, Any]], threshold: float) -> str:
     """Return the cells of a row of the table: agreement of what the result ranks by."""
-    best = [np.where(size > threshold, effect, score) for size, score, effect, _ in of_pairs]
-    effects = [effect for _, _, effect, _ in of_pairs]
+    best = [np.where(size > threshold, effect, score) for size, score, effect, *_ in of_pairs]
+    effects = [effect for _, _, effect, *_ in of_pairs]
     removed = np.mean([(size > threshold).sum() for size, *_ in of_pairs])
     by_pair = [np.corrcoef(*both)[0, 1] for both in zip(best, effects, strict=True)]
     one, other = np.concatenate(best), np.concatenate(effects)
@@ -176,7 +200,7 @@ def _coverage(
     """Return the stated bounds, and for how many of the features that no run has checked."""
     unchecked = totals.as_json()["exact"]["unchecked"]
     within = []
-    for (size, score, effect, ids), analysis in zip(of_pairs, flagged, strict=True):
+    for (size, score, effect, ids, _), analysis in zip(of_pairs, flagged, strict=True):
         exact = analysis["diagnostics"]["exact"]
         left = (size <= DEFAULT) & (ids != int(exact.get("sample", {"id": -1})["id"]))
         error = np.abs(effect - score)[left]

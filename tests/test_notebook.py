@@ -75,7 +75,7 @@ def test_the_notebook_gives_what_its_text_says(tmp_path: Path) -> None:
     (selected,) = names["selected"].values()
     chosen = over_all[over_all["feature"].astype(str).isin(selected)]
     assert len(chosen) == len(selected) > 0
-    assert (chosen["mean_score"] > 0).all()
+    assert (chosen["mean_best"] > 0).all()
     assert (chosen["log_ratio"] > 0.5).all()
     assert str(over_all["feature"].iloc[0]) not in selected
     assert abs(over_all["log_ratio"].iloc[0]) < 0.1

@@ -134,20 +134,26 @@ def test_a_run_ends_with_a_summary_of_ten_lines_and_what_to_type_next(shown: lis
     assert shown[first - 1] == lines[-2].split()[1]  # standard output has the result's path
 
 
+@pytest.mark.parametrize(
+    ("exact", "what"), [("none", "score"), ("flagged", "score or effect"), ("all", "effect")]
+)
 def test_the_summary_says_what_atp_features_says(
-    input_file: Path, options: list[str], tmp_path: Path
+    input_file: Path, options: list[str], tmp_path: Path, exact: str, what: str
 ) -> None:
     folder = tmp_path / "w"
-    _, received = on_terminal(["run", str(input_file), *options, "--out=o"], folder)
+    how = [f"--exact={exact}", "--exact-above=0.4"]
+    _, received = on_terminal(["run", str(input_file), *options, *how, "--out=o"], folder)
     code, _ = on_terminal(["features", "o", "--top-features=1"], folder)
 
     assert code == 0
     (file,) = (folder / "o").glob("atp_features_*.json")
     rows = json.loads(file.read_text())["saes"][0]["features"]
-    top = max(rows, key=lambda row: row["mean_score"])
-    low, high = (f"{top[f'mean_score_{end}']:+.4f}" for end in ("low", "high"))
-    expected = f"{top['id']:>7}  mean score {top['mean_score']:+.4f}, 95 % {low} to {high}"
-    assert f"promoting    {expected}" in frames(received)
+    top = max(rows, key=lambda row: row["mean_best"])
+    low, high = (f"{top[f'mean_best_{end}']:+.4f}" for end in ("low", "high"))
+    expected = f"{top['id']:>7}  mean {what} {top['mean_best']:+.4f}, 95 % {low} to {high}"
+    text = frames(received)
+    assert f"promoting    {expected}" in text
+    assert ("scores correlate" in " ".join(" ".join(text).split())) == (exact != "none")
 
 
 def test_a_single_question_has_no_interval(
