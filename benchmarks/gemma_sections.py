@@ -17,7 +17,6 @@ from structlog.testing import capture_logs
 from workbench import UNMEASURED, small_card
 
 from atp.attribution.batches import plan
-from atp.attribution.scores import score as score_features
 from atp.bench.command import compare as compare_procedures
 from atp.bench.contenders import contenders, workload
 from atp.bench.measure import interleave, ratio
@@ -240,10 +239,9 @@ def _scores(
         order += indices
         metric.append(captured.metric.cpu())
         for dictionary, parts in zip(dictionaries, scores, strict=True):
-            x = captured.residuals[dictionary.hook_name]
-            g = captured.gradients[dictionary.hook_name]
-            with dictionaries.on_device(dictionary) as sae:
-                parts.append(score_features(sae, x, g).scores.cpu())
+            with dictionaries.on_device(dictionary):
+                found = scorer.of_dictionary(dictionary).score(captured)
+            parts.append(found.scores.scores.cpu())
     back = torch.tensor(order).argsort()
     return torch.cat(metric)[back], [torch.cat(parts)[back] for parts in scores]
 
