@@ -117,7 +117,7 @@ def test_effects_are_those_of_the_plain_model_on_every_architecture(
         scores = of_all[removed]
         assert exact["features"] == TOP + 1
         assert exact["joint_score"] == pytest.approx(float(scores.sum()), rel=1e-4, abs=1e-5)
-        assert exact["pearson"] == pytest.approx(stats.pearsonr(scores, effects)[0], abs=1e-5)
+        assert exact["pearson"] == pytest.approx(stats.pearsonr(scores, effects)[0], abs=1e-4)
         assert exact["spearman"] == pytest.approx(stats.spearmanr(scores, effects)[0], abs=1e-5)
         same = (scores.sign() == effects.sign()).float().mean()
         assert exact["sign_agreement"] == pytest.approx(float(same))
