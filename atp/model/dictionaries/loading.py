@@ -59,7 +59,7 @@ class Dictionary:
         return str(name) if name else None
 
     def norms(self, weights: Tensor) -> Tensor:
-        """Return |w d_i| of each direction, (d_sae,), without the scale of a normalising SAE.
+        """Return the length of each direction, (d_sae,), without the scale of a normalising SAE.
 
         `weights`, (d_in,), weight the dimensions.
         """
