@@ -150,9 +150,10 @@ class DictionaryScorer:
         if not removed:
             return top_features(scores, self.top_k)
         effects = effects_of(removed, scores)
-        # With --exact=all, each listed feature has an effect.
-        others = torch.zeros_like(scores) if self.method.exact == "all" else scores
-        return top_features(torch.where(effects.isnan(), others, effects), self.top_k)
+        if self.method.exact == "all":  # each listed feature has an effect, be it 0
+            effects = effects.abs().clamp(min=torch.finfo(effects.dtype).tiny)
+            scores = torch.zeros_like(scores)
+        return top_features(torch.where(effects.isnan(), scores, effects), self.top_k)
 
 
 def lengths_of(model: Model, dictionary: Dictionary) -> Lengths:

@@ -160,6 +160,20 @@ def test_the_list_holds_the_largest_effects_where_they_are_measured_and_scores_e
     assert entered > 0
 
 
+def test_where_all_are_removed_a_feature_without_an_effect_is_listed_before_one_not_removed(
+    parts: Callable[..., Parts],
+) -> None:
+    """The last active feature hardly writes: its score is no 0, but its effect is."""
+    model, dictionary, plain, _ = parts("llama")
+    (text,) = plain.texts(*TRIPLES[0])
+    active = plain.features(plain.residuals(text)[text.prompt_length - 1]).nonzero()[:, 0]
+    with torch.no_grad():
+        dictionary.sae.W_dec[active[-1]] *= 1e-12
+    (analysis,) = attribute(model, dictionary, TRIPLES[:1], exact="all", top_k=len(active))
+    assert told(analysis, "effect")[int(active[-1])] == 0
+    assert set(told(analysis, "effect")) == set(active.tolist())
+
+
 def test_a_baseline_makes_it_the_size_of_the_difference(parts: Callable[..., Parts]) -> None:
     model, dictionary, plain, w = parts()
     base = tiny.questions(1)[0]["variations"][0]["prompt"]
