@@ -486,7 +486,16 @@ def test_the_result_bounds_the_scores_that_were_not_checked_and_a_merge_says_the
         assert told["features"] == sum("effect" in each for each in listed)
     for number in range(2):
         run(path, *flagged, f"--shard={number}/2", out=f"part{number}")
-    assert main(["merge", *(str(tmp_path / f"part{n}") for n in range(2)), "--out=merged"]) == 0
+    assert (
+        main(
+            [
+                "merge",
+                *(str(tmp_path / f"part{n}") for n in range(2)),
+                f"--out={tmp_path / 'merged'}",
+            ]
+        )
+        == 0
+    )
     merged = [read(line) for line in capfd.readouterr().out.splitlines()]
     for one, other in zip(results, merged, strict=True):
         assert one["metadata"]["atp"]["exact"] == other["metadata"]["atp"]["exact"]
