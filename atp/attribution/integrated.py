@@ -46,31 +46,22 @@ def integrate(
     whole = torch.stack(  # x(0) - x, (pair, position, *d_in)
         [decoder_delta(sae, *pair)[0] for pair in zip(x, delta_activations[:, None], strict=True)]
     )
-    points, weights = path(steps)
-    # The last variant of each pair is its baseline itself, of weight 0.
-    shares = torch.cat([1 - points, points.new_ones(1)]).to(x.device)
-    weights = torch.cat([weights, weights.new_zeros(1)]).to(x.device)
+    # The variants of each pair: the midpoints of the path, and its baseline.
+    a = (torch.arange(steps, device=x.device) + 0.5) / steps
+    shares = torch.cat([1 - a, a.new_ones(1)])
     pairs = torch.arange(len(x), device=x.device).repeat_interleave(len(shares))
     step = torch.arange(len(shares), device=x.device).repeat(len(x))
     metrics = run.captured.metric.new_zeros(len(pairs))
-    weighted = whole.new_zeros(len(pairs), *whole.shape[1:])
+    gradients = whole.new_zeros(len(pairs), *whole.shape[1:])
     for chunk in run.chunks(pairs.tolist(), len(pairs)):
         number = torch.tensor(chunk, device=x.device)
-        of_pair, of_step = pairs[number], step[number]
-        expand = (-1, *[1] * (whole.dim() - 1))
-        changes = (shares[of_step].view(expand) * whole[of_pair]).requires_grad_()
+        of_pair, share = pairs[number], shares[step[number]]
+        changes = share.view(-1, *[1] * (whole.dim() - 1)) * whole[of_pair]
         with torch.enable_grad():
-            of_chunk = run.metrics(of_pair, changes)
-            (gradients,) = torch.autograd.grad(of_chunk.sum(), changes)
-        weighted[number] = weights[of_step].view(expand) * gradients
+            of_chunk = run.metrics(of_pair, changes.requires_grad_())
+            (gradients[number],) = torch.autograd.grad(of_chunk.sum(), changes)
         metrics[number] = of_chunk.detach()
-    mean = weighted.view(len(x), -1, *whole.shape[1:]).sum(dim=1)
+    mean = gradients.view(len(x), -1, *whole.shape[1:])[:, :steps].mean(dim=1)
     at_baseline = metrics.view(len(x), -1)[:, -1]
     changes_of_metric = (run.captured.metric - at_baseline).tolist()
     return [IntegratedGradients(*of_pair) for of_pair in zip(mean, changes_of_metric, strict=True)]
-
-
-def path(steps: int) -> tuple[Float[Tensor, " step"], Float[Tensor, " step"]]:
-    """Return the points a of the path, and their weights, float32."""
-    a = (torch.arange(steps) + 0.5) / steps
-    return a, torch.full((steps,), 1 / steps)
