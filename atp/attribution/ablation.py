@@ -1,13 +1,14 @@
-"""Ablation: features are removed from a residual stream, at every position of a pass.
+"""Ablation: features are removed from a model, at every position of a pass.
 
-    x -> x - s * sum_{i in S} f_i(x) d_i,    f = encode(x) at that position,    s the strength
+    y -> y - s * sum_{i in S} f_i(x) d_i,    f = encode(x) at that position,    s the strength
 
-d_i is the decoder's direction of feature i. The sum is decode(f on S) - decode(0), from one encode
+x is what the dictionary reads, y what the model has where it writes (x itself, for an SAE), and d_i
+the decoder's direction of feature i there. The sum is decode(f on S) - decode(0), from one encode
 and one decode of the same positions: the decoder's bias cancels, and an SAE's own normalisation and
-rescaling are included. The rest of x, the SAE's error included, is unchanged: with S empty, or with
-s = 0, x is the same to the bit.
+rescaling are included. The rest of y, the dictionary's error included, is unchanged: with S empty,
+or with s = 0, y is the same to the bit.
 
-Several SAEs on one hook point all read the incoming x, and their removals are summed.
+Several dictionaries on one hook point all read the incoming x, and their removals are summed.
 
 Marks et al. 2024, "Sparse Feature Circuits" (arXiv:2403.19647), remove features with the error
 term kept; for directions, Arditi et al. 2024 (arXiv:2406.11717).
@@ -16,6 +17,7 @@ term kept; for directions, Arditi et al. 2024 (arXiv:2406.11717).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,48 +35,78 @@ MAX_ACTIVATIONS_PER_CHUNK = 2**25
 
 @dataclass(frozen=True)
 class Removal:
-    """Features of one SAE to remove."""
+    """Features of one dictionary to remove."""
 
     sae: Autoencoder
     d_sae: int
     view: Callable[[Tensor], Tensor]
-    """Brings (n, *hook) into the shape that the SAE reads, (n, *d_in)."""
+    """Brings (n, *hook) into the shape that the dictionary reads, (n, *d_in)."""
     features: Int[Tensor, " chosen"]
+    read: str  # the hook points
+    writes: tuple[str, ...]
 
-    def of(self, x: Float[Tensor, " n *hook"]) -> Float[Tensor, " n *hook"]:
+    def of(self, x: Float[Tensor, " n *hook"]) -> Float[Tensor, " n d_out"]:
         """Return the contribution of the features to each position, float32."""
         activations = self.sae.encode(self.view(x.float()))  # (n, d_sae)
         chosen = torch.zeros_like(activations)
         chosen[:, self.features] = activations[:, self.features]
         # In one call: normalising SAEs keep their input's scale for one decode only.
         both = self.sae.decode(torch.stack([chosen, torch.zeros_like(chosen)]))
-        return (both[0] - both[1]).view(x.shape)
+        return (both[0] - both[1]).flatten(1)
 
 
-@dataclass(frozen=True)
 class Ablation:
-    """A hook that removes features at every position of a pass."""
+    """Hooks that remove features at every position of a pass.
 
-    removals: Sequence[Removal]  # of one hook point, one for each SAE
-    strength: float  # s; 1 removes the whole contribution, 0 nothing
-    keep_mask: Callable[[Tensor], Tensor] | None = None
-    """Returns the positions of x that stay unchanged, (batch, position)."""
+    Args:
+        removals: one for each dictionary.
+        strength: s; 1 removes the whole contribution, 0 nothing.
+        keep_mask: returns the positions of y that stay unchanged, (batch, position).
+    """
 
-    def __call__(
-        self, x: Float[Tensor, "batch position *hook"], hook: object
+    def __init__(
+        self,
+        removals: Sequence[Removal],
+        strength: float,
+        keep_mask: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.removals, self.strength, self.keep_mask = removals, strength, keep_mask
+        self._contributions: dict[tuple[int, str], Tensor] = {}
+        """Of each removal to each hook point, from where it reads to where it writes in a pass."""
+
+    def hooks(self) -> Iterator[tuple[str, Callable[..., Tensor]]]:
+        """Yield (hook point, hook) pairs: all that read, then all that write."""
+        for number, removal in enumerate(self.removals):
+            yield removal.read, partial(self._read, number)
+        for name in dict.fromkeys(name for removal in self.removals for name in removal.writes):
+            yield name, partial(self._write, name)
+
+    def _read(
+        self, number: int, x: Float[Tensor, "batch position *hook"], hook: object
     ) -> Float[Tensor, "batch position *hook"]:
-        """Return `x` without the features."""
+        """Take the contribution of a removal to each point that it writes to; return `x`."""
         del hook
-        rows = x.flatten(0, 1)  # (batch * position, *hook)
-        removed = torch.zeros_like(rows, dtype=torch.float32)
-        for removal in self.removals:
-            for part in _chunks(len(rows), removal.d_sae):
-                removed[part] += removal.of(rows[part])
-        ablated = (x.float() - self.strength * removed.view(x.shape)).to(x.dtype)
+        rows, removal = x.flatten(0, 1), self.removals[number]  # (batch * position, *hook)
+        parts = [removal.of(rows[part]) for part in _chunks(len(rows), removal.d_sae)]
+        contributions = torch.cat(parts).chunk(len(removal.writes), dim=1)
+        for name, contribution in zip(removal.writes, contributions, strict=True):
+            self._contributions[number, name] = contribution
+        return x
+
+    def _write(
+        self, name: str, y: Float[Tensor, "batch position *hook"], hook: object
+    ) -> Float[Tensor, "batch position *hook"]:
+        """Return `y` without the features."""
+        del hook
+        removed = torch.zeros_like(y, dtype=torch.float32)
+        for number, removal in enumerate(self.removals):
+            if name in removal.writes:
+                removed += self._contributions.pop((number, name)).view(y.shape)
+        ablated = (y.float() - self.strength * removed).to(y.dtype)
         if self.keep_mask is None:
             return ablated
-        keep = self.keep_mask(x)
-        return torch.where(keep.view(*keep.shape, *[1] * (x.ndim - 2)), x, ablated)
+        keep = self.keep_mask(y)
+        return torch.where(keep.view(*keep.shape, *[1] * (y.ndim - 2)), y, ablated)
 
 
 class ActivationSums:

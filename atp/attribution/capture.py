@@ -1,9 +1,9 @@
-"""One forward and one backward pass: the metric m, the residual x and the gradient g = dm/dx.
+"""One forward and one backward pass: the metric m, the residuals x and the gradients g = dm/dx.
 
     m = the contrast of the two responses (contrasts.py)
-    x = the hook point's output at a read position: p, the prompt's last token, or others
+    x = a hook point's output at a read position: p, the prompt's last token, or others
         (batches.py)
-    g = dm/dx there
+    g = dm/dx there, at the hook points that a dictionary writes to
 
 Attention is causal: nothing after the last position that matters can change m, and nothing before a
 read position depends on x. So the shared prefixes and the columns before the tail run without
@@ -20,6 +20,7 @@ Attribution patching: Nanda 2023, https://www.neelnanda.io/mechanistic-interpret
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ from atp.attribution.language_model import (  # noqa: TC001  (read at run time, 
 from atp.attribution.metrics import row_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class HookError(Exception):
@@ -64,9 +65,10 @@ class Capture:
 
     metric: Float[Tensor, " pair"]  # m, float32
     residuals: dict[str, Float[Tensor, " position *hook"]]
-    """x at each hook point, in the hook point's shape and the model's dtype."""
+    """x at each hook point, in the hook point's shape and the model's dtype, in the order in which
+    the points fire."""
     gradients: dict[str, Float[Tensor, " position *hook"]]
-    """g at each hook point, shaped like x."""
+    """g at each hook point that is written, shaped like x."""
     counts: tuple[int, ...]  # the number of positions of each pair
     positions: tuple[tuple[int, int], ...]
     """Each position as (index in its text, 0 or 1 for which text of the pair)."""
@@ -88,59 +90,75 @@ class Capture:
         )
 
 
-class _ZeroProbe:
-    """A hook that adds a zero vector at every read position, and keeps it and x."""
+class _Points:
+    """Hooks that keep x and, where its gradient is wanted, add a zero vector to it."""
 
     def __init__(self, read_positions: ReadPositions) -> None:
-        self.calls = 0
         self.read_positions = read_positions
-        self.residual = self.zero = torch.empty(0)  # filled by the one call
+        self.calls: Counter[str] = Counter()
+        self.residuals: dict[str, Tensor] = {}  # in the order in which the points fire
+        self.zeros: dict[str, Tensor] = {}
 
-    def __call__(
-        self, x: Float[Tensor, "row tail *hook"], hook: object
-    ) -> Float[Tensor, "row tail *hook"]:
-        del hook
-        self.calls += 1
-        where = (self.read_positions.rows, self.read_positions.columns)
-        at_reads = x[where].detach()  # (read, *hook)
-        self.residual = at_reads[self.read_positions.firsts]
-        self.zero = torch.zeros_like(at_reads, requires_grad=True)
-        return x.index_put(where, self.zero, accumulate=True)
+    def hook(self, name: str, *, written: bool) -> Callable[..., Tensor]:
+        """Return the hook of a point."""
+
+        def keep(x: Float[Tensor, "row tail *hook"], hook: object) -> Tensor:
+            del hook
+            self.calls[name] += 1
+            where = (self.read_positions.rows, self.read_positions.columns)
+            at_reads = x[where].detach()  # (read, *hook)
+            self.residuals[name] = at_reads[self.read_positions.firsts]
+            if not written:
+                return x
+            self.zeros[name] = torch.zeros_like(at_reads, requires_grad=True)
+            return x.index_put(where, self.zeros[name], accumulate=True)
+
+        return keep
 
 
 def capture(
-    model: LanguageModel, batch: Batch, hook_names: Sequence[str], *, resumable: bool = False
+    model: LanguageModel,
+    batch: Batch,
+    hook_names: Sequence[str],
+    *,
+    read_only: Sequence[str] = (),
+    resume_at: Sequence[str] = (),
 ) -> Capture:
-    """Run one forward and one backward pass over a batch, and read x and g at the hook points.
+    """Run one forward and one backward pass over a batch; read x and g at the hook points.
 
-    A resumable capture keeps the state from which the pass can be run again from these points on.
+    At those that are read only there is no g. The capture keeps the state from which the pass can
+    be run again from the points of `resume_at` on.
     """
-    layers = {model.layers_before(name) for name in hook_names} if resumable else set()
+    layers = {model.layers_before(name) for name in resume_at}
     cache = fill_prefix(model, batch, model.new_cache(kept_from=min(layers, default=None)))
-    probes = {name: _ZeroProbe(batch.read_positions) for name in hook_names}
+    points = _Points(batch.read_positions)
+    hooks = [(name, points.hook(name, written=True)) for name in hook_names]
+    hooks += [(name, points.hook(name, written=False)) for name in read_only]
     with (
         torch.enable_grad(),
         model.recorded_layers(layers) as outputs,
-        model.hooks(list(probes.items())),
+        model.hooks(hooks),
     ):
         metrics = row_metrics(model.head, _run_tail(model, batch, cache), batch)
-        for name, probe in probes.items():
-            if probe.calls != 1:
-                msg = f"the hook point {name} fired {probe.calls} times in one pass, not once"
+        for name, _ in hooks:
+            if points.calls[name] != 1:
+                msg = (
+                    f"the hook point {name} fired {points.calls[name]} times in one pass, not once"
+                )
                 raise HookError(msg)
         # Rows do not see each other: the gradient of their sum holds the gradient of each.
-        zeros = [probe.zero for probe in probes.values()]
+        zeros = list(points.zeros.values())
         gradients = torch.autograd.grad(metrics.sum(), zeros) if zeros else ()
     return Capture(
         _sum_by_pair(metrics.detach(), batch),
-        {name: probe.residual for name, probe in probes.items()},
+        points.residuals,
         {
             name: _sum_by_position(gradient, batch.read_positions)
-            for name, gradient in zip(probes, gradients, strict=True)
+            for name, gradient in zip(points.zeros, gradients, strict=True)
         },
         batch.read_positions.counts,
         batch.read_positions.positions,
-        ResumeState(batch, cache, outputs) if resumable else None,
+        ResumeState(batch, cache, outputs) if resume_at else None,
     )
 
 
@@ -200,16 +218,21 @@ TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
 
 def check_split_pass(
-    model: LanguageModel, hook_names: Sequence[str], *, resumable: bool = False
+    model: LanguageModel,
+    hook_names: Sequence[str],
+    *,
+    read_only: Sequence[str] = (),
+    resume_at: Sequence[str] = (),
 ) -> Capture:
-    """Capture a few short rows, and compare with a plain pass over each.
+    """Capture a few short rows, as `capture` does, and compare with a plain pass over each.
 
     This finds a model that ignores its cache, positions or mask (a state-space model, for example)
     and would silently give wrong numbers.
 
     The caller can try its SAEs on the returned capture.
     """
-    captured = capture(model, Batch.of(PROBES, model.device), hook_names, resumable=resumable)
+    batch = Batch.of(PROBES, model.device)
+    captured = capture(model, batch, hook_names, read_only=read_only, resume_at=resume_at)
     for row, contrast in enumerate(PROBES):
         ids = torch.tensor([contrast.tokens], device=model.device)
         tokens = torch.tensor([[contrast.target_token, contrast.base_token]], device=model.device)

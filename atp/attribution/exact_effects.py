@@ -1,10 +1,12 @@
 """Exact effects: the change of the metric when features are removed, by running the model.
 
-    effect_i = m - m(x + decode(f with f_i at its baseline) - decode(f))    at all positions at once
+    effect_i = m - m(y + decode(f with f_i at its baseline) - decode(f))    at all positions at once
 
-With a zero baseline that is x - f_i d_i, with d_i the decoder's direction; the SAE's error stays in
-place. An effect has the sign of the score, its first-order estimate: positive promotes the flagged
-response. (Some papers define the effect of an ablation as m(without) - m, the opposite sign.)
+y is what the model has where the dictionary writes. With a zero baseline that is y - f_i d_i, with
+d_i the decoder's direction; the dictionary's error stays in place, and the rest of the model
+answers: a later point that is written holds what the earlier removals have made of it. An effect
+has the sign of the score, its first-order estimate: positive promotes the flagged response. (Some
+papers define the effect of an ablation as m(without) - m, the opposite sign.)
 
 Effects are measured against an unmodified variant of the pair in the same pass. Its distance from
 the pair's own pass is the noise floor: an effect below it carries no information.
@@ -46,7 +48,7 @@ def decoder_delta(
     sae: Autoencoder,
     x: Float[Tensor, " position *d_in"],
     changes: Float[Tensor, "variant position d_sae"],
-) -> Float[Tensor, "variant position *d_in"]:
+) -> Float[Tensor, "variant position *d_out"]:
     """Return the change of an affine decoder's output when the activations on `x` change."""
     sae.encode(x.float())  # an SAE that normalises keeps its input's scale for one decode
     decoded = sae.decode(torch.cat([torch.zeros_like(changes[:1]), changes]))

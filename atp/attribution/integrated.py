@@ -1,12 +1,14 @@
 """Integrated gradients over the activations of an SAE, on the straight path from their baseline.
 
     f(a) = f_base + a (f - f_base)                  0 <= a <= 1
-    x(a) = x + decode(f(a)) - decode(f)             the SAE's error stays in place
-    score_i = (f_i - f_base_i) * mean over a of dm/df_i at x(a)
-    sum_i score_i = m(x) - m(x(0))                  completeness, exact in the limit of many steps
+    y(a) = y + decode(f(a)) - decode(f)             the SAE's error stays in place
+    score_i = (f_i - f_base_i) * mean over a of dm/df_i at y(a)
+    sum_i score_i = m(y) - m(y(0))                  completeness, exact in the limit of many steps
+
+y is what the model has where the dictionary writes.
 
 The mean is taken by the midpoint rule, a = (k - 1/2) / n. An affine decoder has the same Jacobian
-everywhere, so it is applied once, to the mean gradient of the residual.
+everywhere, so it is applied once, to the mean gradient.
 
 Sundararajan et al. 2017 (arXiv:1703.01365); on SAE features Marks et al. 2024 (arXiv:2403.19647).
 """
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 class IntegratedGradients:
     """The path of one pair from its baseline."""
 
-    gradient: Float[Tensor, " position *d_in"]  # the mean of dm/dx on the path, float32
-    change: float  # m(x) - m(x(0))
+    gradient: Float[Tensor, " position *d_out"]  # the mean of dm/dy on the path, float32
+    change: float  # m(y) - m(y(0))
 
 
 def integrate(
@@ -43,7 +45,7 @@ def integrate(
     steps: int,
 ) -> list[IntegratedGradients]:
     """Return the mean gradient on the path of each pair; arguments as of `exact_effects`."""
-    whole = torch.stack(  # x(0) - x, (pair, position, *d_in)
+    whole = torch.stack(  # y(0) - y, (pair, position, *d_out)
         [decoder_delta(sae, *pair)[0] for pair in zip(x, delta_activations[:, None], strict=True)]
     )
     # The variants of each pair: the midpoints of the path, and its baseline.

@@ -1,8 +1,8 @@
-"""Pairs of a pass run again from a hook point on, with other values there: how m changes.
+"""Pairs of a pass run again with other values at some hook points: how m changes.
 
-Many variants of many pairs run through the layers above the hook point at once, on the keys and
+Many variants of many pairs run through the layers above these points at once, on the keys and
 values that the first pass has kept: columns before the read positions are not computed again, and
-neither are the layers below the hook point.
+neither are the layers below the lowest hook point.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PatchedRun:
 
     model: LanguageModel
     captured: Capture
-    hook_name: str
+    hook_names: tuple[str, ...]  # the lowest is first
     chunk_tokens: int  # most tokens of variants in a pass
 
     @cached_property
@@ -76,12 +76,12 @@ class PatchedRun:
             yield chunk
 
     def metrics(
-        self, pairs: Int[Tensor, " variant"], changes: Float[Tensor, "variant position *hook"]
+        self, pairs: Int[Tensor, " variant"], changes: Float[Tensor, "variant position *hooks"]
     ) -> Float[Tensor, " variant"]:
         """Return the metric of each variant of a pair.
 
-        The changes are added to the hook point's output at the pair's positions, in its shape or
-        flattened, float32. Gradients flow to them where they are enabled.
+        The changes are added to the outputs of the hook points at the pair's positions: those of
+        several points side by side, float32. Gradients flow to them where they are enabled.
         """
         batch, reads, device = self.state.batch, self.state.batch.read_positions, pairs.device
         per_pair = self._rows_per_pair
@@ -95,11 +95,13 @@ class PatchedRun:
         of_variant = at[:, 0] // per_pair
         position = reads.pair_positions[at[:, 1]] - first[in_batch[of_variant]]
         columns = reads.columns[at[:, 1]] - (batch.tail - width)
-        hook = _AddChanges(at[:, 0], columns, changes[of_variant, position])
-        layers = self.model.layers_before(self.hook_name)
+        sizes = [self.captured.residuals[name][0].numel() for name in self.hook_names]
+        parts = torch.split(changes[of_variant, position].flatten(1), sizes, dim=1)
+        hooks = [_AddChanges(at[:, 0], columns, part) for part in parts]
+        layers = self.model.layers_before(self.hook_names[0])
         output = self.state.layer_outputs[layers].of_rows(rows, width) if layers else None
         end = batch.mask.shape[1]
-        with self.model.hooks([(self.hook_name, hook)]):
+        with self.model.hooks(zip(self.hook_names, hooks, strict=True)):
             hidden = self.model.resume(
                 layers,
                 output,
@@ -145,6 +147,5 @@ class _AddChanges:
         self, x: Float[Tensor, "row width *hook"], hook: object
     ) -> Float[Tensor, "row width *hook"]:
         del hook
-        x = x.detach()
         before = x[self.where].float()  # (change, *hook)
         return x.index_put(self.where, (before + self.changes.view_as(before)).to(x.dtype))

@@ -1,26 +1,32 @@
-"""From (x, g) to scores: attribution patching of SAE features.
+"""From (x, y, g) to scores: attribution patching of a dictionary's features.
+
+A dictionary reads x at one hook point and writes at one or more: y holds what the model has there,
+side by side, and g = dm/dy. An SAE writes where it reads, so y = x; a transcoder reads before an
+MLP and writes after it; a layer of a cross-layer transcoder writes after this and all later MLPs.
 
     f        = encode(x)                       activations, non-zero for few features
-    dm/df    = J^T g,  J = d decode / df at f  (vector-Jacobian product)
+    dm/df    = J^T g,  J = d decode / df at f  (vector-Jacobian product; the sum of all places')
     score_i  = (f_i - f_base_i) * dm/df_i      to first order, m - m(feature i at its baseline)
 
 The baseline f_base is zero unless one is given. A positive score promotes the target (sycophantic)
-token, a negative one the base token. With x = decode(f) + error and a decoder that is affine in f,
-the whole first-order effect splits as
+token, a negative one the base token. With y = decode(f) + skip(x) + error, where only an affine
+transcoder has a skip path, and a decoder that is affine in f, the whole first-order effect splits
+as
 
-    x.g = sum_i f_i dm/df_i + decode(0).g + error.g
-          features            bias          sae_error
+    y.g = sum_i f_i dm/df_i + decode(0).g + skip(x).g + error.g
+          features            bias          skip        sae_error
 
 Where features are read at several positions of a pair, all terms are summed over the positions.
 
 A score is the effect of removing feature i if that is a small step. The size of the step is
 
-    relative_size_i = |w (f_i - f_base_i) d_i| / |w x|
+    relative_size_i = |w (f_i - f_base_i) d_i| / |w y|
 
-d_i is what the decoder adds to x for f_i = 1, and w weights the dimensions as the next norm does.
+d_i is what the decoder adds to y for f_i = 1, and w weights the dimensions as the next norm does.
 
 Marks et al. 2024, "Sparse Feature Circuits" (arXiv:2403.19647); Syed et al. 2023
-(arXiv:2310.10348).
+(arXiv:2310.10348); transcoders: Dunefsky et al. 2024 (arXiv:2406.11944); across layers: Ameisen et
+al. 2025, https://transformer-circuits.pub/2025/attribution-graphs/methods.html
 """
 
 from __future__ import annotations
@@ -38,44 +44,45 @@ IDENTITY_TOLERANCE = 1e-3
 
 @runtime_checkable
 class Autoencoder(Protocol):
-    """An SAE as SAELens gives it. `encode` may leave state behind for the next `decode`."""
+    """A dictionary as SAELens gives it. `encode` may leave state behind for the next `decode`."""
 
     def encode(self, x: Tensor) -> Tensor:
         """(batch, *d_in) -> (batch, d_sae)."""
 
     def decode(self, feature_acts: Tensor) -> Tensor:
-        """(..., batch, d_sae) -> (..., batch, *d_in)."""
+        """(..., batch, d_sae) -> (..., batch, *d_out)."""
 
 
 @dataclass(frozen=True)
 class Lengths:
     """How long steps along features are."""
 
-    weights: Float[Tensor, " d_in"]  # w
+    weights: Float[Tensor, " d_out"]  # w
     norms: Float[Tensor, " d_sae"]
     """|w d_i|, up to the scale that a normalising SAE gives all features of a position."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of every feature, and how far the dictionary accounts for x."""
+    """Scores of every feature, and how far the dictionary accounts for y."""
 
     activations: Float[Tensor, "position d_sae"]  # f
     gradients: Float[Tensor, "position d_sae"]  # dm/df; when summed, the mean weighted by f
     scores: Float[Tensor, "position d_sae"]  # (f - f_base) * dm/df
     relative_size: Float[Tensor, "position d_sae"]  # summed: the largest
     n_active: Float[Tensor, " position"]  # non-zero activations (L0), float64; summed: the mean
-    unexplained: Float[Tensor, " position"]  # |x - decode(f)|^2, float64
-    spread: Float[Tensor, " position"]  # |x - decode(0)|^2, float64
+    unexplained: Float[Tensor, " position"]  # |error|^2, float64
+    spread: Float[Tensor, " position"]  # |y - decode(0)|^2, float64
     features: Float[Tensor, " position"]  # sum_i f_i dm/df_i, float64
     bias: Float[Tensor, " position"]  # decode(0).g, float64
-    sae_error: Float[Tensor, " position"]  # (x - decode(f)).g, float64
-    total: Float[Tensor, " position"]  # x.g, float64
+    skip: Float[Tensor, " position"]  # skip(x).g, float64
+    sae_error: Float[Tensor, " position"]  # error.g, float64
+    total: Float[Tensor, " position"]  # y.g, float64
     size: Float[Tensor, " position"]  # the sum of the sizes of the identity's terms, float64
 
     @property
     def variance_explained(self) -> Float[Tensor, " position"]:
-        """1 - |x - decode(f)|^2 / |x - decode(0)|^2, float64.
+        """1 - |error|^2 / |y - decode(0)|^2, float64.
 
         One position has no mean to compare with: the decoder's bias takes its place.
         """
@@ -83,8 +90,8 @@ class Scores:
 
     @property
     def identity_gap(self) -> Float[Tensor, " position"]:
-        """|x.g - (features + bias + sae_error)| as a share of the terms' sizes, float64."""
-        gap = (self.total - self.features - self.bias - self.sae_error).abs()
+        """|y.g - (features + bias + skip + sae_error)| as a share of the terms' sizes, float64."""
+        gap = (self.total - self.features - self.bias - self.skip - self.sae_error).abs()
         return gap / self.size.clamp(min=1e-30)
 
     def summed(self) -> Scores:
@@ -99,18 +106,22 @@ class Scores:
         )
 
 
-def score(
+def score(  # noqa: PLR0913  (tensors of some positions)
     sae: Autoencoder,
     x: Float[Tensor, " position *d_in"],
-    g: Float[Tensor, " position *d_in"],
+    g: Float[Tensor, " position *d_out"],
     lengths: Lengths,
     baseline: Float[Tensor, "position d_sae"] | None = None,
+    *,
+    y: Float[Tensor, " position *d_out"] | None = None,
+    skip: Float[Tensor, " position *d_out"] | None = None,
 ) -> Scores:
-    """Score every feature of a float32 SAE from residuals x and gradients g, of any dtype.
+    """Score every feature of a float32 dictionary, from x, y and g of any dtype.
 
-    The baseline holds the activations to compare with; zero by default.
+    The baseline holds the activations to compare with; zero by default. Without y, y = x.
     """
     x, g = x.float(), g.float()
+    y = x if y is None else y.float()
     with torch.no_grad():
         activations = sae.encode(x)  # (position, d_sae)
     with torch.enable_grad():
@@ -120,18 +131,21 @@ def score(
         # In one call: normalising SAEs keep their input's scale for one decode only.
         all_three = sae.decode(torch.stack([leaf, torch.zeros_like(leaf), alone]))
         (gradients,) = torch.autograd.grad(all_three[0], leaf, grad_outputs=g)
-    decoded, origin, direction = all_three.detach()  # (position, *d_in)
+    decoded, origin, direction = all_three.detach()  # (position, *d_out)
     with torch.no_grad():
         tiny = torch.finfo().tiny
         of_direction = ((direction - origin).flatten(1) * lengths.weights).norm(dim=1)
         scale = of_direction / lengths.norms[strongest[:, 0]].clamp(min=tiny)
-        whole = (x.flatten(1) * lengths.weights).norm(dim=1).clamp(min=tiny)
-        # The shares are sums of large terms that cancel: float64, at a cost of position x d_in.
-        wide, wide_g = x.flatten(1).double(), g.flatten(1).double()
+        whole = (y.flatten(1) * lengths.weights).norm(dim=1).clamp(min=tiny)
+        # The shares are sums of large terms that cancel: float64, at a cost of position x d_out.
+        wide, wide_g = y.flatten(1).double(), g.flatten(1).double()
         error = wide - decoded.flatten(1).double()
+        by_skip = torch.zeros_like(error) if skip is None else skip.flatten(1).double()
+        error -= by_skip
         per_feature = activations.double() * gradients.double()
         features = per_feature.sum(dim=1)
         bias = (origin.flatten(1).double() * wide_g).sum(dim=1)
+        skipped = (by_skip * wide_g).sum(dim=1)
         sae_error = (error * wide_g).sum(dim=1)
         total = (wide * wide_g).sum(dim=1)
         moved = activations if baseline is None else activations - baseline
@@ -145,9 +159,11 @@ def score(
             spread=(wide - origin.flatten(1).double()).square().sum(dim=1),
             features=features,
             bias=bias,
+            skip=skipped,
             sae_error=sae_error,
             total=total,
-            size=per_feature.abs().sum(dim=1) + bias.abs() + sae_error.abs() + total.abs(),
+            size=(per_feature.abs().sum(dim=1) + bias.abs() + skipped.abs())
+            + (sae_error.abs() + total.abs()),
         )
 
 

@@ -132,7 +132,7 @@ def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -
     def passes() -> None:
         for batch in work.batches:
             tensors = Batch.of(batch, loaded.model.device)
-            capture(loaded.model, tensors, loaded.dictionaries.hook_names)
+            capture(loaded.model, tensors, loaded.dictionaries.written_points)
 
     inputs = [_bare_inputs(batch, loaded.model.device) for batch in work.batches]
 

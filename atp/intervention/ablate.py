@@ -32,18 +32,17 @@ def ablated(
 ) -> Iterator[None]:
     """Have the model run without features of several SAEs, which are on its device.
 
-    SAEs of one hook point all read the residual stream as it comes.
+    SAEs of one hook point all read what is there as it comes.
     """
     with ExitStack() as stack:
         keep_mask = None if first_position else stack.enter_context(first_positions(model))
-        by_hook: dict[str, list[Removal]] = {}
+        removals = []
         for features in sets:
             ids = torch.tensor(features.ids, dtype=torch.long, device=model.device)
-            dictionary = features.dictionary
-            removal = Removal(dictionary.sae, dictionary.d_sae, dictionary.view, ids)
-            by_hook.setdefault(dictionary.hook_name, []).append(removal)
-        hooks = [
-            (name, Ablation(removals, strength, keep_mask)) for name, removals in by_hook.items()
-        ]
-        stack.enter_context(model.hooks(hooks))
+            each = features.dictionary
+            removals.append(
+                Removal(each.sae, each.d_sae, each.view, ids, each.hook_name, each.writes)
+            )
+        ablation = Ablation(removals, strength, keep_mask)
+        stack.enter_context(model.hooks(ablation.hooks()))
         yield

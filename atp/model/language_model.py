@@ -108,6 +108,11 @@ class Model:
         """Return a context in which a pass saves the output of its first n layers, by n."""
         return recorded_layers(self.bridge, layers)
 
+    @property
+    def uses_rms_norm(self) -> bool:
+        """Whether its norms keep the mean of the residual stream."""
+        return bool(self.bridge.cfg.uses_rms_norm)
+
     def next_norm_weights(self, hook_name: str) -> Tensor | None:
         """Return how the norms above a hook point weight the dimensions of the stream."""
         return next_norm_weights(self.bridge, hook_name)

@@ -94,7 +94,7 @@ class Shape:
 def batch_tokens(model: Model, dictionaries: Dictionaries, tail: int | None = TAIL) -> int:
     """Return how many tokens a batch may have by default, once the SAEs have their place."""
     shape = Shape.of(model.bridge.cfg, model.dtype.itemsize)
-    per_token = shape.bytes_per_token(dictionaries.hook_names, tail)
+    per_token = shape.bytes_per_token(dictionaries.written_points, tail)
     return tokens_that_fit(free_bytes(model.device), per_token, model.device.type)
 
 

@@ -6,16 +6,15 @@ huge values (Gemma 3) give these small weights, so the layers above hardly see t
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from atp.model.hook_names import IN_THE_STREAM
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
-
-IN_THE_STREAM = re.compile(r"blocks\.(\d+)\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)")
 
 
 def next_norm_weights(bridge: TransformerBridge, hook_name: str) -> Tensor | None:

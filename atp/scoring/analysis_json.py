@@ -45,7 +45,8 @@ def pair_analyses(batch: Sequence[TokenizedPair], found: DictionaryScores) -> li
     for row, removed in enumerate(found.removed):
         finite[row] &= torch.isfinite(removed.measured.effects).all()
     of_pair = [metric, scores.identity_gap, scores.n_active, finite]
-    of_pair += [getattr(scores, name) for name in SHARES]
+    shares = (*SHARES, "skip") if found.has_skip else SHARES
+    of_pair += [getattr(scores, name) for name in shares]
     extra_columns = _extra_columns(found)
     of_features = {
         "score": scores.scores.gather(1, top),
@@ -79,7 +80,8 @@ def pair_analyses(batch: Sequence[TokenizedPair], found: DictionaryScores) -> li
         else:
             lists = [numbers[at : at + k] for at in range(start + k, len(numbers), k)]
             by_name = dict(zip(of_features, lists, strict=True)) if k else {}
-            analysis = _scored(pair, numbers, _features(ids[index], by_name))
+            diagnostics = dict(zip(("n_active", *shares), (numbers[2], *numbers[4:]), strict=False))
+            analysis = _scored(pair, numbers[0], diagnostics, _features(ids[index], by_name))
             analyses.append(_with_method_fields(analysis, pair, found, index))
     return analyses
 
@@ -107,9 +109,12 @@ def _features(
 
 
 def _scored(
-    pair: TokenizedPair, numbers: list[float], features: list[dict[str, Any]]
+    pair: TokenizedPair,
+    metric: float,
+    diagnostics: dict[str, float],
+    features: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    metric, _, n_active, _, *shares = numbers[: 4 + len(SHARES)]
+    n_active = diagnostics["n_active"]
     whole = float(n_active).is_integer()  # a mean over positions need not be
     sequences = pair.contrast.sequences
     if sequences is None:
@@ -124,10 +129,7 @@ def _scored(
         "boundary": pair.boundary,
         "target_token_id": pair.contrast.target_token,
         "base_token_id": pair.contrast.base_token,
-        "diagnostics": {
-            "n_active": int(n_active) if whole else n_active,
-            **dict(zip(SHARES, shares, strict=True)),
-        },
+        "diagnostics": {**diagnostics, "n_active": int(n_active) if whole else n_active},
         "top_features": features,
     }
 

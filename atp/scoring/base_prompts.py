@@ -80,7 +80,7 @@ def mean_activations(
     A prompt that cannot be run, for want of memory for example, raises UnavailableError: a mean
     without it would depend on the machine. So does a mean that is not finite.
     """
-    base_prompts = BasePrompts(model, dictionaries.hook_names, batch_tokens)
+    base_prompts = BasePrompts(model, dictionaries.read_points, batch_tokens)
     sums = [
         torch.zeros(sae.d_sae, dtype=torch.float64, device=model.device) for sae in dictionaries
     ]

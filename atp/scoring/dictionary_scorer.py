@@ -45,6 +45,7 @@ class DictionaryScores:
     removed: list[Removed] = field(default_factory=list)  # one a pair, for --exact
     together: list[float] = field(default_factory=list)
     """The effect of removing chosen features together, one a pair."""
+    has_skip: bool = False
 
     @property
     def effects(self) -> Tensor:
@@ -87,25 +88,25 @@ class DictionaryScorer:
         baseline = base if self.method.baseline == "base" else None
         if self.method.baseline == "mean" and mean is not None:
             baseline = mean.expand(pairs, -1)
-        x, g = self._at_hook_point(captured)
-        at_positions = score(sae, x, g, self.lengths, baseline)
+        x, y, g = self._at_hook_points(captured)
+        skip = self.dictionary.skip(x)
+        at_positions = score(sae, x, g, self.lengths, baseline, y=y, skip=skip)
         # Pairs that are scored together have as many positions each.
-        x_of_pairs, g_of_pairs, delta = (
+        x_of_pairs, delta = (
             table.view(pairs, -1, *table.shape[1:])
-            for table in (x, g, self._delta(at_positions, baseline))
+            for table in (x, self._delta(at_positions, baseline))
         )
         run = self._run(captured)
         integrated: list[IntegratedGradients] = []
         if self.method.name == "ig":
             integrated = integrate(run, sae, x_of_pairs, delta, self.method.ig_steps)
             g = torch.cat([path.gradient for path in integrated])
-            at_positions = score(sae, x, g, self.lengths, baseline)
+            at_positions = score(sae, x, g, self.lengths, baseline, y=y, skip=skip)
         scores = at_positions if self.method.position == "last" else at_positions.summed()
         removed: list[Removed] = []
         if self.method.exact != "none":
-            removed = remove(
-                run, sae, self.method, x_of_pairs, g_of_pairs, delta, scores, self.top_k
-            )
+            scales = (y.double() * g.double()).abs().view(pairs, -1).sum(dim=1)
+            removed = remove(run, sae, self.method, x_of_pairs, delta, scores, self.top_k, scales)
         joint: list[float] = []
         if together is not None:
             removals = [(pair, together) for pair in range(pairs)]
@@ -121,25 +122,27 @@ class DictionaryScorer:
             integrated,
             removed,
             joint,
+            has_skip=skip is not None,
         )
 
     def effects(self, captured: Capture, features: Tensor) -> Effects:
         """Remove some features of one captured pair, in turn and together."""
-        x, g = self._at_hook_point(captured)
-        found = score(self.dictionary.sae, x, g, self.lengths)
+        x, y, g = self._at_hook_points(captured)
+        found = score(self.dictionary.sae, x, g, self.lengths, y=y)
         delta = self._delta(found, None)[None]
         (effects,) = exact_effects(
             self._run(captured), self.dictionary.sae, x[None], delta, [features], joint=True
         )
         return effects
 
-    def _at_hook_point(self, captured: Capture) -> tuple[Tensor, Tensor]:
-        tables = captured.residuals, captured.gradients
-        x, g = (self.dictionary.view(table[self.dictionary.hook_name]) for table in tables)
-        return x, g
+    def _at_hook_points(self, captured: Capture) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the SAE reads, what the model has where it writes, and the gradient there."""
+        x = self.dictionary.read(captured.residuals)
+        y = self.dictionary.written(captured.residuals)
+        return x, y, self.dictionary.gradient(captured.gradients)
 
     def _run(self, captured: Capture) -> PatchedRun:
-        return PatchedRun(self.model, captured, self.dictionary.hook_name, self.chunk_tokens)
+        return PatchedRun(self.model, captured, self.dictionary.writes, self.chunk_tokens)
 
     @staticmethod
     def _delta(found: Scores, baseline: Tensor | None) -> Tensor:
@@ -158,14 +161,16 @@ class DictionaryScorer:
 
 def lengths_of(model: Model, dictionary: Dictionary) -> Lengths:
     """Return how long steps along an SAE's features are, as the next norm sees them."""
-    weights = model.next_norm_weights(dictionary.hook_name)
-    if weights is None:
-        weights = torch.ones(dictionary.sae.W_dec.shape[1:].numel(), device=model.device)
+    size = dictionary.sae.W_dec.shape[1:].numel() // len(dictionary.writes)
+    of_points = [model.next_norm_weights(name) for name in dictionary.writes]
+    weights = torch.cat(
+        [torch.ones(size, device=model.device) if one is None else one for one in of_points]
+    )
     return Lengths(weights, dictionary.norms(weights))
 
 
 @torch.no_grad()
 def activations(dictionary: Dictionary, residuals: Tensor) -> Tensor:
-    """Return the activations of an SAE on its hook point's output, (n, *hook) -> (n, d_sae)."""
+    """Return the activations of an SAE on what it reads, (n, *hook) -> (n, d_sae)."""
     encoded: Tensor = dictionary.sae.encode(dictionary.view(residuals).float())
     return encoded

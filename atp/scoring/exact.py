@@ -4,11 +4,11 @@ A score is wrong where the removal is a large step: such features are flagged by
 and removed, whatever their score. For |effect - score| of a feature that is not removed there is a
 bound by its size, to second order in the step:
 
-    |effect_i - score_i| <= q * relative_size_i^2 * error_scale,    error_scale = sum_j |x_j g_j|
+    |effect_i - score_i| <= q * relative_size_i^2 * error_scale,    error_scale = sum_j |y_j g_j|
 
-over all dimensions at the pair's read positions. One feature of each pair, drawn at random among
-those that would not be removed, is removed, too: the errors of these over a run give q
-(atp/stats/tolerance.py).
+over all dimensions of what the dictionary writes, at the pair's read positions. One feature of each
+pair, drawn at random among those that would not be removed, is removed, too: the errors of these
+over a run give q (atp/stats/tolerance.py).
 """
 
 from __future__ import annotations
@@ -84,15 +84,17 @@ def remove(  # noqa: PLR0913, PLR0917  (tensors of some pairs)
     sae: Autoencoder,
     method: Method,
     x: Tensor,
-    g: Tensor,
     delta: Tensor,
     scores: Scores,
     top_k: int,
+    scales: Tensor,
 ) -> list[Removed]:
-    """Remove features of each pair; x and g are (pair, position, *d_in), delta as for `plans`."""
+    """Remove features of each pair; x is (pair, position, *d_in), delta as for `plans`.
+
+    `scales` holds the error scale of each pair.
+    """
     texts = [run.text(pair) for pair in range(len(x))]
     planned = plans(scores, delta, method, top_k, texts)
     ids = [plan.ids for plan in planned]
     found = exact_effects(run, sae, x, delta, ids, joint=method.exact == "all")
-    scales = (x.double() * g.double()).abs().flatten(1).sum(dim=1).tolist()
-    return [Removed(*of_pair) for of_pair in zip(planned, found, scales, strict=True)]
+    return [Removed(*of_pair) for of_pair in zip(planned, found, scales.tolist(), strict=True)]

@@ -5,6 +5,7 @@ A combination that would give wrong numbers stops here with a one-line error.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,11 +15,13 @@ from atp.attribution.patched_run import PatchedRun
 from atp.attribution.scores import score
 from atp.config.method import Method
 from atp.errors import SettingsError, UnavailableError
+from atp.model.hook_names import layer_of
 from atp.scoring.dictionary_scorer import lengths_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from atp.model.dictionaries.loading import Dictionary
     from atp.model.dictionaries.placement import Dictionaries
     from atp.model.language_model import Model
 
@@ -33,10 +36,13 @@ def check_dictionaries(
     """
     method = method or Method()
     for dictionary in dictionaries:
-        model.check_hook(dictionary.hook_name)
+        _check_places(model, dictionary)
     try:
         captured = check_split_pass(
-            model, dictionaries.hook_names, resumable=method.needs_patched_runs
+            model,
+            dictionaries.written_points,
+            read_only=dictionaries.read_only_points,
+            resume_at=dictionaries.lowest_points if method.needs_patched_runs else (),
         )
     except HookError as error:
         msg = f"the model {model.name} cannot be read: {error}."
@@ -46,21 +52,53 @@ def check_dictionaries(
         hint = "atp needs attention over a key-value cache; state-space models have none."
         raise UnavailableError(msg.splitlines()[0], hint) from error
     for dictionary in dictionaries:
-        x, g = captured.residuals[dictionary.hook_name], captured.gradients[dictionary.hook_name]
-        d_in = int(dictionary.sae.cfg.d_in)
-        reason = f"gives {x[0].numel()} numbers, the SAE reads {d_in} (d_in)"
-        if x[0].numel() == d_in:
+        _check_order(dictionary, list(captured.residuals))
+        x, g = captured.residuals[dictionary.hook_name], dictionary.gradient(captured.gradients)
+        d_in, d_out = int(dictionary.sae.cfg.d_in), dictionary.sae.W_dec.shape[1:].numel()
+        reason = f"{dictionary.hook_name} gives {x[0].numel()} numbers, the SAE reads {d_in} (d_in)"
+        if x[0].numel() == d_in and g[0].numel() != d_out:
+            places = " and ".join(dictionary.writes)
+            reason = f"{places} take {g[0].numel()} numbers, the SAE writes {d_out}"
+        elif x[0].numel() == d_in:
             try:
                 with dictionaries.on_device(dictionary) as sae:
+                    y = dictionary.written(captured.residuals)
                     lengths = lengths_of(model, dictionary)
-                    score(sae, dictionary.view(x), dictionary.view(g), lengths)
+                    score(sae, dictionary.view(x), g, lengths, y=y)
                 continue
             except (RuntimeError, ValueError, IndexError) as error:
-                reason = f"gives a vector that the SAE cannot encode: {str(error).splitlines()[0]}"
-        msg = f"--sae={dictionary.spec} does not fit {model.name}: {dictionary.hook_name} {reason}."
+                reason = f"{dictionary.hook_name} gives a vector that the SAE cannot encode: "
+                reason += str(error).splitlines()[0]
+        msg = f"--sae={dictionary.spec} does not fit {model.name}: {reason}."
         raise SettingsError(msg, "Choose an SAE that was trained on this model.")
     if method.needs_patched_runs:
-        _check_patched_runs(model, dictionaries.hook_names, captured)
+        _check_patched_runs(model, dictionaries.lowest_points, captured)
+
+
+def _check_places(model: Model, dictionary: Dictionary) -> None:
+    """Raise SettingsError for a hook point that the model lacks, or a space that it has not."""
+    for name in (dictionary.hook_name, *dictionary.writes):
+        model.check_hook(name)
+    layers = [layer_of(name) for name in dictionary.writes]
+    if len(layers) > 1 and layers != [*range(layers[0] or 0, int(model.bridge.cfg.n_layers))]:
+        msg = f"--sae={dictionary.spec} writes to layers {', '.join(map(str, layers))} "
+        msg += f"of {model.name}, which has {model.bridge.cfg.n_layers}: a decoder is missing."
+        raise SettingsError(msg, "Choose a cross-layer transcoder that was trained on this model.")
+    if dictionary.centred and model.uses_rms_norm:
+        msg = f"--sae={dictionary.spec} reads centred weights (center_writing_weights), "
+        msg += f"and {model.name} has RMSNorm, which does not allow them."
+        raise SettingsError(msg, "Choose an SAE that was trained on this model.")
+
+
+def _check_order(dictionary: Dictionary, fired: Sequence[str]) -> None:
+    """Raise SettingsError for a dictionary that writes before it reads."""
+    places = [dictionary.hook_name, *dictionary.writes]
+    order = [fired.index(name) for name in places]
+    for lower, higher in pairwise(range(len(places))):
+        if order[higher] < order[lower]:
+            msg = f"--sae={dictionary.spec} reads {places[0]} and writes to "
+            msg += f"{', '.join(places[1:])}: {places[higher]} comes before {places[lower]}."
+            raise SettingsError(msg, "Mend the hook points in its cfg.json.")
 
 
 def _check_patched_runs(model: Model, hook_names: Sequence[str], captured: Capture) -> None:
@@ -72,7 +110,8 @@ def _check_patched_runs(model: Model, hook_names: Sequence[str], captured: Captu
         nothing = torch.zeros(len(pairs), 1, *x.shape[1:], device=x.device)
         try:
             with torch.no_grad():
-                metrics = PatchedRun(model, captured, name, chunk_tokens=1).metrics(pairs, nothing)
+                run = PatchedRun(model, captured, (name,), chunk_tokens=1)
+                metrics = run.metrics(pairs, nothing)
         except Exception as error:  # the libraries raise what they like
             raise _no_patched_run(model, name, str(error)) from error
         gap = float((metrics - captured.metric[pairs]).abs().max())

@@ -71,7 +71,7 @@ class Scorer:
     _lengths: dict[int, Lengths] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = self.dictionaries.hook_names
+        names = self.dictionaries.read_points
         self.base_prompts = BasePrompts(self.model, names, self.batch_tokens)
 
     @property
@@ -99,8 +99,9 @@ class Scorer:
         captured = capture(
             self.model,
             tensors,
-            self.dictionaries.hook_names,
-            resumable=self.resumable,
+            self.dictionaries.written_points,
+            read_only=self.dictionaries.read_only_points,
+            resume_at=self.dictionaries.lowest_points if self.resumable else (),
         )
         return CapturedBatch(pairs, captured, base)
 

@@ -128,12 +128,22 @@ def test_nothing_taken_out_changes_nothing_to_the_bit(
         assert torch.equal(metrics(model, items), before)
 
 
+def removal_of(sae: Any, features: torch.Tensor) -> ablation.Removal:
+    where = sae.cfg.metadata.hook_name
+    return ablation.Removal(sae, tiny.D_SAE, lambda rows: rows, features, where, (where,))
+
+
+def removed(removal: ablation.Removal, x: torch.Tensor) -> torch.Tensor:
+    for _, hook in ablation.Ablation([removal], 1.0).hooks():
+        x = hook(x, None)
+    return x
+
+
 def test_all_features_taken_out_leave_the_bias_and_the_error() -> None:
     sae = tiny.make_sae("jumprelu")
     x = torch.randn(2, 5, tiny.D_MODEL)
     every = torch.arange(tiny.D_SAE)
-    removal = ablation.Removal(sae, tiny.D_SAE, lambda rows: rows, every)
-    found = ablation.Ablation([removal], 1.0)(x, None)
+    found = removed(removal_of(sae, every), x)
 
     assert torch.allclose(found, x - (sae.encode(x) @ sae.W_dec), atol=1e-5)
 
@@ -141,19 +151,19 @@ def test_all_features_taken_out_leave_the_bias_and_the_error() -> None:
 def test_pieces_of_a_batch_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     sae = tiny.make_sae("topk, layer_norm")
     x = torch.randn(3, 7, tiny.D_MODEL)
-    removal = ablation.Removal(sae, tiny.D_SAE, lambda rows: rows, torch.tensor(FEATURES))
-    whole = ablation.Ablation([removal], 1.0)(x, None)
+    removal = removal_of(sae, torch.tensor(FEATURES))
+    whole = removed(removal, x)
     monkeypatch.setattr(ablation, "MAX_ACTIVATIONS_PER_CHUNK", 4 * tiny.D_SAE)
 
-    assert torch.allclose(ablation.Ablation([removal], 1.0)(x, None), whole, atol=1e-6)
+    assert torch.allclose(removed(removal, x), whole, atol=1e-6)
 
 
 def test_an_sae_in_float32_reads_a_bfloat16_stream() -> None:
     sae = tiny.make_sae("standard")
     x = torch.randn(1, 4, tiny.D_MODEL, dtype=torch.bfloat16)
-    removal = ablation.Removal(sae, tiny.D_SAE, lambda rows: rows, torch.tensor(FEATURES))
-    found = ablation.Ablation([removal], 1.0)(x, None)
-    wide = ablation.Ablation([removal], 1.0)(x.float(), None)
+    removal = removal_of(sae, torch.tensor(FEATURES))
+    found = removed(removal, x)
+    wide = removed(removal, x.float())
 
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, wide.to(torch.bfloat16))

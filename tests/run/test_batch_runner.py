@@ -250,11 +250,11 @@ def test_scoring_that_needs_too_much_memory_is_done_in_parts_without_another_pas
 ) -> None:
     proper, rows = dictionary_scorer.score, []
 
-    def narrow(sae: Any, x: torch.Tensor, *others: Any) -> Any:
+    def narrow(sae: Any, x: torch.Tensor, *others: Any, **more: Any) -> Any:
         rows.append(len(x))
         if len(x) > 2:
             raise torch.OutOfMemoryError
-        return proper(sae, x, *others)
+        return proper(sae, x, *others, **more)
 
     counter = NoMemory(runner.scorer.model, MARK)
     with counter.here():
@@ -279,11 +279,11 @@ def test_several_readings_are_scored_apart_when_together_they_need_too_much(
     """As SAEs that are lent to the device have it: all batches of a window, then their scores."""
     proper, calls = dictionary_scorer.score, []
 
-    def fails_once_late(sae: Any, x: torch.Tensor, *others: Any) -> Any:
+    def fails_once_late(sae: Any, x: torch.Tensor, *others: Any, **more: Any) -> Any:
         calls.append(len(x))
         if len(calls) == 2:
             raise torch.OutOfMemoryError
-        return proper(sae, x, *others)
+        return proper(sae, x, *others, **more)
 
     pieces = runner.capture(pairs[:2]) + runner.capture(pairs[2:])
     monkeypatch.setattr(dictionary_scorer, "score", fails_once_late)
@@ -296,7 +296,7 @@ def test_several_readings_are_scored_apart_when_together_they_need_too_much(
 def test_a_pair_that_cannot_be_scored_alone_has_an_error_for_every_sae(
     runner: BatchRunner, pairs: list[TokenizedPair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none(*_: object) -> None:
+    def none(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError
 
     pieces = runner.capture(pairs)

@@ -101,7 +101,7 @@ def test_relative_sizes_and_flagged_effects_of_every_sae_kind(
     (text,) = plain.texts(*TRIPLES[0])
     p = text.prompt_length - 1
     expected = sizes(plain, plain.residuals(text)[p], w)
-    above = float(expected[expected > 1e-4].quantile(0.8))
+    above = 1.001 * float(expected[expected > 1e-4].quantile(0.8))  # no size is on the edge
     how: dict[str, Any] = {"exact": "flagged", "exact_above": above, "top_k": tiny.D_SAE}
     (analysis,) = attribute(model, dictionary, TRIPLES[:1], **how)
     assert_close(told(analysis, "relative_size"), expected)

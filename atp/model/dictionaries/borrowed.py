@@ -31,11 +31,10 @@ def borrow(sae: object) -> Dictionary:
         msg = f"a {type(sae).__name__} is no SAE."
         hint = "Give a name, RELEASE:SAE_ID or a folder, or an SAE of SAELens."
         raise SettingsError(msg, hint)
-    hook_name = sae.cfg.metadata.hook_name
-    name = label_of(sae) if hook_name else "SAE in memory"
+    name = label_of(sae) if sae.cfg.metadata.hook_name else "SAE in memory"
     check_scorable(name, sae)
     own = _shared(sae)
-    return Dictionary(name, name, hook_name, own, {"sha256": sha256_of(own)})
+    return Dictionary.of(name, name, own, {"sha256": sha256_of(own)})
 
 
 def _shared(sae: SAE[Any]) -> SAE[Any]:

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 EXAMPLE = "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical"
 OWN_FORMAT = "sae_lens"
 """The loader of SAEs that SAELens itself has saved; it is not named in the list."""
+CLT_LAYERS = "mntss_clt_layer_transcoder"
+"""The loader of layers of cross-layer transcoders (CLTs)."""
 UNSUITED = {
-    "transcoder": "a transcoder, which does not reconstruct its own input",
     "temporal": "a temporal SAE, which reads the whole sequence and not one position",
 }
 """SAEs for which the score of one position is not defined, by a part of their kind's name."""

@@ -56,9 +56,25 @@ class Dictionaries:
         return len(self._all)
 
     @property
-    def hook_names(self) -> list[str]:
-        """Each hook point once, in the order of the SAEs."""
+    def read_points(self) -> list[str]:
+        """The hook points that SAEs read, each once, in the order of the SAEs."""
         return list(dict.fromkeys(dictionary.hook_name for dictionary in self._all))
+
+    @property
+    def written_points(self) -> list[str]:
+        """The hook points that SAEs write to, each once, in the order of the SAEs."""
+        return list(dict.fromkeys(name for each in self._all for name in each.writes))
+
+    @property
+    def read_only_points(self) -> list[str]:
+        """The hook points that SAEs read and none writes to."""
+        written = set(self.written_points)
+        return [name for name in self.read_points if name not in written]
+
+    @property
+    def lowest_points(self) -> list[str]:
+        """The lowest hook point that each SAE writes to, each once."""
+        return list(dict.fromkeys(dictionary.writes[0] for dictionary in self._all))
 
     @contextmanager
     def on_device(self, dictionary: Dictionary) -> Iterator[SAE[Any]]:

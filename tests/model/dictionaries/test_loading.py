@@ -37,11 +37,11 @@ def test_every_kind_loads_frozen_and_in_float32(sae_folder: SaeFolder, kind: str
 @pytest.mark.parametrize(
     ("architecture", "extra", "words"),
     [
-        ("transcoder", {"d_out": tiny.D_MODEL, "apply_b_dec_to_input": False}, "own input"),
+        ("transcoder", {"d_out": tiny.D_MODEL, "apply_b_dec_to_input": False}, "hook_name_out"),
         ("temporal", {"bottleneck_factor": 2}, "whole sequence"),
     ],
 )
-def test_an_architecture_without_a_score_of_one_position_is_refused(
+def test_a_dictionary_without_a_score_of_one_position_or_a_place_is_refused(
     tmp_path: Path, architecture: str, extra: dict[str, int], words: str
 ) -> None:
     config = {"architecture": architecture, "d_in": tiny.D_MODEL, "d_sae": 64, **extra}
@@ -64,7 +64,7 @@ def test_an_sae_that_does_not_say_where_it_reads_is_refused(tmp_path: Path) -> N
     ("change", "words"),
     [
         ({"normalize_activations": "expected_average_only_in"}, "normalisation"),
-        ({"metadata": {"model_from_pretrained_kwargs": {"center_writing_weights": True}}}, "proc"),
+        ({"metadata": {"model_from_pretrained_kwargs": {"first_n_layers": 2}}}, "proc"),
         ({"metadata": {"hook_head_index": 3}}, "one attention head"),
     ],
 )

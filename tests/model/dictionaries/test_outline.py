@@ -75,7 +75,7 @@ def test_a_cached_sae_tells_what_its_files_do(
     [
         ({"metadata": {"hook_name": "blocks.4.hook_resid_post"}}, "has 4 layers"),
         ({"d_in": 64}, "64 numbers"),
-        ({"architecture": "transcoder"}, "is a transcoder"),
+        ({"architecture": "temporal"}, "is a temporal SAE"),
     ],
 )
 def test_an_sae_that_cannot_be_the_models_is_refused(

@@ -90,7 +90,9 @@ def test_every_score_is_the_same_on_the_device_and_offloaded(
     resident, offloaded = (
         Dictionaries(of_kind(kind), CPU, offload=offload) for offload in (False, True)
     )
-    found = capture(model, Batch.of([item.contrast for item in batch], CPU), offloaded.hook_names)
+    found = capture(
+        model, Batch.of([item.contrast for item in batch], CPU), offloaded.written_points
+    )
     for one, other in zip(resident, offloaded, strict=True):
         x, g = found.residuals[one.hook_name], found.gradients[one.hook_name]
         with resident.on_device(one) as sae:
@@ -178,7 +180,7 @@ def test_a_resident_sae_is_used_where_it_is() -> None:
 def test_each_hook_point_is_named_once_in_the_order_of_the_saes() -> None:
     saes = of_kind("standard", layers=(2, 0, 2, 3, 0))
     dictionaries = Dictionaries(saes, CPU)
-    assert dictionaries.hook_names == [
+    assert dictionaries.read_points == [
         "blocks.2.hook_resid_post",
         "blocks.0.hook_resid_post",
         "blocks.3.hook_resid_post",
