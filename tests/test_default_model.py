@@ -63,7 +63,7 @@ def test_the_defaults_run_offline_and_give_the_oracles_numbers(
         {"architecture": "jumprelu", "d_in": WIDTH, "d_sae": D_SAE, "apply_b_dec_to_input": False}
     )
     sae.load_state_dict(weights)
-    oracle = Oracle(str(default_hub.model_folder(hub)), sae, layer=31)
+    oracle = Oracle(str(default_hub.model_folder(hub)), sae, 31)
     analyses = [
         variation["atp_analysis"]
         for question in result["results"]

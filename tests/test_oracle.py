@@ -142,7 +142,7 @@ def test_an_sae_on_attention_heads_gives_the_oracles_scores(
 ) -> None:
     """hook_z, (batch, position, head, d_head), is what the output projection reads, flattened."""
     folder, flat = model_folder("llama"), tiny.make_sae("standard")
-    oracle = Oracle(str(folder), flat, tiny.HOOK_LAYER, part="self_attn.o_proj")
+    oracle = Oracle(str(folder), flat, f"{tiny.HOOK_LAYER}.self_attn.o_proj.input")
     flat.cfg.metadata.hook_name = f"blocks.{tiny.HOOK_LAYER}.attn.hook_z"
     sae = flat
     if joins_heads:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from oracle import Oracle, plain_model
+from oracle import Oracle, Text, plain_model
 from sae_lens import SAE
 from torch import Tensor
 
@@ -23,51 +22,8 @@ Change = Callable[[Tensor], Tensor]
 """From the residuals of a text, (position, d_model), to what they become."""
 
 
-@dataclass
-class Text:
-    """A text to run, and what is read of its logits."""
-
-    ids: list[int]
-    prompt_length: int
-    read: Callable[[Tensor], Tensor]
-    """From logits, (position, vocabulary), to a part of the metric."""
-
-
 class Rerun(Oracle):
     """The oracle's model and SAE, run with changes."""
-
-    def texts(
-        self,
-        prompt: str,
-        target: str,
-        base: str,
-        sequence_tokens: int | None = None,
-        *,
-        chat: bool = False,
-    ) -> list[Text]:
-        """Return what the metric of a pair is read off."""
-        if sequence_tokens is None:
-            found = self.first_difference(prompt, target, base, chat=chat)
-            assert found is not None
-            ids, p, o, t, b = found
-            return [Text(ids, p + 1, lambda logits: logits[p + o - 1, t] - logits[p + o - 1, b])]
-        whole, n = self.ids(prompt, target, base, chat=chat)
-        other, _ = self.ids(prompt, base, target, chat=chat)
-        first = next(
-            i for i, (t, b) in enumerate(zip(whole[n:], other[n:], strict=False)) if t != b
-        )
-        count = max(sequence_tokens, first + 1)
-
-        def mean(ids: list[int], sign: int) -> Callable[[Tensor], Tensor]:
-            places = range(n, min(n + count, len(ids)))
-
-            def read(logits: Tensor) -> Tensor:
-                logs = logits.log_softmax(dim=-1)
-                return sign * torch.stack([logs[i - 1, ids[i]] for i in places]).mean()
-
-            return read
-
-        return [Text(whole, n, mean(whole, 1)), Text(other, n, mean(other, -1))]
 
     def run(self, text: Text, change: Change = lambda x: x) -> Tensor:
         """Return a text's part of the metric, with the layer's output changed."""

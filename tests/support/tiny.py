@@ -180,6 +180,15 @@ SAE_KINDS = {
     "topk, decoder norms": {"architecture": "topk", "k": 12, "rescale_acts_by_decoder_norm": True},
     "matching_pursuit": {"architecture": "matching_pursuit"},
 }
+TRANSCODER_KINDS = (
+    "transcoder",
+    "skip_transcoder",
+    "jumprelu_transcoder",
+    "jumprelu_skip_transcoder",
+)
+"""They read the input of an MLP, and write its output."""
+CLT_LAYER = "clt_layer"
+"""A layer of a cross-layer transcoder: it writes the outputs of its MLP and of all later ones."""
 
 
 def make_sae(
@@ -190,16 +199,35 @@ def make_sae(
     model_name: str = "tiny",
     seed: int = 0,
 ) -> SAE[Any]:
-    """Return a random SAE of one of SAE_KINDS on the residual stream after a layer."""
+    """Return a random SAE of one of SAE_KINDS on the residual stream after a layer.
+
+    Or a transcoder of one of TRANSCODER_KINDS, or CLT_LAYER, the decoders of which are side by
+    side, from its own layer to the last one.
+    """
     generator = torch.Generator().manual_seed(seed)
-    config = {
+    metadata: dict[str, Any] = {
+        "hook_name": f"blocks.{layer}.hook_resid_post",
+        "model_name": model_name,
+    }
+    config: dict[str, Any] = {
         "d_in": D_MODEL,
         "d_sae": d_sae,
         "dtype": "float32",
         "device": "cpu",
-        "metadata": {"hook_name": f"blocks.{layer}.hook_resid_post", "model_name": model_name},
-        **SAE_KINDS[kind],
+        "metadata": metadata,
     }
+    if kind in SAE_KINDS:
+        config |= SAE_KINDS[kind]
+    else:
+        written = range(layer, N_LAYERS if kind == CLT_LAYER else layer + 1)
+        names = [f"blocks.{each}.hook_mlp_out" for each in written]
+        metadata["hook_name"] = f"blocks.{layer}.mlp.hook_in"
+        metadata["hook_name_out"] = names if kind == CLT_LAYER else names[0]
+        config |= {
+            "architecture": "transcoder" if kind == CLT_LAYER else kind,
+            "d_out": D_MODEL * len(written),
+            "apply_b_dec_to_input": False,
+        }
     sae = SAE.from_dict(config)
     with torch.no_grad():
         for name, parameter in sorted(sae.named_parameters()):
