@@ -9,7 +9,6 @@ the owning shard for the pairs of other shards.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -23,14 +22,14 @@ from atp.dataset import reader
 from atp.dataset.pairs import BrokenPair
 from atp.errors import ExitCode, StoppedError
 from atp.model.pair_tokenizer import PairIssue, TokenizedPair
-from atp.runtime.live import LiveLine, phase
-from atp.runtime.log import shown
+from atp.run.watch import Explained, StrongestSoFar
+from atp.runtime.live import phase
 from atp.runtime.prefetch import prefetch
 from atp.runtime.signals import BatchAbortedError
 from atp.scoring.analysis_json import issue_analysis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from atp.dataset.journal import Analysis
@@ -45,24 +44,6 @@ if TYPE_CHECKING:
     """Pairs in input order, tokenised, or with the analysis that says why they are not."""
 
 log = structlog.get_logger()
-
-
-class StrongestSoFar:
-    """Notes in the live line which feature has the largest mean score so far, of the first SAE."""
-
-    def __init__(self, line: LiveLine) -> None:
-        self.line, self.sums, self.pairs = line, Counter[str](), 0
-
-    def add(self, analyses: Iterable[Analysis]) -> None:
-        """Add the analyses of some pairs."""
-        for analysis in analyses if shown().live else ():
-            self.pairs += "top_features" in analysis
-            for feature in analysis.get("top_features", ()):
-                self.sums[feature["id"]] += feature.get("effect", feature["score"])
-        if self.sums:
-            strongest = max(self.sums, key=lambda feature: abs(self.sums[feature]))
-            mean = self.sums[strongest] / self.pairs
-            self.line.note = f"strongest so far: {strongest} ({mean:+.3f})"
 
 
 @dataclass(frozen=True)
@@ -86,7 +67,9 @@ class Pipeline:
                     total, handled = self.writer.total, self.writer.handled
                     with phase("scoring", total, handled, "pairs") as line:
                         self.writer.advance = line.advance
-                        self._score_pairs(StrongestSoFar(line))
+                        explained = Explained(self.runner.scorer.dictionaries)
+                        self._score_pairs(StrongestSoFar(line), explained)
+                        explained.end()
                     self.runner.release_memory()
                     with phase("writing the results"):
                         self.writer.end()
@@ -114,7 +97,7 @@ class Pipeline:
                     hint="The scores do not add up to the change: raise --ig-steps.",
                 )
 
-    def _score_pairs(self, strongest: StrongestSoFar) -> None:
+    def _score_pairs(self, strongest: StrongestSoFar, explained: Explained) -> None:
         """Read > tokenise > batch > capture > score > save, a window of pairs at a time."""
         pairs = reader.pairs(self.writer.scan.path, self.writer.total)  # read
         pairs_before = batches_before = 0  # those of earlier windows
@@ -134,7 +117,7 @@ class Pipeline:
             whole = self.runner.scores_whole_windows
             groups = [numbered] if whole else [[batch] for batch in numbered]
             for group in groups:
-                self._score_batches(group, strongest)  # capture, score, save
+                self._score_batches(group, strongest, explained)  # capture, score, save
                 self._raise_if_stopped()
             pairs_before += len(window)
             batches_before += len(batches)
@@ -159,6 +142,7 @@ class Pipeline:
         self,
         batches: Sequence[tuple[int, Sequence[tuple[PairKey, TokenizedPair]]]],
         strongest: StrongestSoFar,
+        explained: Explained,
     ) -> None:
         """Score and save this shard's batches among some numbered ones."""
         todo = []
@@ -187,6 +171,7 @@ class Pipeline:
         new = self.writer.append(list(zip(keys, analyses, strict=True)))  # save
         self.writer.save_if_due()  # after all of the batch is in the journal: saving may fail
         strongest.add(of_first_sae for of_first_sae, *_ in analyses)
+        explained.add(analyses)
         log.info(
             "batch.done",
             **self.writer.progress(),
