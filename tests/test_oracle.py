@@ -15,6 +15,7 @@ import tiny
 import torch
 from oracle import Answer, Oracle
 from sae_lens import SAE
+from tiers import first_tier
 
 from atp.api import attribute
 from atp.attribution.batches import Batch
@@ -52,7 +53,8 @@ def all_scores(
     rows = []
     for start in range(0, len(contrasted), batch_size):
         members = contrasted[start : start + batch_size]
-        batch = Batch.of([item.contrast for item in members], model.device)
+        contrasts = [item.contrast for item in members]
+        batch = Batch.of(contrasts, model.device, whole=not model.keeps_all_keys)
         captured = capture(model, batch, [hook])
         scores = score(sae, captured.residuals[hook], captured.gradients[hook], tiny.lengths(sae))
         rows += [(item, captured.metric[i], scores.scores[i]) for i, item in enumerate(members)]
@@ -72,7 +74,10 @@ def assert_same(rows: list[tuple[TokenizedPair, Any, Any]], expected: list[Answe
         assert (scores - answer.scores).abs().max() <= SCORE_BOUND * largest
 
 
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@pytest.mark.parametrize(
+    "architecture",
+    first_tier([*tiny.CONFIGS, "qwen3_5", "lfm2"], [*tiny.CONFIGS, *tiny.STATEFUL, *tiny.EXPERTS]),
+)
 def test_scores_are_the_oracles_on_every_architecture(
     model_folder: ModelFolder, loaded: Loaded, architecture: str
 ) -> None:

@@ -14,6 +14,10 @@ Features are read and changed at the *read positions* of the tail:
     tail   p and every position after it
     all    every token of the prompt except the BOS token; the tail is then the whole text
 
+Layers that keep more than keys and values (a recurrent state, say) need every column of a row. For
+them a batch holds whole texts: no prefix is shared, and rows are left-aligned, so that nothing
+comes before a row's first token. No token sees padding then, whatever a model does with masks.
+
 Two rows of a pair share the prompt, so a read position in the prompt is one *pair position*: both
 rows hold the same vector there, and its gradient is the sum of the gradients of both rows.
 """
@@ -41,7 +45,7 @@ class ReadPositions:
     """Where in a batch features are read."""
 
     rows: Int[Tensor, " read"]
-    columns: Int[Tensor, " read"]  # counted from the start of the tail
+    columns: Int[Tensor, " read"]  # counted from the start of the tail, or of a whole text
     pair_positions: Int[Tensor, " read"]
     """The number of each one's pair position, counted over the batch in the order of the pairs."""
     firsts: Int[Tensor, " position"]  # the first read position of each pair position
@@ -51,9 +55,13 @@ class ReadPositions:
 
     @classmethod
     def of(
-        cls, contrasts: Sequence[Contrast], position: Position, tail: int, device: torch.device
+        cls,
+        contrasts: Sequence[Contrast],
+        position: Position,
+        tail: int | None,
+        device: torch.device,
     ) -> ReadPositions:
-        """Find the read positions of a batch whose tail has `tail` columns."""
+        """Find the read positions; `tail` is the number of its columns, None for whole texts."""
         reads: list[tuple[int, int, int]] = []
         positions: list[tuple[int, int]] = []
         counts = []
@@ -61,7 +69,7 @@ class ReadPositions:
         for contrast in contrasts:
             of_pair: dict[tuple[int, int], int] = {}
             for text, row in enumerate(contrast.rows):
-                gap = tail - len(row.tokens)
+                gap = 0 if tail is None else tail - len(row.tokens)
                 for index in _read_indices(contrast, row, position):
                     # Both texts of a pair hold the prompt: its tokens are one position each.
                     key = (index, text if index >= row.prompt_length else 0)
@@ -95,11 +103,14 @@ class Batch:
     prefix_of_row: Int[Tensor, " row"]
     prefix_columns: Int[Tensor, "row shared"]
     """The index in its prefix of each of a row's shared columns; padding repeats the first."""
-    ids: Int[Tensor, "row own"]  # the columns that each row computes by itself, left-padded
+    ids: Int[Tensor, "row own"]  # the columns that each row computes by itself, padded
     positions: Int[Tensor, "row own"]
     """The position of each of these columns in the row's own text."""
-    mask: Int[Tensor, "row shared+own"]  # 1 for tokens, 0 for padding
-    tail: int  # the number of last columns that carry gradients
+    mask: Int[Tensor, "row shared+own"]  # 0 for padding before a row, 1 elsewhere
+    tail: (
+        int  # the number of last columns that decide the metric, or are read; these have gradients
+    )
+    whole: bool  # whether rows are whole texts, left-aligned; all columns may have gradients
     read_positions: ReadPositions
     contrast_tokens: Int[Tensor, "row 2"]  # target and base token of each row
     texts: tuple[Row, ...]  # the texts of the rows
@@ -109,16 +120,21 @@ class Batch:
 
     @classmethod
     def of(
-        cls, contrasts: Sequence[Contrast], device: torch.device, position: Position = "last"
+        cls,
+        contrasts: Sequence[Contrast],
+        device: torch.device,
+        position: Position = "last",
+        *,
+        whole: bool = False,
     ) -> Batch:
         """Pad contrasts, all of first tokens or all of sequences, into one batch."""
         texts = tuple(row for contrast in contrasts for row in contrast.rows)
         rows = [row.tokens for row in texts]
         _, width, tail = shape_of(contrasts, position)
-        shared = find_shared_prefixes(rows, tail)
+        shared = find_shared_prefixes(rows, width if whole else tail)
         own = width - shared.columns
         prefix_length = max(map(len, shared.tokens), default=0)
-        gaps = [width - len(row) for row in rows]
+        gaps = [0 if whole else width - len(row) for row in rows]
         columns = {
             "prefix_ids": [
                 [*prefix, *[0] * (prefix_length - len(prefix))] for prefix in shared.tokens
@@ -127,7 +143,10 @@ class Batch:
             "prefix_columns": [
                 [max(0, column - gap) for column in range(shared.columns)] for gap in gaps
             ],
-            "ids": [[*[0] * (own - len(row)), *row[-own:]] for row in rows],
+            "ids": [
+                [*row, *[0] * (own - len(row))] if whole else [*[0] * (own - len(row)), *row[-own:]]
+                for row in rows
+            ],
             "positions": [
                 [max(0, column - gap) for column in range(shared.columns, width)] for gap in gaps
             ],
@@ -148,11 +167,26 @@ class Batch:
             on_host = {name: tensor.pin_memory() for name, tensor in on_host.items()}
         tensors = {name: tensor.to(device, non_blocking=True) for name, tensor in on_host.items()}
         tensors["prefix_ids"] = tensors["prefix_ids"].view(len(shared.tokens), prefix_length)
-        read_positions = ReadPositions.of(contrasts, position, tail, device)
-        return cls(tail=tail, read_positions=read_positions, texts=texts, **tensors)
+        reads = ReadPositions.of(contrasts, position, None if whole else tail, device)
+        return cls(tail=tail, whole=whole, read_positions=reads, texts=texts, **tensors)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def last_columns(self) -> slice:
+        """The columns of `ids` that a pass with gradients computes."""
+        return slice(None) if self.whole else slice(-self.tail, None)
+
+    def tails(
+        self, hidden: Float[Tensor, "variant column d_model"], rows: Int[Tensor, " variant"]
+    ) -> Float[Tensor, "variant tail d_model"]:
+        """Return the last columns of the text of some rows, right-aligned."""
+        if not self.whole:
+            return hidden
+        lengths = torch.tensor([len(text.tokens) for text in self.texts], device=rows.device)
+        columns = lengths[rows, None] + torch.arange(-self.tail, 0, device=rows.device)
+        return hidden[torch.arange(len(rows), device=rows.device)[:, None], columns.clamp(min=0)]
 
 
 PASS_TOKENS = 256
@@ -167,7 +201,11 @@ def shape_of(contrasts: Sequence[Contrast], position: Position = "last") -> tupl
 
 
 def plan(
-    contrasts: Sequence[Contrast], batch_tokens: int, position: Position = "last"
+    contrasts: Sequence[Contrast],
+    batch_tokens: int,
+    position: Position = "last",
+    *,
+    whole: bool = False,
 ) -> list[list[int]]:
     """Group contrasts so that batches have little padding and share long prefixes.
 
@@ -188,7 +226,10 @@ def plan(
     ]
 
     def cost(batches: list[list[int]]) -> int:
-        tokens = [computed_tokens([contrasts[i] for i in batch], position) for batch in batches]
+        tokens = [
+            computed_tokens([contrasts[i] for i in batch], position, whole=whole)
+            for batch in batches
+        ]
         return sum(tokens) + PASS_TOKENS * len(batches)
 
     return min(plans, key=cost)
@@ -220,7 +261,11 @@ def _cut(order: Sequence[int], contrasts: Sequence[Contrast], batch_tokens: int)
     return batches[::-1]
 
 
-def computed_tokens(batch: Sequence[Contrast], position: Position = "last") -> int:
+def computed_tokens(
+    batch: Sequence[Contrast], position: Position = "last", *, whole: bool = False
+) -> int:
     """Return the number of tokens that a batch runs through the model, padding included."""
-    rows = [row.tokens for item in batch for row in item.rows]
-    return find_shared_prefixes(rows, shape_of(batch, position)[2]).computed
+    n_rows, width, tail = shape_of(batch, position)
+    if whole:
+        return n_rows * width
+    return find_shared_prefixes([row.tokens for item in batch for row in item.rows], tail).computed

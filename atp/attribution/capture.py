@@ -8,7 +8,8 @@
 Attention is causal: nothing after the last position that matters can change m, and nothing before a
 read position depends on x. So the shared prefixes and the columns before the tail run without
 gradient and leave only their keys and values; the tail, the positions from p on, runs with gradient
-on top of them. The numbers are those of one pass over the whole text.
+on top of them. The numbers are those of one pass over the whole text. A model whose layers keep
+more than keys and values reads whole texts in one pass, with gradients above the hook points only.
 
 The gradient at a zero vector: to read g, a zero vector d is added to the hook point's output at
 each read position, and dm/dd at d = 0 is g. That leaves the forward value as it is, works at any
@@ -46,7 +47,7 @@ class HookError(Exception):
 
 
 class SplitError(Exception):
-    """This model's prefix and tail are not one pass over the whole text."""
+    """This model's prefix and tail, or its padded rows, are not passes over whole texts."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class ResumeState:
     """The state of a pass from which it can be run again from a layer on."""
 
     batch: Batch
-    cache: Cache
+    cache: Cache | None  # None: the pass covers whole texts
     layer_outputs: Mapping[int, LayerOutput]
     """The output of the first n layers, by n; there is none for n = 0."""
 
@@ -139,7 +140,7 @@ def capture(
         model.recorded_layers(layers) as outputs,
         model.hooks(hooks),
     ):
-        metrics = row_metrics(model.head, _run_tail(model, batch, cache), batch)
+        metrics = row_metrics(model.head, run_tail(model, batch, cache), batch)
         for name, _ in hooks:
             if points.calls[name] != 1:
                 msg = (
@@ -165,15 +166,17 @@ def capture(
 @torch.no_grad()
 def measure(model: LanguageModel, batch: Batch) -> Float[Tensor, " pair"]:
     """Return the metric of each pair, without gradient, under whatever hooks are active."""
-    hidden = _run_tail(model, batch, fill_prefix(model, batch, model.new_cache()))
+    hidden = run_tail(model, batch, fill_prefix(model, batch, model.new_cache()))
     return _sum_by_pair(row_metrics(model.head, hidden, batch), batch)
 
 
-def _run_tail(
-    model: LanguageModel, batch: Batch, cache: Cache
+def run_tail(
+    model: LanguageModel, batch: Batch, cache: Cache | None
 ) -> Float[Tensor, "row tail d_model"]:
-    ids, positions = batch.ids[:, -batch.tail :], batch.positions[:, -batch.tail :]
-    return model.hidden(ids, batch.mask, positions, cache)
+    """Return the final hidden states of the tail, which come after those of `fill_prefix`."""
+    ids, positions = batch.ids[:, batch.last_columns], batch.positions[:, batch.last_columns]
+    hidden = model.hidden(ids, batch.mask, positions, cache)
+    return batch.tails(hidden, torch.arange(len(hidden), device=hidden.device))
 
 
 def _sum_by_pair(rows: Float[Tensor, " row"], batch: Batch) -> Float[Tensor, " pair"]:
@@ -190,8 +193,13 @@ def _sum_by_position(
 
 
 @torch.no_grad()
-def fill_prefix(model: LanguageModel, batch: Batch, cache: Cache) -> Cache:
+def fill_prefix(model: LanguageModel, batch: Batch, cache: Cache | None) -> Cache | None:
     """Fill a new cache with the keys and values of everything before the tail; return it."""
+    if batch.whole:
+        return None
+    if cache is None:
+        msg = "a model without a key-value cache needs a batch of whole texts"
+        raise ValueError(msg)
     if batch.prefix_ids.shape[1]:
         steps = torch.arange(batch.prefix_ids.shape[1], device=batch.ids.device)
         positions = steps.expand_as(batch.prefix_ids)
@@ -226,12 +234,12 @@ def check_split_pass(
 ) -> Capture:
     """Capture a few short rows, as `capture` does, and compare with a plain pass over each.
 
-    This finds a model that ignores its cache, positions or mask (a state-space model, for example)
-    and would silently give wrong numbers.
+    This finds a model that ignores its cache, positions or mask and would silently give wrong
+    numbers.
 
     The caller can try its SAEs on the returned capture.
     """
-    batch = Batch.of(PROBES, model.device)
+    batch = Batch.of(PROBES, model.device, whole=not model.keeps_all_keys)
     captured = capture(model, batch, hook_names, read_only=read_only, resume_at=resume_at)
     for row, contrast in enumerate(PROBES):
         ids = torch.tensor([contrast.tokens], device=model.device)
@@ -242,6 +250,7 @@ def check_split_pass(
             logits = model.head.logits(hidden[:, -1], tokens)[0]
         gap = (captured.metric[row] - (logits[0] - logits[1])).abs()
         if not gap <= TOLERANCES[hidden.dtype] * (1 + logits.abs().sum()):
-            msg = f"a pass in two parts gives another logit difference, by {float(gap):.2g}"
+            parts = "in two parts" if model.keeps_all_keys else "over padded rows"
+            msg = f"a pass {parts} gives another logit difference, by {float(gap):.2g}"
             raise SplitError(msg)
     return captured

@@ -29,8 +29,8 @@ class Cache(Protocol):
 class LayerOutput(Protocol):
     """The residual stream after a layer."""
 
-    def of_rows(self, rows: Tensor, columns: int) -> Any:  # noqa: ANN401  (a LayerOutput)
-        """Return the last columns of some rows, which may repeat."""
+    def of_rows(self, rows: Tensor, columns: slice) -> Any:  # noqa: ANN401  (a LayerOutput)
+        """Return some columns of some rows, which may repeat."""
 
 
 @runtime_checkable
@@ -45,10 +45,15 @@ class LanguageModel(Protocol):
     def device(self) -> torch.device:
         """The device of batches."""
 
-    def new_cache(self, *, layers: int | None = None, kept_from: int | None = None) -> Cache:
+    @property
+    def keeps_all_keys(self) -> bool:
+        """Whether keys and values are all that its layers keep of earlier tokens."""
+
+    def new_cache(self, *, layers: int | None = None, kept_from: int | None = None) -> Cache | None:
         """Return an empty key-value cache for some first layers; all by default.
 
-        From layer `kept_from` on, keys and values are kept after a pass has used them.
+        From layer `kept_from` on, keys and values are kept after a pass has used them. None where
+        layers keep something else: passes then cover whole texts.
         """
 
     def fill(self, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> None:  # noqa: ANN401
@@ -82,5 +87,5 @@ class LanguageModel(Protocol):
     ) -> Tensor:
         """Return the final hidden states as `hidden` does, from the output of the first layers.
 
-        `layer_output` is None for no layers; `cache` comes from `Cache.of_rows`.
+        `layer_output` is None for no layers; `cache` comes from `Cache.of_rows`, or is None.
         """

@@ -2,7 +2,7 @@
 
 Many variants of many pairs run through the layers above these points at once, on the keys and
 values that the first pass has kept: columns before the read positions are not computed again, and
-neither are the layers below the lowest hook point.
+neither are the layers below the lowest hook point. Without a cache, all columns of a text are.
 """
 
 from __future__ import annotations
@@ -94,24 +94,30 @@ class PatchedRun:
         first = torch.tensor([0, *reads.counts], device=device).cumsum(0)
         of_variant = at[:, 0] // per_pair
         position = reads.pair_positions[at[:, 1]] - first[in_batch[of_variant]]
-        columns = reads.columns[at[:, 1]] - (batch.tail - width)
+        cache, columns = self.state.cache, reads.columns[at[:, 1]]
+        if cache is None:  # whole texts, left-aligned
+            new = seen = slice(width)
+        else:
+            # The longest row needs no padding: masks and caches begin at its first token.
+            new, seen = slice(-width, None), slice(-length, None)
+            end = batch.mask.shape[1]
+            cache = cache.of_rows(rows, end - length, end - width)
+            columns = columns - (batch.tail - width)
         sizes = [self.captured.residuals[name][0].numel() for name in self.hook_names]
         parts = torch.split(changes[of_variant, position].flatten(1), sizes, dim=1)
         hooks = [_AddChanges(at[:, 0], columns, part) for part in parts]
         layers = self.model.layers_before(self.hook_names[0])
-        output = self.state.layer_outputs[layers].of_rows(rows, width) if layers else None
-        end = batch.mask.shape[1]
+        output = self.state.layer_outputs[layers].of_rows(rows, new) if layers else None
         with self.model.hooks(zip(self.hook_names, hooks, strict=True)):
             hidden = self.model.resume(
                 layers,
                 output,
-                batch.ids[rows, -width:],
-                # The longest row needs no padding: masks and caches begin at its first token.
-                batch.mask[rows, -length:],
-                batch.positions[rows, -width:],
-                self.state.cache.of_rows(rows, end - length, end - width),
+                batch.ids[rows, new],
+                batch.mask[rows, seen],
+                batch.positions[rows, new],
+                cache,
             )
-        of_rows = variant_metrics(self.model.head, hidden, batch, rows)
+        of_rows = variant_metrics(self.model.head, batch.tails(hidden, rows), batch, rows)
         return of_rows.view(len(pairs), per_pair).sum(dim=1)
 
     @cached_property
@@ -121,15 +127,21 @@ class PatchedRun:
 
     @cached_property
     def _shapes(self) -> list[tuple[int, int]]:
-        """Of each pair of the batch: columns from its first read position on, and tokens."""
+        """Of each pair of the batch: columns to compute, and tokens.
+
+        A cache holds the columns before the first read position.
+        """
         batch, reads = self.state.batch, self.state.batch.read_positions
         first_columns = [batch.tail] * len(batch.texts)
         for row, column in zip(reads.rows.tolist(), reads.columns.tolist(), strict=True):
             first_columns[row] = min(first_columns[row], column)
         lengths = [len(text.tokens) for text in batch.texts]
+        widths = [batch.tail - column for column in first_columns]
+        if batch.whole:
+            widths = lengths
         n = self._rows_per_pair
         return [
-            (batch.tail - min(first_columns[row : row + n]), max(lengths[row : row + n]))
+            (max(widths[row : row + n]), max(lengths[row : row + n]))
             for row in range(0, len(lengths), n)
         ]
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from atp.attribution.batches import Batch
-from atp.attribution.capture import HookError, fill_prefix
+from atp.attribution.capture import HookError, fill_prefix, run_tail
 from atp.attribution.contrasts import Contrast
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def read_prompts(
     model: LanguageModel, prompts: Sequence[tuple[int, ...]], hook_names: Sequence[str]
 ) -> dict[str, Float[Tensor, " prompt *hook"]]:
     """Return each hook point's output at the last token of each prompt, in the model's dtype."""
-    batch = Batch.of([as_contrast(prompt) for prompt in prompts], model.device)
+    contrasts = [as_contrast(prompt) for prompt in prompts]
+    batch = Batch.of(contrasts, model.device, whole=not model.keeps_all_keys)
+    reads = batch.read_positions
     layers = max(model.layers_through(name) for name in hook_names)
     cache = fill_prefix(model, batch, model.new_cache(layers=layers))
     outputs: dict[str, Tensor] = {}
@@ -38,7 +40,7 @@ def read_prompts(
     def hook_for(name: str) -> Callable[..., Tensor]:
         def keep(x: Tensor, hook: object) -> Tensor:
             del hook
-            outputs[name] = x[:, -1].detach()
+            outputs[name] = x[reads.rows, reads.columns].detach()
             if len(outputs) == len(hook_names):
                 raise _AllReadError  # the layers above are not needed
             return x
@@ -47,7 +49,7 @@ def read_prompts(
 
     try:
         with model.hooks([(name, hook_for(name)) for name in hook_names]):
-            model.hidden(batch.ids[:, -1:], batch.mask, batch.positions[:, -1:], cache)
+            run_tail(model, batch, cache)
     except _AllReadError:
         return outputs
     missing = ", ".join(sorted(set(hook_names) - outputs.keys()))

@@ -85,7 +85,8 @@ def workload(settings: Settings, loaded: Loaded, batch_tokens: int) -> Workload:
     if not pairs:
         msg = f"{settings.input} holds no pair that can be scored."
         raise InputError(msg, "Name a file whose flagged responses differ from the base ones.")
-    batches = tuple(tuple(contrasts[i] for i in batch) for batch in plan(contrasts, batch_tokens))
+    plans = plan(contrasts, batch_tokens, whole=not loaded.model.keeps_all_keys)
+    batches = tuple(tuple(contrasts[i] for i in batch) for batch in plans)
     return Workload(tuple(pairs), batches, batch_tokens)
 
 
@@ -131,7 +132,8 @@ def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -
 
     def passes() -> None:
         for batch in work.batches:
-            tensors = Batch.of(batch, loaded.model.device)
+            whole = not loaded.model.keeps_all_keys
+            tensors = Batch.of(batch, loaded.model.device, whole=whole)
             capture(loaded.model, tensors, loaded.dictionaries.written_points)
 
     inputs = [_bare_inputs(batch, loaded.model.device) for batch in work.batches]

@@ -99,11 +99,13 @@ class AblationRunner:
     def metrics(self, contrasts: Sequence[Contrast]) -> Floats:
         """Return the metric of each contrast; NaN where it does not fit or is not finite."""
         metrics = np.full(len(contrasts), np.nan)
+        whole = not self.model.keeps_all_keys
 
         def work(batch: Sequence[Contrast]) -> list[float]:
-            return list(measure(self.model, Batch.of(batch, self.model.device)).tolist())
+            tensors = Batch.of(batch, self.model.device, whole=whole)
+            return list(measure(self.model, tensors).tolist())
 
-        for indices in plan(contrasts, self.batch_tokens):
+        for indices in plan(contrasts, self.batch_tokens, whole=whole):
             batch = [contrasts[i] for i in indices]
             values = self.in_halves(work, batch, lambda contrast: contrast.read)
             metrics[indices] = [np.nan if value is None else value for value in values]

@@ -62,7 +62,27 @@ def generate(
     temperature: float = 0.0,
     seeds: Sequence[int] | None = None,
 ) -> list[Generated]:
-    """Respond to token ids, in one batch; above a temperature of 0, sample each row by its seed."""
+    """Respond to token ids, in one batch; above a temperature of 0, sample each row by its seed.
+
+    A model that keeps more than keys and values may see padding: it gets a batch for each length.
+    """
+    seeds = seeds or range(len(prompts))
+    lengths = [0 if model.keeps_all_keys else len(prompt) for prompt in prompts]
+    found: dict[int, Generated] = {}
+    for length in set(lengths):
+        which = [i for i, own in enumerate(lengths) if own == length]
+        rows, noise = [prompts[i] for i in which], [seeds[i] for i in which]
+        found |= zip(which, _generate(model, rows, max_new_tokens, temperature, noise), strict=True)
+    return [found[i] for i in range(len(prompts))]
+
+
+def _generate(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    temperature: float,
+    seeds: Sequence[int],
+) -> list[Generated]:
     width = max(map(len, prompts))
     ends = end_tokens(model)
     padding = ends[0] if ends else 0
@@ -83,9 +103,7 @@ def generate(
                 eos_token_id=ends or None,
                 pad_token_id=padding,
             ),
-            logits_processor=(
-                [_Gumbel(temperature, seeds or range(len(prompts)))] if temperature else []
-            ),
+            logits_processor=[_Gumbel(temperature, seeds)] if temperature else [],
         )
     finally:
         hf_model.generation_config = own

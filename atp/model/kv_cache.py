@@ -6,13 +6,29 @@ layer's keys and values at once, unless later passes resume from that layer on w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import DynamicCache
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
+"""The kinds of layers, as Transformers names them, that keep keys and values alone."""
+
+
+def keeps_all_keys(hf_model: Any) -> bool:  # noqa: ANN401  (any Hugging Face causal model)
+    """Return whether keys and values are all that a model's layers keep of earlier tokens.
+
+    Recurrent layers (Mamba, gated linear attention) and convolutions keep a state instead.
+    """
+    kinds = getattr(hf_model.config.get_text_config(), "layer_types", None) or ATTENTION
+    takes_cache = "past_key_values" in signature(hf_model.base_model.forward).parameters
+    stateful = hf_model._is_stateful  # noqa: SLF001  (there is no public way)
+    return takes_cache and not stateful and ATTENTION.issuperset(kinds)
 
 
 class CacheFilledError(Exception):

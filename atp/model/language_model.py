@@ -6,6 +6,7 @@ import gc
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ import torch
 from atp.errors import SettingsError, did_you_mean
 from atp.model.bridge_patches import set_batch_size
 from atp.model.hook_names import layer_of, layers_before
-from atp.model.kv_cache import CacheFilledError, PrefixCache, ReadCache
+from atp.model.kv_cache import CacheFilledError, PrefixCache, ReadCache, keeps_all_keys
 from atp.model.norm_weights import next_norm_weights
 from atp.model.resume import LayerOutput, recorded_layers, skipped_layers
 
@@ -58,8 +59,17 @@ class Model:
         bos: int | None = self.tokenizer.bos_token_id
         return bos
 
-    def new_cache(self, *, layers: int | None = None, kept_from: int | None = None) -> PrefixCache:
-        """Return an empty cache of the first layers, by default all of them."""
+    @property
+    def keeps_all_keys(self) -> bool:
+        """Whether a PrefixCache holds all that the layers keep of earlier tokens."""
+        return keeps_all_keys(self.bridge.original_model)
+
+    def new_cache(
+        self, *, layers: int | None = None, kept_from: int | None = None
+    ) -> PrefixCache | None:
+        """Return an empty cache of the first layers, by default all; None if it cannot serve."""
+        if not self.keeps_all_keys:
+            return None
         return PrefixCache(layers or int(self.bridge.cfg.n_layers), kept_from)
 
     def fill(self, cache: PrefixCache, ids: Tensor, mask: Tensor, positions: Tensor) -> None:
@@ -79,15 +89,20 @@ class Model:
         Ids and positions are (batch, new). The mask, (batch, cached + new), is 0 for padding.
         """
         set_batch_size(self.bridge, len(ids))
-        output = self.bridge.original_model.base_model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
+        arguments = {
+            "position_ids": positions,
+            "past_key_values": cache,
+            "use_cache": cache is not None,
+        }
+        known = {name: arguments[name] for name in self._arguments & arguments.keys()}
+        output = self.bridge.original_model.base_model(input_ids=ids, attention_mask=mask, **known)
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+    @cached_property
+    def _arguments(self) -> frozenset[str]:
+        """The names that a pass takes; a recurrent model has no position ids, for example."""
+        return frozenset(signature(self.bridge.original_model.base_model.forward).parameters)
 
     def resume(  # noqa: PLR0913, PLR0917  (a pass needs them)
         self,
@@ -96,7 +111,7 @@ class Model:
         ids: Tensor,
         mask: Tensor,
         positions: Tensor,
-        cache: ReadCache,
+        cache: ReadCache | None,
     ) -> Tensor:
         """Run only the layers after the first ones; all else is as for `hidden`."""
         with skipped_layers(self.bridge, layers, layer_output):

@@ -25,9 +25,9 @@ class LayerOutput:
     in_tuple: bool
     """Whether layers of this architecture return tuples."""
 
-    def of_rows(self, rows: Tensor, columns: int) -> LayerOutput:
-        """Return the last columns of some rows, which may repeat."""
-        return LayerOutput(self.hidden[rows, -columns:], self.in_tuple)
+    def of_rows(self, rows: Tensor, columns: slice) -> LayerOutput:
+        """Return some columns of some rows, which may repeat."""
+        return LayerOutput(self.hidden[rows, columns], self.in_tuple)
 
 
 @contextmanager

@@ -67,7 +67,8 @@ class BatchRunner:
         """
         self.scorer.plan_base_prompts(window)
         contrasts = [pair.contrast for pair in window]
-        return plan(contrasts, self.scorer.batch_tokens, self.method.position)
+        whole = not self.scorer.model.keeps_all_keys
+        return plan(contrasts, self.scorer.batch_tokens, self.method.position, whole=whole)
 
     def capture(self, pairs: Sequence[TokenizedPair]) -> list[CapturedBatch | FailedPair]:
         """Run the model over a batch; return it captured, or its captured parts and failed pairs.

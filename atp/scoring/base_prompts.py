@@ -43,7 +43,8 @@ class BasePrompts:
         """Plan the base prompts of the next window, and forget the last window's."""
         self._batches, self._outputs = {}, {}
         distinct = list(dict.fromkeys(prompts))
-        for indices in plan([as_contrast(prompt) for prompt in distinct], self.batch_tokens):
+        contrasts = [as_contrast(prompt) for prompt in distinct]
+        for indices in plan(contrasts, self.batch_tokens, whole=not self.model.keeps_all_keys):
             batch = [distinct[i] for i in indices]
             self._batches |= dict.fromkeys(batch, batch)
 

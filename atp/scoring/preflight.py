@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 def check_dictionaries(
     model: Model, dictionaries: Dictionaries, method: Method | None = None
 ) -> None:
-    """Try the pass in two parts, each hook point, each SAE and, if the method needs it, a replay.
+    """Try a padded pass, each hook point, each SAE and, if the method needs it, a replay.
 
-    An SAE that does not fit raises SettingsError; a model that cannot be run in parts, or run
-    again from a hook point on, UnavailableError.
+    An SAE that does not fit raises SettingsError; a model that cannot be run in parts or batches,
+    or run again from a hook point on, UnavailableError.
     """
     method = method or Method()
     for dictionary in dictionaries:
@@ -48,8 +48,11 @@ def check_dictionaries(
         msg = f"the model {model.name} cannot be read: {error}."
         raise SettingsError(msg, "Choose SAEs of another hook point.") from error
     except Exception as error:  # the libraries raise what they like
-        msg = f"the model {model.name} cannot be run as prefix and tail: {error}"
-        hint = "atp needs attention over a key-value cache; state-space models have none."
+        way = "as prefix and tail" if model.keeps_all_keys else "in padded batches"
+        msg = f"the model {model.name} cannot be run {way}: {error}"
+        hint = (
+            "atp needs a causal model that heeds its attention mask, and its cache if it has one."
+        )
         raise UnavailableError(msg.splitlines()[0], hint) from error
     for dictionary in dictionaries:
         _check_order(dictionary, list(captured.residuals))

@@ -91,7 +91,8 @@ class Scorer:
     def capture(self, pairs: Sequence[TokenizedPair]) -> CapturedBatch:
         """Run the model once over a batch of pairs, and keep what its hook points held."""
         contrasts = [pair.contrast for pair in pairs]
-        tensors = Batch.of(contrasts, self.model.device, self.method.position)
+        whole = not self.model.keeps_all_keys
+        tensors = Batch.of(contrasts, self.model.device, self.method.position, whole=whole)
         base = None
         if self.method.reads_base_prompts:  # first: a resumable capture occupies memory
             prompts = [pair.base_prompt for pair in pairs if pair.base_prompt is not None]

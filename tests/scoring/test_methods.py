@@ -35,7 +35,8 @@ TOP = 6
 ALL: dict[str, Any] = {"exact": "all", "exact_above": 1e9, "top_k": TOP}
 """No feature has that relative size: none is flagged."""
 every_architecture = pytest.mark.parametrize(
-    "architecture", first_tier(["gemma2", "qwen2"], tiny.CONFIGS)
+    "architecture",
+    first_tier(["gemma2", "qwen2", "qwen3_5"], [*tiny.CONFIGS, *tiny.STATEFUL, *tiny.EXPERTS]),
 )
 Parts = Callable[..., tuple[Model, Dictionary, Rerun]]
 

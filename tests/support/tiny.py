@@ -13,13 +13,22 @@ from sae_lens import SAE
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM as CausalLM
 from transformers import (
+    FalconH1Config,
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
+    GptOssConfig,
+    JambaConfig,
+    Lfm2Config,
     LlamaConfig,
+    Mamba2Config,
+    MambaConfig,
+    MixtralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3_5TextConfig,
+    Qwen3MoeConfig,
 )
 
 from atp.attribution.scores import Lengths
@@ -148,12 +157,76 @@ CONFIGS = {
     "qwen2": lambda: Qwen2Config(**_GATED),
     "gpt_neox": lambda: GPTNeoXConfig(**_SHARED, intermediate_size=64, rotary_pct=0.5),
 }
+# With larger weights, the rounding of these layers alone moves scores by 2e-5 of the largest.
+_TAME = {**_GATED, "initializer_range": 0.1}
+_RECURRENT = {
+    key: value
+    for key, value in _SHARED.items()
+    if key not in {"num_attention_heads", "max_position_embeddings"}
+}
+STATEFUL = {
+    "qwen3_5": lambda: Qwen3_5TextConfig(
+        **_TAME,
+        head_dim=8,
+        linear_num_key_heads=2,
+        linear_num_value_heads=4,
+        linear_key_head_dim=16,
+        linear_value_head_dim=16,
+        layer_types=["linear_attention", "linear_attention", "full_attention", "linear_attention"],
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": [1, 0, 0],
+            "partial_rotary_factor": 0.25,
+        },
+    ),
+    "mamba": lambda: MambaConfig(**_RECURRENT, state_size=8, time_step_rank=4),
+    "mamba2": lambda: Mamba2Config(
+        **_RECURRENT, state_size=8, num_heads=4, head_dim=16, n_groups=2, chunk_size=16
+    ),
+    "jamba": lambda: JambaConfig(
+        **_TAME,
+        num_experts=1,
+        num_experts_per_tok=1,
+        attn_layer_period=2,
+        attn_layer_offset=1,
+        mamba_d_state=8,
+        mamba_dt_rank=4,
+    ),
+    "falcon_h1": lambda: FalconH1Config(
+        **_GATED,
+        head_dim=8,
+        mamba_d_ssm=32,
+        mamba_n_heads=4,
+        mamba_d_head=8,
+        mamba_n_groups=1,
+        mamba_d_state=8,
+        mamba_chunk_size=16,
+    ),
+    "lfm2": lambda: Lfm2Config(
+        **_GATED,
+        layer_types=["conv", "full_attention", "conv", "full_attention"],
+        block_auto_adjust_ff_dim=False,
+    ),
+}
+"""Architectures whose layers keep more than keys and values."""
+EXPERTS = {
+    "mixtral": lambda: MixtralConfig(**_GATED, num_local_experts=4),
+    "qwen3_moe": lambda: Qwen3MoeConfig(
+        **_GATED, head_dim=8, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=16
+    ),
+    "gpt_oss": lambda: GptOssConfig(
+        **_GATED, head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=16
+    ),
+}
+"""Architectures that route each token to a few of their experts."""
 
 
 def save_model(folder: Path, architecture: str) -> Path:
     """Write a tiny random model of an architecture, in Hugging Face format."""
     torch.manual_seed(sum(map(ord, architecture)))
-    model = CausalLM.from_config(CONFIGS[architecture](), dtype=torch.float32)
+    configs = {**CONFIGS, **STATEFUL, **EXPERTS}
+    model = CausalLM.from_config(configs[architecture](), dtype=torch.float32)
     model.save_pretrained(folder)
     tokenizer(bos=architecture != "qwen2").save_pretrained(folder)
     return folder
