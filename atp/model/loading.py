@@ -21,7 +21,7 @@ from huggingface_hub.utils.tqdm import (
     enable_progress_bars,
 )
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import (
     disable_progress_bar,
     enable_progress_bar,
@@ -31,6 +31,7 @@ from transformers.utils.logging import (
 from atp.errors import AtpError, UnavailableError
 from atp.model.bridge_patches import skip_unwatched_hooks
 from atp.model.devices import choose_device, choose_dtype
+from atp.model.gguf_file import DENSE, gguf_config, gguf_tokenizer, quick_names
 from atp.model.head import TokenHead
 from atp.model.language_model import Model
 from atp.model.names import OFFLINE, check_model_name, is_local, short_name, transformers_source
@@ -108,16 +109,30 @@ def load_plain(
 ) -> PreTrainedModel:
     """Load the plain Hugging Face model, without a bridge around it."""
     source, options = transformers_source(name, revision)
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        source, **options, dtype=dtype, attn_implementation="eager"
-    )
+    if "gguf_file" in options:
+        options |= {"config": load_config(name, revision), "quantization_config": DENSE}
+    with quick_names():
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            source, **options, dtype=dtype, attn_implementation="eager"
+        )
     return model.to(device).eval()
+
+
+def load_config(name: str, revision: str | None) -> Any:  # noqa: ANN401  (transformers' own)
+    """Load a model's configuration."""
+    source, options = transformers_source(name, revision)
+    if "gguf_file" in options:
+        return gguf_config(local_path(name))
+    return AutoConfig.from_pretrained(source, **options)
 
 
 def load_tokenizer(name: str, revision: str | None) -> Any:  # noqa: ANN401  (transformers' own)
     """Load a model's own tokenizer, as published."""
     source, options = transformers_source(name, revision)
-    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    if "gguf_file" in options:
+        tokenizer: Any = gguf_tokenizer(local_path(name))
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
     # Where there is none, Transformers makes one without a vocabulary.
     if not tokenizer("a", add_special_tokens=False).input_ids:
         msg = f"the model {name} cannot be loaded: it has no tokenizer that knows any text."

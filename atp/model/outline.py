@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from transformer_lens.model_bridge.sources.transformers import map_default_transformer_lens_config
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
-from atp.model.loading import load_tokenizer, loading_errors
+from atp.model.loading import load_config, load_tokenizer, loading_errors
 from atp.model.memory_model import Shape
-from atp.model.names import short_name, transformers_source
+from atp.model.names import short_name
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,8 @@ class Outline:
 
 def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
     """Read a model's tokenizer and configuration; name and revision are as for `load_model`."""
-    source, options = transformers_source(name, revision)
     with loading_errors(name):
-        config = AutoConfig.from_pretrained(source, **options)
+        config = load_config(name, revision)
         tokenizer = load_tokenizer(name, revision)
         mapped = map_default_transformer_lens_config(config)
         with torch.device("meta"):

@@ -7,12 +7,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import gguf
-import numpy as np
+import gguf_files
 import pytest
 import tiny
 import torch
-from oracle import Oracle
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MambaConfig
 
@@ -109,80 +107,6 @@ def _saved(sae: object, folder: Path) -> Path:
     return folder / "sae"
 
 
-def write_gguf(model: Path, path: Path) -> None:
-    """Write a tiny Llama of this project as llama.cpp's own converter would."""
-    weights = load_file(model / "model.safetensors")
-    config = tiny.CONFIGS["llama"]()
-    tokenizer = tiny.tokenizer()
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("tiny")
-    writer.add_context_length(tiny.N_CTX)
-    writer.add_embedding_length(tiny.D_MODEL)
-    writer.add_block_count(tiny.N_LAYERS)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(tiny.VOCABULARY)
-    vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(vocabulary)
-    writer.add_token_types(
-        [3 if token.startswith("<") and len(token) > 1 else 1 for token in vocabulary]
-    )
-    merges = tokenizer.backend_tokenizer.model.__getstate__()
-    import json  # noqa: PLC0415
-
-    writer.add_token_merges([" ".join(pair) for pair in json.loads(merges)["merges"]])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_pad_token_id(0)
-    names = {
-        "model.embed_tokens.weight": "token_embd.weight",
-        "model.norm.weight": "output_norm.weight",
-        "lm_head.weight": "output.weight",
-    }
-    parts = {
-        "input_layernorm": "attn_norm",
-        "post_attention_layernorm": "ffn_norm",
-        "self_attn.q_proj": "attn_q",
-        "self_attn.k_proj": "attn_k",
-        "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output",
-        "mlp.gate_proj": "ffn_gate",
-        "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down",
-    }
-    for layer in range(tiny.N_LAYERS):
-        for theirs, short in parts.items():
-            names[f"model.layers.{layer}.{theirs}.weight"] = f"blk.{layer}.{short}.weight"
-    for name, array in weights.items():
-        writer.add_tensor(names[name], array.float().numpy().astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def test_a_gguf_file_gives_the_oracles_scores(model_folder: ModelFolder, tmp_path: Path) -> None:
-    path = tmp_path / "tiny-f32.gguf"
-    write_gguf(model_folder("llama"), path)
-    sae = tiny.make_sae("topk")
-    oracle = Oracle(str(tmp_path), sae, tiny.HOOK_LAYER, gguf_file=path.name)
-    model = load_model(str(path), device="cpu")
-    dictionary = load_sae(str(_saved(sae, tmp_path)))
-    for triple, analysis in zip(
-        tiny.triples(2), attribute(model, dictionary, tiny.triples(2)), strict=True
-    ):
-        answer = oracle(*triple)
-        assert answer is not None
-        assert analysis["logit_diff"] == pytest.approx(answer.logit_diff, abs=1e-4)
-        for feature in analysis["top_features"]:
-            expected = float(answer.scores[int(feature["id"])])
-            assert abs(feature["score"] - expected) <= 1e-5 * float(answer.scores.abs().max())
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -223,11 +147,8 @@ def test_a_folder_without_a_tokenizer_is_unavailable(
         load_model(str(tmp_path))
 
 
-def test_the_outline_of_a_gguf_file_is_that_of_the_model(
-    model_folder: ModelFolder, tmp_path: Path
-) -> None:
-    path = tmp_path / "tiny-f32.gguf"
-    write_gguf(model_folder("llama"), path)
+def test_the_outline_of_a_gguf_file_is_that_of_the_model(tmp_path: Path) -> None:
+    path = gguf_files.save(tmp_path, "llama")
     found = outline(str(path), None, torch.float32)
     model = load_model(str(path), device="cpu")
     assert (found.name, found.n_ctx, found.bos_token_id) == (
