@@ -31,6 +31,7 @@ install_import_hook(
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests compare in float32, on a CPU
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any hub library is imported: tests need no network
+os.environ["PIP_NO_INDEX"] = os.environ["UV_NO_INDEX"] = "1"  # TransformerLens would install things
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

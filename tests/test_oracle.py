@@ -76,7 +76,7 @@ def assert_same(rows: list[tuple[TokenizedPair, Any, Any]], expected: list[Answe
 
 @pytest.mark.parametrize(
     "architecture",
-    first_tier([*tiny.CONFIGS, "qwen3_5", "lfm2"], [*tiny.CONFIGS, *tiny.STATEFUL, *tiny.EXPERTS]),
+    first_tier([*tiny.FAMILIES, "qwen3_5", "lfm2"], [*tiny.CONFIGS, *tiny.STATEFUL]),
 )
 def test_scores_are_the_oracles_on_every_architecture(
     model_folder: ModelFolder, loaded: Loaded, architecture: str
@@ -127,7 +127,7 @@ def opinion_last() -> list[tuple[str, str, str]]:
     ]
 
 
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@pytest.mark.parametrize("architecture", first_tier(tiny.FAMILIES, tiny.CONFIGS))
 def test_a_start_that_rows_share_is_computed_once_and_changes_nothing(
     model_folder: ModelFolder, loaded: Loaded, architecture: str
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 import tiny
 import torch
 from sae_lens import SAE
+from tiers import first_tier
 from transformers import AutoModelForCausalLM, OPTConfig
 
 from atp.bench.contenders import Workload, contenders, load_plain_model, workload
@@ -136,7 +137,7 @@ def test_an_input_without_a_pair_that_can_be_scored_is_refused(
         Bench(settings).work()
 
 
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@pytest.mark.parametrize("architecture", first_tier(tiny.FAMILIES, tiny.CONFIGS))
 def test_the_bare_pass_computes_what_a_plain_pass_over_each_row_does(
     settings: Settings, model_folder: ModelFolder, architecture: str
 ) -> None:

@@ -213,7 +213,7 @@ def prompts(model: Model) -> list[tuple[int, ...]]:
     return [pair_tokenizer.text(text).tokens for text in texts]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@pytest.mark.parametrize("architecture", first_tier(tiny.FAMILIES, tiny.CONFIGS))
 def test_a_batch_is_answered_as_the_plain_model_answers_token_by_token(
     model_folder: ModelFolder, loaded: Loaded, architecture: str
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from rerun import Ablated
+from tiers import first_tier
 
 from atp.attribution import divergence
 from atp.intervention.ablate import FeatureSet
@@ -27,7 +28,7 @@ FEATURES = tuple(range(0, tiny.D_SAE, 3))
 # --- side effects
 
 
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@pytest.mark.parametrize("architecture", first_tier(tiny.FAMILIES, tiny.CONFIGS))
 @pytest.mark.parametrize("batch_tokens", [1, 1000])
 def test_kl_and_perplexity_are_those_of_full_logits(
     model_folder: Callable[[str], Path],
@@ -60,7 +61,7 @@ def test_kl_and_perplexity_are_those_of_full_logits(
     assert found.kl > 0
 
 
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@pytest.mark.parametrize("architecture", first_tier(tiny.FAMILIES, tiny.CONFIGS))
 def test_sequences_are_contrasted_without_features_too(
     model_folder: Callable[[str], Path], loaded: Callable[[str], Model], architecture: str
 ) -> None:

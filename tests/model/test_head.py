@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+from tiers import first_tier
 from transformers import AutoModelForCausalLM, CohereConfig, GraniteConfig
 
 from atp.errors import UnavailableError
@@ -20,7 +21,7 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(params=CONFIGS)
+@pytest.fixture(params=first_tier([*tiny.FAMILIES, "cohere", "granite"], CONFIGS))
 def hf_model(request: pytest.FixtureRequest) -> torch.nn.Module:
     """A tiny random model."""
     torch.manual_seed(0)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 import tiny
 import torch
+from tiers import first_tier
 
 from atp.bench.notebook import layers_of
 from atp.model.kv_cache import PrefixCache
@@ -17,7 +18,7 @@ UNKNOWN = tiny.VOCABULARY + 7
 """A token that the model does not have: its embedding raises IndexError."""
 
 
-@pytest.fixture(params=tiny.CONFIGS)
+@pytest.fixture(params=first_tier(tiny.FAMILIES, tiny.CONFIGS))
 def model(request: pytest.FixtureRequest, loaded: Callable[[str], Model]) -> Model:
     """A tiny model of each architecture."""
     return loaded(request.param)

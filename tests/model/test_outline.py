@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from tiers import first_tier
 from transformers import AutoModelForCausalLM
 
 from atp.errors import UnavailableError
@@ -37,7 +38,7 @@ def of(folder: Path, dtype: torch.dtype = torch.float32) -> Outline:
     return outline(str(folder), None, dtype)
 
 
-@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@pytest.mark.parametrize("architecture", first_tier(tiny.FAMILIES, tiny.CONFIGS))
 def test_it_says_what_the_loaded_model_says(
     architecture: str,
     bare: Callable[[str], Path],

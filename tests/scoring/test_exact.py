@@ -27,6 +27,7 @@ NORMS = {
     "gpt2": ("ln_1", "ln_2"),
     "gemma2": ("input_layernorm", "pre_feedforward_layernorm"),
     "gemma3": ("input_layernorm", "pre_feedforward_layernorm"),
+    "gemma3_multimodal": ("input_layernorm", "pre_feedforward_layernorm"),
 }
 """Those that read the residual stream; of other architectures, these two:"""
 OTHERS = ("input_layernorm", "post_attention_layernorm")

@@ -5,17 +5,21 @@ The tokenizer is a byte-level BPE trained here, in a moment, on the questions th
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from sae_lens import SAE
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
 from transformers import AutoModelForCausalLM as CausalLM
 from transformers import (
     FalconH1Config,
     Gemma2Config,
+    Gemma3Config,
     Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
     GptOssConfig,
@@ -24,10 +28,14 @@ from transformers import (
     LlamaConfig,
     Mamba2Config,
     MambaConfig,
+    MistralConfig,
     MixtralConfig,
+    Olmo2Config,
+    Phi3Config,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3_5TextConfig,
+    Qwen3Config,
     Qwen3MoeConfig,
 )
 
@@ -129,6 +137,21 @@ _SHARED = {
     "eos_token_id": 2,
 }
 _GATED = {**_SHARED, "intermediate_size": 64, "num_key_value_heads": 2}
+_GEMMA3 = {
+    **_GATED,
+    "head_dim": 8,
+    "query_pre_attn_scalar": 8,
+    "sliding_window": 16,
+    "sliding_window_pattern": 2,
+}
+_VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
 CONFIGS = {
     "gpt2": lambda: GPT2Config(
         n_embd=D_MODEL,
@@ -151,11 +174,34 @@ CONFIGS = {
         attn_logit_softcapping=5.0,
         final_logit_softcapping=3.0,
     ),
-    "gemma3": lambda: Gemma3TextConfig(
-        **_GATED, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, sliding_window_pattern=2
-    ),
+    "gemma3": lambda: Gemma3TextConfig(**_GEMMA3),
     "qwen2": lambda: Qwen2Config(**_GATED),
     "gpt_neox": lambda: GPTNeoXConfig(**_SHARED, intermediate_size=64, rotary_pct=0.5),
+    # Gemma 3 from 4b on: the language model is a part of one that also sees.
+    "gemma3_multimodal": lambda: Gemma3Config(
+        text_config=_GEMMA3,
+        vision_config=_VISION,
+        mm_tokens_per_image=4,
+        initializer_range=0.25,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        boi_token_index=VOCABULARY - 3,
+        eoi_token_index=VOCABULARY - 2,
+        image_token_index=VOCABULARY - 1,
+    ),
+    "qwen3": lambda: Qwen3Config(**_GATED, head_dim=8),
+    "qwen3_moe": lambda: Qwen3MoeConfig(
+        **_GATED, head_dim=8, moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2
+    ),
+    "gpt_oss": lambda: GptOssConfig(
+        **_GATED, head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=16
+    ),
+    "mistral": lambda: MistralConfig(**_GATED, sliding_window=48),
+    "phi3": lambda: Phi3Config(**_GATED),
+    "olmo2": lambda: Olmo2Config(**_GATED),
+    "gemma": lambda: GemmaConfig(**_GATED, head_dim=8),
+    "mixtral": lambda: MixtralConfig(**_GATED, num_local_experts=4),
 }
 # With larger weights, the rounding of these layers alone moves scores by 2e-5 of the largest.
 _TAME = {**_GATED, "initializer_range": 0.1}
@@ -210,25 +256,25 @@ STATEFUL = {
     ),
 }
 """Architectures whose layers keep more than keys and values."""
-EXPERTS = {
-    "mixtral": lambda: MixtralConfig(**_GATED, num_local_experts=4),
-    "qwen3_moe": lambda: Qwen3MoeConfig(
-        **_GATED, head_dim=8, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=16
-    ),
-    "gpt_oss": lambda: GptOssConfig(
-        **_GATED, head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=16
-    ),
-}
+EXPERTS = ("mixtral", "qwen3_moe", "gpt_oss")
 """Architectures that route each token to a few of their experts."""
+FAMILIES = ("gpt2", "llama", "gemma2", "gemma3", "qwen2", "gpt_neox")
+"""Architectures that differ most; the others wait for the second tier of the tests."""
 
 
-def save_model(folder: Path, architecture: str) -> Path:
-    """Write a tiny random model of an architecture, in Hugging Face format."""
+def save_model(folder: Path, architecture: str, *, random_norms: bool = False) -> Path:
+    """Write a tiny random model of an architecture, in Hugging Face format.
+
+    A new model's norms weight all dimensions the same: it shows no difference between the input of
+    an MLP and the residual stream divided by its length. `random_norms` changes that.
+    """
     torch.manual_seed(sum(map(ord, architecture)))
-    configs = {**CONFIGS, **STATEFUL, **EXPERTS}
-    model = CausalLM.from_config(configs[architecture](), dtype=torch.float32)
+    model = CausalLM.from_config({**CONFIGS, **STATEFUL}[architecture](), dtype=torch.float32)
+    for name, weight in model.named_parameters() if random_norms else ():
+        if re.search(r"norm|ln_", name):
+            nn.init.uniform_(weight, 0.2, 2)
     model.save_pretrained(folder)
-    tokenizer(bos=architecture != "qwen2").save_pretrained(folder)
+    tokenizer(bos=not architecture.startswith("qwen")).save_pretrained(folder)
     return folder
 
 
