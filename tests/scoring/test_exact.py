@@ -28,6 +28,7 @@ NORMS = {
     "gemma2": ("input_layernorm", "pre_feedforward_layernorm"),
     "gemma3": ("input_layernorm", "pre_feedforward_layernorm"),
     "gemma3_multimodal": ("input_layernorm", "pre_feedforward_layernorm"),
+    "olmo2": (),  # its norms read what a part adds to the stream, and never the stream
 }
 """Those that read the residual stream; of other architectures, these two:"""
 OTHERS = ("input_layernorm", "post_attention_layernorm")
@@ -52,7 +53,8 @@ def parts(tmp_path: Path) -> Callable[..., Parts]:
                     weights = norm.weight + (1 if architecture.startswith("gemma") else 0)
                     squares.append((weights / weights.norm()).square())
         plain.model.save_pretrained(folder)
-        w = (sum(squares) / 2).sqrt().detach()  # type: ignore[union-attr]
+        even = torch.ones(tiny.D_MODEL)
+        w = (sum(squares) / 2).sqrt().detach() if squares else even  # type: ignore[union-attr]
         dictionary = Dictionary("memory", "tiny", sae.cfg.metadata.hook_name, sae, {})
         return load_model(str(folder), device="cpu"), dictionary, plain, w
 
