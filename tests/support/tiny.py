@@ -262,14 +262,20 @@ FAMILIES = ("gpt2", "llama", "gemma2", "gemma3", "qwen2", "gpt_neox")
 """Architectures that differ most; the others wait for the second tier of the tests."""
 
 
-def save_model(folder: Path, architecture: str, *, random_norms: bool = False) -> Path:
+def save_model(
+    folder: Path, architecture: str, *, random_norms: bool = False, layers: int = N_LAYERS
+) -> Path:
     """Write a tiny random model of an architecture, in Hugging Face format.
 
     A new model's norms weight all dimensions the same: it shows no difference between the input of
-    an MLP and the residual stream divided by its length. `random_norms` changes that.
+    an MLP and the residual stream divided by its length. `random_norms` changes that. Only where
+    all layers are alike can there be more of them.
     """
     torch.manual_seed(sum(map(ord, architecture)))
-    model = CausalLM.from_config({**CONFIGS, **STATEFUL}[architecture](), dtype=torch.float32)
+    config = {**CONFIGS, **STATEFUL}[architecture]()
+    if layers != N_LAYERS:
+        config.num_hidden_layers = layers
+    model = CausalLM.from_config(config, dtype=torch.float32)
     for name, weight in model.named_parameters() if random_norms else ():
         if re.search(r"norm|ln_", name):
             nn.init.uniform_(weight, 0.2, 2)

@@ -19,6 +19,8 @@ from tiers import first_tier
 from torch import Tensor
 
 from atp import load_model
+from atp.bench.notebook import layers_of
+from atp.model.hook_names import hook_point_of
 from atp.model.language_model import Model
 
 LAYER, LENGTH = 1, 24
@@ -137,6 +139,47 @@ def test_what_is_added_at_a_hook_point_moves_the_model_as_at_its_place(
                 expected = models.run_plain()
             assert (expected - unchanged).abs().max() > 0.01 * unchanged.abs().max()
             assert_close(found, expected)
+
+
+@pytest.mark.parametrize("architecture", first_tier(QUICK, tiny.CONFIGS))
+def test_a_module_of_the_plain_model_goes_by_the_hook_point_that_gives_its_values(
+    both: Callable[[str], Both], architecture: str
+) -> None:
+    models = both(architecture)
+    layers = layers_of(models.plain)
+    (prefix,) = (name for name, m in models.plain.named_modules() if m is layers[LAYER])
+    positions = torch.arange(LENGTH)[None]
+    known = set()
+    places = {*plain_places.points(architecture).values(), "mlp.output"}
+    for name in sorted(places):
+        point = hook_point_of(f"{prefix}.{name}")
+        if point is None:
+            continue
+        known.add(name)
+        kept: list[Tensor] = []
+
+        def keep(x: Tensor, hook: object = None, kept: list[Tensor] = kept) -> Tensor:
+            kept.append(x.flatten(2).clone())
+            return x
+
+        place = Place.of(models.plain, f"{LAYER}.{name}")
+        with torch.no_grad(), models.model.hooks([(point, keep)]), place.changed(keep):
+            models.model.hidden(IDS, torch.ones_like(IDS), positions, None)
+            models.run_plain()
+        found, expected = kept
+        assert_close(found, expected)
+    assert {"input", "output", "mlp.input", "mlp.output"} & places <= known
+    if architecture.startswith(("gemma2", "gemma3")):
+        parts = {"pre_feedforward_layernorm.output", "post_feedforward_layernorm.output"}
+        assert {*parts, "self_attn.o_proj.input"} <= known
+    assert hook_point_of(f"{prefix}") == f"blocks.{LAYER}.hook_resid_post"
+
+
+@pytest.mark.parametrize(
+    "module", ["model.layers.3.self_attn.q_proj.output", "model.norm.output", "lm_head"]
+)
+def test_a_module_elsewhere_has_none(module: str) -> None:
+    assert hook_point_of(module) is None
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neox"])
