@@ -19,6 +19,7 @@ from atp.dataset.source import is_lines, opened
 from atp.errors import UnavailableError
 from atp.model.dictionaries.names import check_sae_spec, expand_sae_specs
 from atp.model.dictionaries.outline import sae_outline
+from atp.model.dictionaries.picking import sae_specs
 from atp.model.hub.records import go_offline_if_fetched, is_fetched, model_request, sae_request
 from atp.model.hub_cache import cached_folder, hub, weights_bytes
 from atp.model.names import check_model_name, check_same_model, is_local
@@ -51,7 +52,8 @@ def check(settings: Settings) -> dict[str, Any]:
         check_model_name(settings.model, settings.revision)
         model_named = True
     with findings.collect("saes"):
-        for spec in expand_sae_specs(settings.sae_specs):
+        named = sae_specs(settings) if model_named else settings.sae  # which it chooses by model
+        for spec in expand_sae_specs(named):
             with findings.collect("saes"):
                 trained_on = check_sae_spec(spec)
                 specs.append(spec)

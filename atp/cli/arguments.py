@@ -15,6 +15,7 @@ from atp.cli.commands import COMMANDS
 from atp.cli.usage import OPTIONS, OVERVIEW, help_text
 from atp.config.general import GeneralSettings
 from atp.config.option import options_of
+from atp.config.sae_choice import CHOICES
 from atp.errors import SettingsError, did_you_mean
 
 if TYPE_CHECKING:
@@ -189,8 +190,8 @@ def _merged(places: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return each option from the first place that gives it."""
     merged: dict[str, Any] = {}
     for place in places:
-        # Layers or a width overrule the SAEs of a later place: those would hide them.
-        overruled = {"sae"} if merged.keys() & {"hook_layer", "sae_width"} else set()
+        # A layer, width, L0 or site overrules the SAEs of a later place: those would hide them.
+        overruled = {"sae"} if merged.keys() & {*CHOICES} else set()
         new = {name: value for name, value in place.items() if name not in overruled}
         merged = new | merged
     return merged

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from atp.config import checks, gemma_scope, shard
+from atp.config import checks, sae_choice, shard
 from atp.config.checks import whole_number
 from atp.config.method import Method
 from atp.config.option import REQUIRED, Group, json_values, option, switch
+from atp.config.sae_choice import L0Size, Site
 
 if TYPE_CHECKING:
     from atp.config.shard import Shard
@@ -33,11 +34,19 @@ class Settings:
     sae: tuple[str, ...] = option(Group.READ, (), "SPEC", checks.words, repeatable=True)
     """RELEASE:SAE_ID of SAELens, or a folder in SAELens format. Repeat it for several SAEs, or give
     a pattern of *, ? and [..] in quotes: 'RELEASE:layer_*/width_16k/canonical' or './saes/layer*';
-    a * ends at a slash. Overrides --hook-layer and --sae-width."""
-    hook_layer: tuple[int, ...] = option(Group.READ, (31,), "LIST", checks.layers)
-    """Layers whose canonical Gemma Scope SAE to use, as in 9,20,31."""
-    sae_width: int = option(Group.READ, 16384, "N", gemma_scope.sae_width)
-    """Features of that SAE, as in 16384 or 131k."""
+    a * ends at a slash. Default: the four options below choose. atp saes lists all."""
+    hook_layer: tuple[int, ...] = option(Group.READ, (), "LIST", checks.layers)
+    """Layers whose SAE to use, as in 9,20,31. Default: one for each model, as
+    31 for Gemma-2-9b-it."""
+    sae_width: int | None = option(Group.READ, None, "N", sae_choice.sae_width)
+    """Features of that SAE, as in 16384 or 131k. Default: the fewest that the release has."""
+    sae_l0: L0Size | None = option(Group.READ, None, "NAME", checks.OneOf(get_args(L0Size)))
+    """How many features of that SAE are active at a token: small, medium or big, among the SAEs of
+    its layer and width. Default: medium, else small."""
+    sae_site: Site | None = option(Group.READ, None, "NAME", checks.OneOf(get_args(Site)))
+    """What that SAE reads: resid, the residual stream; mlp or attn, an output; transcoder, the
+    input of an MLP; or clt, a layer of a cross-layer transcoder. Default: the first that the model
+    has."""
     max_tokens_to_check: int = option(Group.CONTRAST, 20, "N", whole_number(1))
     """Tokens of the two responses to compare."""
     top_k: int = option(Group.SCORE, 50, "N", whole_number(1))
@@ -68,11 +77,6 @@ class Settings:
     """How often to time each procedure."""
     json: bool = switch(Group.CHECK)
     """Print one JSON object instead of text."""
-
-    @property
-    def sae_specs(self) -> tuple[str, ...]:
-        """The SAEs to score, or patterns: `sae`, else the canonical ones of layers and width."""
-        return self.sae or gemma_scope.canonical_saes(self.model, self.hook_layer, self.sae_width)
 
     @property
     def tail(self) -> int | None:

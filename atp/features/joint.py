@@ -15,6 +15,7 @@ import numpy as np
 
 from atp.config.method import Method
 from atp.config.option import options_of
+from atp.config.sae_choice import CHOICES
 from atp.config.settings import WINDOW_PAIRS, Settings
 from atp.dataset import reader
 from atp.dataset.input_scan import scan_input
@@ -177,8 +178,7 @@ def _settings(results: Sequence[ResultFile]) -> Settings:
         "input": Path(metadata["input"]["path"]),
         "revision": metadata["model"].get("revision"),
         "sae": tuple(dict.fromkeys(result.metadata["sae"]["spec"] for result in results)),
-        "hook_layer": Settings.hook_layer,
-        "sae_width": Settings.sae_width,
+        **{name: getattr(Settings, name) for name in CHOICES},
         "shard": None,
     }
     scoring = Method(**{**of(Method), "prompt_activations": False})

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from atp.config.option import json_values
+from atp.config.sae_choice import CHOICES
 from atp.config.settings import NO_INPUT
 from atp.dataset import output
 from atp.dataset.input_scan import scan_input
 from atp.errors import ExitCode, InputError, SettingsError
 from atp.intervention.features_file import read_features_file
 from atp.intervention.report import as_text, comparison_as_text, write_report
+from atp.model.dictionaries.picking import sae_specs
 from atp.run import setup
 from atp.runtime.paths import local_path
 
@@ -78,7 +80,7 @@ def completed(settings: Settings, own: InterventionSettings, file: FeaturesFile)
     )
     if "model" not in own.given:
         settings = replace(settings, **_model(settings, file, taken.get("model")))
-    if own.given.isdisjoint({"sae", "hook_layer", "sae_width"}):
+    if own.given.isdisjoint({"sae", *CHOICES}):
         settings = replace(settings, sae=tuple(features.spec for features in file.saes))
     if settings.input == NO_INPUT:
         settings = replace(settings, input=_input(file))
@@ -147,7 +149,7 @@ def _intervene(
         "features": file.as_json(),
         "settings": {
             **json_values(settings, "intervene"),
-            "sae": list(settings.sae_specs),
+            "sae": list(sae_specs(settings)),
             **json_values(own, "intervene"),
         },
     }

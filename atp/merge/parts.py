@@ -6,6 +6,7 @@ import hashlib
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from atp.config.sae_choice import CHOICES
 from atp.config.shard import Shard
 from atp.dataset.result_files import first_difference, read_result, results_in
 from atp.dataset.source import opened
@@ -24,7 +25,7 @@ MAY_DIFFER = {
     "sae": {"spec"},
     "method": (),
     "settings": {
-        *("input", "out", "model", "revision", "sae", "hook_layer", "sae_width", "device"),
+        *("input", "out", "model", "revision", "sae", *CHOICES, "device"),
         *("allow_other_model", "model_dtype", "save_interval", "fresh", "shard"),
     },
     "versions": (),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,7 @@ def check_same_model(model: str, trained_on: str | None, spec: str) -> None:
     """Raise SettingsError if an SAE, by its model's name in its files, is of another model."""
     if trained_on is None:
         return
-    official_names = _official_names()
-    names = {_comparable(name, official_names) for name in _names_of(model)}
-    if _comparable(trained_on, official_names) not in names:
+    if comparable(trained_on) not in comparable_names(model):
         msg = f"--sae={spec} was trained on {trained_on}, the model is {model}."
         hint = "Choose an SAE of this model, or pass --allow-other-model if the two are close kin."
         if is_local(model):
@@ -85,8 +84,15 @@ def check_same_model(model: str, trained_on: str | None, spec: str) -> None:
         raise SettingsError(msg, hint)
 
 
+def comparable_names(model: str) -> set[str]:
+    """Return a model's names as `comparable` gives them.
+
+    A folder has its own name and the one in its config.json.
+    """
+    return set(map(comparable, _names_of(model)))
+
+
 def _names_of(model: str) -> set[str]:
-    """Return a model's names: a folder has its own name and the one in its config.json."""
     if not is_local(model):
         return {model}
     path = local_path(model).resolve()
@@ -97,13 +103,19 @@ def _names_of(model: str) -> set[str]:
     return names
 
 
-def _comparable(name: str, official_names: dict[str, str]) -> str:
+@cache
+def comparable(name: str) -> str:
     """Return a model's name without owner, case, quantisation and transformer_lens' old aliases."""
-    official = official_names.get(name, name)
-    short = official.rstrip("/").rpartition("/")[2].lower().removesuffix(".gguf")
+    short = official_name(name).rstrip("/").rpartition("/")[2].lower().removesuffix(".gguf")
     return re.sub(r"[.-](i?q\d\w*|f16|f32|bf16)$", "", short)
 
 
+def official_name(name: str) -> str:
+    """Return the hub name that an old alias of transformer_lens means; of others, the name."""
+    return _official_names().get(name, name)
+
+
+@cache
 def _official_names() -> dict[str, str]:
     """Return {old alias: official name} of transformer_lens; read from its source, not imported."""
     module = ast.parse(package_file("transformer_lens", "supported_models.py"))

@@ -14,6 +14,7 @@ import structlog
 
 from atp.dataset.source import opened
 from atp.model.dictionaries.names import check_sae_spec, expand_sae_specs
+from atp.model.dictionaries.picking import sae_specs
 from atp.model.names import check_model_name, check_same_model, is_local
 from atp.runtime.live import phase
 from atp.runtime.paths import local_path
@@ -42,7 +43,7 @@ class Loaded:
 def check_names(settings: Settings) -> tuple[str, ...]:
     """Check the names of model and SAEs; return the SAEs, patterns expanded."""
     check_model_name(settings.model, settings.revision)
-    specs = expand_sae_specs(settings.sae_specs)
+    specs = expand_sae_specs(sae_specs(settings))
     for spec in specs:
         trained_on = check_sae_spec(spec)
         if trained_on and not settings.allow_other_model:

@@ -37,6 +37,8 @@ TEXTS = (
     "flagged",
     "json",
     "bfloat16",
+    "medium",
+    "resid",
 )
 """Values of the options: for each, one of them is not its default."""
 

@@ -60,7 +60,7 @@ def test_the_command_lines_layers_or_width_win_over_the_environments_saes() -> N
     assert made(ATP_SAE="c:d").sae == ("c:d",)
     assert made("--sae=a:b", ATP_SAE="c:d").sae == ("a:b",)
     assert made("--hook-layer=9", "--sae=a:b", ATP_SAE="c:d").sae == ("a:b",)
-    for option in ("--hook-layer=9", "--sae-width=32k"):
+    for option in ("--hook-layer=9", "--sae-width=32k", "--sae-l0=big", "--sae-site=mlp"):
         assert made(option, ATP_SAE="c:d").sae == ()
     assert made(ATP_SAE="c:d", ATP_HOOK_LAYER="9").sae == ("c:d",)
 

@@ -184,7 +184,11 @@ def test_an_unknown_option_is_named_with_near_ones(
         (["--model-dtype=float16"], "--model-dtype must be one of bfloat16, float32"),
         (["--device=gpu"], "--device must be cpu, cuda or cuda:N"),
         (["--out="], "--out must be a name or a path, not ''"),
-        (["--model=gpt2"], "no SAE is known for the model 'gpt2'"),
+        (["--model=gpt3"], "no SAE is known for the model 'gpt3'"),
+        (["--hook-layer=10"], "--hook-layer=10: google/gemma-2-9b-it has no such dictionary"),
+        (["--sae-width=16"], "--sae-width=16: google/gemma-2-9b-it at layer 31 has no such"),
+        (["--sae-l0=tiny"], "--sae-l0 must be one of small, medium, big"),
+        (["--sae-site=mlp"], "--sae-site=mlp: google/gemma-2-9b-it has no such dictionary"),
     ],
 )
 def test_a_wrong_option_is_told_in_one_line(

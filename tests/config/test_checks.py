@@ -21,6 +21,8 @@ from atp.errors import SettingsError
         ("--sae-width", "131k", 131072),
         ("--sae-width", "16384", 16384),
         ("--sae-width", "16K", 16384),
+        ("--sae-l0", "big", "big"),
+        ("--sae-site", "attn", "attn"),
         ("--top-k", " 10 ", 10),
         ("--device", "cuda:1", "cuda:1"),
         ("--min-score", "-0.25", -0.25),
@@ -47,7 +49,7 @@ def test_a_value_means(flag: str, text: str, value: object) -> None:
         ("--top-k", ["0", "-1", "1.5", "ten", "1e3", "", " ", "1\n2", "٣x", "0x10", "1" * 13]),
         ("--controls", ["-1", "x"]),
         ("--hook-layer", ["", "9,", "9;20", "9,9", "-1", "x", "9,20,9"]),
-        ("--sae-width", ["", "16", "0", "k", "16kk", "-16384", "1000", "x", "16 k", "2m"]),
+        ("--sae-width", ["", "0", "0k", "k", "16kk", "-16384", "1.5k", "x", "16 k", "1g"]),
         ("--model-dtype", ["", "float16", "FLOAT32", "int8"]),
         ("--device", ["", "gpu", "cuda:", "cuda:x", "CPU", "cpu\n", "mps"]),
         ("--out", ["", "  "]),
@@ -81,7 +83,8 @@ def test_a_bad_value_is_refused_in_one_line(flag: str, texts: list[str]) -> None
     ("flag", "text", "hint"),
     [
         ("--method", "igs", "Near: ig"),
-        ("--sae-width", "16", "Gemma Scope has 16k, 32k, 65k"),
+        ("--sae-l0", "medum", "Near: medium"),
+        ("--sae-site", "residual", "Near: resid"),
     ],
 )
 def test_a_refusal_says_what_could_be_meant(flag: str, text: str, hint: str) -> None:

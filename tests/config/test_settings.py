@@ -93,15 +93,6 @@ def test_a_baseline_of_prompts_goes_with_their_last_tokens_alone() -> None:
         Method(baseline="base").check(has_base_prompts=False)
 
 
-def test_named_saes_win_over_layers_and_width() -> None:
-    named = replace(SETTINGS, sae=("a:b",), hook_layer=(9,), model="gpt2")
-
-    assert named.sae_specs == ("a:b",)
-    assert replace(SETTINGS, hook_layer=(9,)).sae_specs == (
-        "gemma-scope-9b-it-res-canonical:layer_9/width_16k/canonical",
-    )
-
-
 def test_gradients_reach_as_far_as_tokens_are_read() -> None:
     tails = [
         replace(SETTINGS, scoring=method).tail

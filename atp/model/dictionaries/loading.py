@@ -18,8 +18,8 @@ from safetensors import safe_open
 
 from atp.errors import SettingsError, UnavailableError
 from atp.model.dictionaries.clt import load_layer
+from atp.model.dictionaries.files import CLT_LAYERS
 from atp.model.dictionaries.names import (
-    CLT_LAYERS,
     check_sae_spec,
     published_at,
     refuse_unsuited,

@@ -1,7 +1,4 @@
-"""Names of SAEs: RELEASE:SAE_ID of SAELens, folders, and patterns that mean several of either.
-
-SAELens takes 8 s to import, so its list of releases is read from its package without an import.
-"""
+"""Names of SAEs: RELEASE:SAE_ID of SAELens, folders, and patterns that mean several of either."""
 
 from __future__ import annotations
 
@@ -9,47 +6,23 @@ import glob
 import os
 import re
 from fnmatch import fnmatchcase
-from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import orjson
-import yaml
 
 from atp.errors import SettingsError, did_you_mean
-from atp.model.names import package_file
+from atp.model.dictionaries.files import Published
+from atp.model.dictionaries.refusals import UNSUITED, refusal
+from atp.model.dictionaries.registry import NEURONPEDIA, OWN_FORMAT, find_release, release_names
 from atp.runtime.paths import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from atp.model.dictionaries.registry import Release
+
 EXAMPLE = "gemma-scope-9b-it-res-canonical:layer_31/width_16k/canonical"
-OWN_FORMAT = "sae_lens"
-"""The loader of SAEs that SAELens itself has saved; it is not named in the list."""
-CLT_LAYERS = "mntss_clt_layer_transcoder"
-"""The loader of layers of cross-layer transcoders (CLTs)."""
-UNSUITED = {
-    "temporal": "a temporal SAE, which reads the whole sequence and not one position",
-}
-"""SAEs for which the score of one position is not defined, by a part of their kind's name."""
-
-
-class Release(NamedTuple):
-    """A release in SAELens' list; paths in the repository, and pages of Neuronpedia, by SAE id."""
-
-    model: str
-    repository: str
-    paths: dict[str, str]
-    loader: str
-    pages: dict[str, str]
-
-
-class Published(NamedTuple):
-    """Where the hub has an SAE: a folder or a file, and the name of SAELens' loader for it."""
-
-    repository: str
-    path: str
-    loader: str
 
 
 def expand_sae_specs(specs: Sequence[str]) -> tuple[str, ...]:
@@ -87,9 +60,13 @@ def check_sae_spec(spec: str) -> str | None:
     listed, sae_id = _listed(spec, named[0]), named[1]
     if listed is None:
         return None
-    if sae_id not in listed.paths:
+    if sae_id not in listed.entries:
         msg = f"--sae={spec}: the release has no SAE {sae_id!r}."
         raise SettingsError(msg, _near_ids(sae_id, listed))
+    reason = refusal(listed.loader, malformed=listed.entries[sae_id].malformed)
+    if reason is not None:
+        msg = f"--sae={spec} is {reason}."
+        raise SettingsError(msg, f"atp saes {listed.model} lists others.")
     return listed.model
 
 
@@ -102,16 +79,14 @@ def published_at(spec: str) -> Published | None:
     listed = _listed(spec, named[0])
     if listed is None:
         return Published(*named, OWN_FORMAT)
-    return Published(listed.repository, listed.paths[named[1]], listed.loader)
+    return Published(listed.repository, listed.entries[named[1]].path, listed.loader)
 
 
-def refuse_unsuited(sae: str, *descriptions: str | None) -> None:
-    """Raise SettingsError if the name of an SAE's architecture, loader or file is unsuited."""
-    for kind, reason in UNSUITED.items():
-        if any(kind in description for description in descriptions if description):
-            msg = f"{sae} is {reason}."
-            hint = "Choose an SAE of the residual stream, an MLP or attention output."
-            raise SettingsError(msg, hint)
+def refuse_unsuited(sae: str, architecture: str | None) -> None:
+    """Raise SettingsError if the score of one position is not defined for an architecture."""
+    if architecture in UNSUITED:
+        msg = f"{sae} is {UNSUITED[architecture]}."
+        raise SettingsError(msg, "Choose another one; atp saes lists those of a model.")
 
 
 def neuronpedia_page(spec: str, path: str | None) -> str | None:
@@ -120,13 +95,11 @@ def neuronpedia_page(spec: str, path: str | None) -> str | None:
     `path` is of the weights: a newer release may list others, with other features, by this name.
     """
     named = split_spec(spec)
-    if named is None or named[0] not in _releases():
+    listed = None if named is None else find_release(named[0])
+    entry = None if named is None or listed is None else listed.entries.get(named[1])
+    if entry is None or entry.page is None or entry.path != path:
         return None
-    listed = _entry(named[0])
-    name = listed.pages.get(named[1])
-    if name is None or listed.paths[named[1]] != path:
-        return None
-    return f"https://www.neuronpedia.org/{name}"
+    return f"{NEURONPEDIA}/{entry.page}"
 
 
 def _check_sae_folder(spec: str, folder: Path) -> str | None:
@@ -160,7 +133,7 @@ def _matching_ids(spec: str, release: str, pattern: str) -> list[str]:
     patterns = pattern.split("/")
     names = [
         f"{release}:{sae_id}"
-        for sae_id in listed.paths
+        for sae_id in listed.entries
         if len(parts := sae_id.split("/")) == len(patterns)
         and all(map(fnmatchcase, parts, patterns))
     ]
@@ -190,36 +163,14 @@ def _natural(name: str) -> tuple[list[list[str | int]], str]:
 
 
 def _near_ids(sae_id: str, listed: Release) -> str:
-    return did_you_mean(sae_id, listed.paths) or f"It has {', '.join([*listed.paths][:5])} ..."
+    ids = listed.entries
+    return did_you_mean(sae_id, ids) or f"It has {', '.join([*ids][:5])} ..."
 
 
 def _listed(spec: str, release: str) -> Release | None:
     """Return a release in SAELens' list; None for a hub repository that it does not list."""
-    releases = _releases()
-    if release in releases:
-        return _entry(release)
-    if "/" in release:
-        return None
+    listed = find_release(release)
+    if listed is not None or "/" in release:
+        return listed
     msg = f"--sae={spec}: SAELens knows no release {release!r}."
-    raise SettingsError(msg, did_you_mean(release, releases))
-
-
-@cache
-def _releases() -> dict[str, str]:
-    """Return {release: its entry, as text} of SAELens' list; to parse them all takes 2 s."""
-    text = package_file("sae_lens", "pretrained_saes.yaml")
-    _, *parts = re.split(r"^(\S+):$", text, flags=re.MULTILINE)
-    return dict(zip(parts[::2], parts[1::2], strict=True))
-
-
-@cache
-def _entry(release: str) -> Release:
-    entry = yaml.safe_load(_releases()[release])
-    saes = entry["saes"]
-    return Release(
-        model=str(entry["model"]),
-        repository=str(entry["repo_id"]),
-        paths={str(sae["id"]): str(sae["path"]) for sae in saes},
-        loader=str(entry.get("conversion_func") or OWN_FORMAT),
-        pages={str(sae["id"]): str(sae["neuronpedia"]) for sae in saes if "neuronpedia" in sae},
-    )
+    raise SettingsError(msg, did_you_mean(release, release_names()))

@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from huggingface_hub.errors import SafetensorsParsingError
 
-from atp.config.gemma_scope import WIDTHS
 from atp.errors import SettingsError
-from atp.model.dictionaries.names import published_at, refuse_unsuited
+from atp.model.dictionaries.cached import cached_files
+from atp.model.dictionaries.catalogue import FLOAT32_BYTES, dictionary_named
+from atp.model.dictionaries.names import published_at, refuse_unsuited, split_spec
 from atp.model.hook_names import layer_of
-from atp.model.hub_cache import WEIGHTS, cached_folder
+from atp.model.hub_cache import WEIGHTS
 from atp.runtime.paths import local_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from atp.model.dictionaries.names import Published
     from atp.model.memory_model import Shape
-
-FLOAT32_BYTES = 4
-GEMMA_SCOPE = re.compile(r"google/gemma-scope-.*-(res|mlp|att)\b")
-HOOKS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
 
 
 @dataclass(frozen=True)
@@ -66,26 +63,27 @@ def sae_outline(spec: str, shape: Shape | None) -> SaeOutline:
     """Look at an SAE's files, here or in the hub cache, and at its name; shape is the model's."""
     published = published_at(spec)
     if published is None:
-        return _from_folder(spec, "folder", local_path(spec))
-    commit = cached_folder(published.repository, None)
-    where = "hub"
-    if commit is not None:
-        cached = _from_folder(spec, "cache", commit / published.path)
-        if cached.hook_name is not None:
-            return cached
-        where = cached.where
-    return _from_name(spec, where, published, shape)
+        return _from_files(spec, "folder", sorted(local_path(spec).glob("*")))
+    cached = cached_files(published)
+    where = "hub" if cached is None else "cache"
+    if cached is not None:
+        found = _from_files(spec, where, cached)
+        if found.hook_name is not None:
+            return found
+    return _from_name(spec, where, shape)
 
 
-def _from_folder(spec: str, where: str, folder: Path) -> SaeOutline:
-    """Read cfg.json and the header of the weights, in a folder or a file of weights."""
-    try:
-        config: dict[str, Any] = orjson.loads((folder / "cfg.json").read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        config = {}
+def _from_files(spec: str, where: str, files: Sequence[Path]) -> SaeOutline:
+    """Read cfg.json, as SAELens itself writes it, and the header of the weights."""
+    config: dict[str, Any] = {}
+    for file in files:
+        if file.name == "cfg.json":
+            try:
+                config = orjson.loads(file.read_bytes())
+            except (OSError, orjson.JSONDecodeError):
+                config = {}
     metadata = {**config, **(config.get("metadata") or {})}  # older SAELens had no metadata entry
-    files = [folder] if folder.is_file() else sorted(folder.glob("*"))
-    weights = next((file for file in files if file.suffix in WEIGHTS or file == folder), None)
+    weights = next((file for file in files if file.suffix in WEIGHTS), None)
     return SaeOutline(
         spec,
         "hub" if weights is None else where,
@@ -97,22 +95,19 @@ def _from_folder(spec: str, where: str, folder: Path) -> SaeOutline:
     )
 
 
-def _from_name(spec: str, where: str, published: Published, shape: Shape | None) -> SaeOutline:
-    """Read the names that Gemma Scope gives its SAEs: layer_31/width_16k/average_l0_76."""
-    kind = GEMMA_SCOPE.match(published.repository)
-    layer = re.search(r"\blayer_(\d+)", published.path)
-    width = re.search(r"\bwidth_(\w+)", published.path)
-    if kind is None or layer is None or width is None:
+def _from_name(spec: str, where: str, shape: Shape | None) -> SaeOutline:
+    """Read what SAELens' list says of an SAE."""
+    listed = dictionary_named(*(split_spec(spec) or ("", "")))
+    if listed is None:
         return SaeOutline(spec, where)
-    d_in = None
-    if shape is not None:
-        d_in = shape.heads * shape.d_head if kind[1] == "att" else shape.d_model
-    d_sae = WIDTHS.get(width[1])
-    weights = None
-    if d_in is not None and d_sae is not None:  # encoder, decoder, their biases, the thresholds
-        weights = 2 * d_in * d_sae + d_in + 2 * d_sae
-    hook_name = f"blocks.{layer[1]}.{HOOKS[kind[1]]}"
-    return SaeOutline(spec, where, hook_name, d_in, d_sae, "jumprelu", weights)
+    d_in = listed.d_in
+    if d_in is None and shape is not None:  # of a model that catalogue.py does not know
+        all_heads = (listed.hook_name or "").endswith("hook_z")
+        d_in = shape.heads * shape.d_head if all_heads else shape.d_model
+    weights = listed.weights(d_in)
+    return SaeOutline(
+        spec, where, listed.hook_name, d_in, listed.d_sae, listed.architecture, weights
+    )
 
 
 def _count_numbers(weights: Path) -> int | None:

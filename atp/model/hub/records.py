@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from atp.model.dictionaries.names import Published
+    from atp.model.dictionaries.files import Published
 
 MAIN = constants.DEFAULT_REVISION
 MODEL = "model"

@@ -9,11 +9,11 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from atp.errors import UnavailableError
-from atp.model.dictionaries.names import refuse_unsuited
+from atp.model.dictionaries.files import files_of
 from atp.model.hub_cache import INDEX, parts_of_index
 
 if TYPE_CHECKING:
-    from atp.model.dictionaries.names import Published
+    from atp.model.dictionaries.files import Published
     from atp.model.hub.listing import Listing
 
 PLAIN, OLD = "model.safetensors", "pytorch_model.bin"
@@ -24,25 +24,6 @@ BESIDE_WEIGHTS = {".json", ".jinja", ".model", ".tiktoken", ".txt"}
 """Suffixes of configuration, tokenizer and chat template, whose names differ."""
 CHAT_TEMPLATES = "additional_chat_templates"
 OTHER_REPOSITORY = "Name another repository of the model."
-
-OPTIONAL = "?"
-SAE_FILES = {
-    "sae_lens": (
-        "{path}/cfg.json",
-        "{path}/sae_weights.safetensors",
-        "?{path}/sparsity.safetensors",
-    ),
-    "connor_rob_hook_z": ("{stem}_cfg.json", "{path}"),
-    "deepseek_r1": ("{path}",),
-    "dictionary_learning_1": ("{path}/config.json", "{path}/ae.pt"),
-    "gemma_2": ("{path}/params.npz",),
-    "gemma_3": ("?{path}/config.json", "{path}/params.safetensors"),
-    "goodfire": ("{path}",),
-    "llama_scope": ("{path}/hyperparams.json", "{path}/checkpoints/final.safetensors"),
-    "llama_scope_r1_distill": ("{path}/config.json", "{path}/sae_weights.safetensors"),
-    "qwen_scope": ("{path}",),
-}
-"""The files that each loader of SAELens reads, for SAEs that atp scores; ? marks optional ones."""
 
 
 def model_files(listing: Listing) -> list[str]:
@@ -69,18 +50,8 @@ def model_files(listing: Listing) -> list[str]:
 
 
 def sae_files(listing: Listing, published: Published) -> list[str]:
-    """Return the files that loading an SAE reads; refuses an SAE whose scores are not defined."""
-    loader, path = published.loader, published.path
-    refuse_unsuited(f"{path} of {published.repository}", loader, path)
-    if loader not in SAE_FILES:
-        msg = f"the files that SAELens reads of {published.repository} ({loader}) are not known."
-        raise UnavailableError(msg, "Choose another release, or let a run download it.")
-    chosen = set()
-    for pattern in SAE_FILES[loader]:
-        name = pattern.removeprefix(OPTIONAL).format(path=path, stem=path.removesuffix(".pt"))
-        if name in listing.files or not pattern.startswith(OPTIONAL):
-            chosen.add(name)
-    return _checked(listing, chosen)
+    """Return the files that loading an SAE reads; its name has been checked."""
+    return _checked(listing, set(files_of(published, listing.files.__contains__)))
 
 
 def _checked(listing: Listing, chosen: set[str]) -> list[str]:

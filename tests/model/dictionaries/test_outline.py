@@ -45,12 +45,25 @@ def test_gemma_scope_tells_by_its_names(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert found.bytes == 4 * (2 * 3584 * 16384 + 3584 + 2 * 16384)
 
 
+def test_a_wide_sae_of_gemma_scope_2_says_its_size_before_it_is_downloaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+
+    found = sae_outline("gemma-scope-2-12b-it-res:layer_31_width_1m_l0_medium", None)
+
+    assert (found.hook_name, found.d_in, found.d_sae) == ("blocks.31.hook_resid_post", 3840, 2**20)
+    assert found.bytes == 4 * (2 * 3840 * 2**20 + 3840 + 2 * 2**20)
+
+
 def test_what_a_name_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
 
-    found = sae_outline("gpt2-small-res-jb:blocks.3.hook_resid_pre", None)
+    found = sae_outline("owner/saes:layer_3", None)
+    width = sae_outline("gpt2-small-res-jb:blocks.3.hook_resid_pre", None)
 
     assert found == SaeOutline(found.spec, "hub", None, None, None, None, None)
+    assert width == SaeOutline(width.spec, "hub", "blocks.3.hook_resid_pre", 768)
 
 
 def test_a_cached_sae_tells_what_its_files_do(

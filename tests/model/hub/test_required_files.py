@@ -12,10 +12,12 @@ from huggingface_hub.errors import EntryNotFoundError
 from sae_lens.loading import pretrained_sae_loaders as loaders
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
-from atp.errors import SettingsError, UnavailableError
-from atp.model.dictionaries.names import UNSUITED, Published, published_at
+from atp.errors import UnavailableError
+from atp.model.dictionaries.files import FILES, Published
+from atp.model.dictionaries.names import published_at
+from atp.model.dictionaries.refusals import UNSUITED
 from atp.model.hub.listing import HubFile, Listing
-from atp.model.hub.required_files import SAE_FILES, model_files, sae_files
+from atp.model.hub.required_files import model_files, sae_files
 
 TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
 OTHERS = ["README.md", "flax_model.msgpack", "original/consolidated.00.pth", "onnx/model.onnx"]
@@ -107,11 +109,18 @@ EXAMPLES = {
     "deepseek_r1": ("owner/saes", "DeepSeek-R1-Distill-Llama-8B-SAE-l19.pt"),
     "dictionary_learning_1": ("owner/saes", "pythia/layer_3/trainer_0"),
     "gemma_2": ("google/gemma-scope-2b-pt-res", "layer_3/width_16k/average_l0_59"),
-    "gemma_3": ("google/gemma-scope-2-1b-pt", "resid_post/layer_3_width_16k_l0_small"),
+    "gemma_2_transcoder": (
+        "google/gemma-scope-2b-pt-transcoders",
+        "layer_3/width_16k/average_l0_9",
+    ),
+    "gemma_3": ("google/gemma-scope-2-1b-pt", "transcoder/layer_3_width_16k_l0_small_affine"),
     "goodfire": ("Goodfire/Llama-3.1-8B-Instruct-SAE-l19", "Llama-3.1-8B-Instruct-SAE-l19.pth"),
     "llama_scope": ("owner/saes", "Llama3_1-8B-Base-L3R-8x"),
     "llama_scope_r1_distill": ("owner/saes", "800M/L3R"),
+    "mntss_clt_layer_transcoder": ("owner/clt", "3"),
+    "mwhanna_transcoder": ("mwhanna/qwen3-14b-transcoders", "layer_3.safetensors"),
     "qwen_scope": ("Qwen/SAE-Res-Qwen3-1.7B-Base-W32K-L0_50", "layer3.sae.pt"),
+    "sparsify": ("owner/saes", "sae/layers.3"),
 }
 CONFIG = {
     "architecture": "jump_relu",
@@ -135,41 +144,55 @@ CONFIG = {
         "lm_name": "owner/model",
     },
     "buffer": {"ctx_len": 8},
+    "feature_input_hook": "hook_mlp_in",
+    "feature_output_hook": "hook_mlp_out",
+    "d_in": 8,
+    "k": 2,
 }
 """All that any of the loaders reads of a configuration."""
 
 
+OF_WANDB = {name: {"value": 8} for name in ("d_model", "d_feature", "batch_size")}
+ALTERNATIVES = [(loader, choice) for loader in FILES for choice in ("all", "required", "others")]
+"""Which files a repository has: all, the required ones alone, or the other names of these."""
+
+
 class WeightsAskedForError(Exception):
-    """Ends a loader: there are no weights to read."""
+    """Ends a loader at its last file: there are no weights to read."""
 
 
-@pytest.mark.parametrize("loader", SAE_FILES)
-@pytest.mark.parametrize("with_optional", [True, False])
-def test_what_is_fetched_of_an_sae_is_what_its_loader_asks_the_hub_for(
-    loader: str, with_optional: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("loader", "there"), ALTERNATIVES)
+def test_what_is_fetched_of_an_sae_is_what_its_loader_opens(
+    loader: str, there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """SAELens' own loader runs against a hub that has the files and others beside them."""
     repository, path = EXAMPLES[loader]
-    patterns = [
-        pattern.removeprefix("?").format(path=path, stem=path.removesuffix(".pt"))
-        for pattern in SAE_FILES[loader]
-        if with_optional or not pattern.startswith("?")
+    published = Published(repository, path, loader)
+    names = [
+        name
+        for pattern in FILES[loader]
+        if there == "all" or not pattern.startswith("?")
+        for name in _names(pattern, path, -1 if there == "others" else 0)
     ]
-    asked = set()
+    opened: set[str] = set()
 
     def download(repo_id: str, filename: str, subfolder: str | None = None, **_: Any) -> str:
         name = f"{subfolder}/{filename}" if subfolder else filename
         assert repo_id == repository
-        if name not in patterns:
+        if name not in names:
             raise EntryNotFoundError(name)
-        asked.add(name)
+        opened.add(name)
+        return str(tmp_path / name)
+
+    for name in names:
         place = tmp_path / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(CONFIG) if name.endswith(".json") else "")
-        return str(place)
+        content = OF_WANDB if "-config.yaml" in name else CONFIG
+        place.write_text(json.dumps(content) if place.suffix in {".json", ".yaml"} else "")
 
     def shapes(repo_id: str, filename: str) -> dict[str, list[int]]:
         download(repo_id, filename)
-        return {"w_enc": [8, 8], "w_dec": [8, 8]}
+        return {name: [8, 8] for name in ("w_enc", "w_dec", f"b_enc_{path}", f"b_dec_{path}")}
 
     def no_weights(*_: object, **__: object) -> None:
         raise WeightsAskedForError
@@ -178,37 +201,37 @@ def test_what_is_fetched_of_an_sae_is_what_its_loader_asks_the_hub_for(
     monkeypatch.setattr(loaders, "get_safetensors_tensor_shapes", shapes)
     for module, name in ((loaders, "safe_open"), (loaders.np, "load"), (loaders.torch, "load")):
         monkeypatch.setattr(module, name, no_weights)
+    if loader == "sparsify":  # reads what stands beside its weights without asking the hub for it
+        opened |= {name for name in names if name.endswith(".json")}
 
     with pytest.raises(WeightsAskedForError):
         loaders.NAMED_PRETRAINED_SAE_LOADERS[loader](repository, path)
 
-    everything = [*patterns, "README.md", f"{path}/runner_cfg.json", "other/cfg.json"]
-    assert sae_files(listed(everything), Published(repository, path, loader)) == sorted(asked)
+    others = ["README.md", f"{path}/runner_cfg.json", "other/cfg.json", "wandb.yaml"]
+    assert sae_files(listed([*names, *others]), published) == sorted(opened)
 
 
-def test_every_release_is_either_known_or_of_a_kind_that_is_not_scored() -> None:
-    named = {
-        each.conversion_func or "sae_lens" for each in get_pretrained_saes_directory().values()
-    }
+def _names(pattern: str, path: str, alternative: int) -> list[str]:
+    """Return the names that a pattern means, with all of its alternatives or the last one."""
+    parent = path.rpartition("/")[0]
+    values = {"path": path, "stem": path.removesuffix(".pt"), "parent": f"{parent}/" * bool(parent)}
+    names = pattern.removeprefix("?").format(**values).split("|")
+    return names[alternative:] if alternative else names
 
-    assert SAE_FILES.keys() <= named
-    for left in named - SAE_FILES.keys():
-        assert any(kind in left for kind in UNSUITED), left
+
+def test_the_files_of_every_loader_of_saelens_are_known() -> None:
+    assert FILES.keys() | UNSUITED.keys() == loaders.NAMED_PRETRAINED_SAE_LOADERS.keys()
+    assert FILES.keys() == EXAMPLES.keys()
 
 
 def test_the_loader_of_a_release_is_as_saelens_has_it() -> None:
     """Of every release, by one SAE each: the list is read without SAELens."""
     for release, known in get_pretrained_saes_directory().items():
+        if known.conversion_func in UNSUITED:
+            continue
         sae_id, path = next(iter(known.saes_map.items()))
         expected = (known.repo_id, path, known.conversion_func or "sae_lens")
         assert published_at(f"{release}:{sae_id}") == expected
-
-
-def test_a_transcoder_is_refused_before_it_comes() -> None:
-    published = Published("owner/saes", "layer_1.safetensors", "mwhanna_transcoder")
-
-    with pytest.raises(SettingsError, match="is a transcoder"):
-        sae_files(listed(["layer_1.safetensors"]), published)
 
 
 def test_a_file_that_is_missing_is_named() -> None:
