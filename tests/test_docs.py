@@ -43,7 +43,7 @@ def test_the_readme_takes_five_minutes() -> None:
 @EACH_DOCUMENT
 def test_every_option_exists(path: Path) -> None:
     text = re.sub(r"<!--|-->|\|[ -|]+\|", "", path.read_text(encoding="utf-8"))
-    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text))
     assert options <= {*OPTIONS, *OF_OTHERS}
 
 

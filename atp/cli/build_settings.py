@@ -66,7 +66,7 @@ def comparison_settings(given: Given) -> ComparisonSettings:
 def in_force(argv: Sequence[str]) -> str:
     """Return the settings that a command line would have, as TOML."""
     given = read(argv)
-    if given.command in {"config", "completion", "intervene --compare"}:
+    if given.command in {"config", "completion", "saes", "intervene --compare"}:
         msg = f"atp {given.command} has no settings."
         raise SettingsError(msg, "Name another command: atp config run INPUT.")
     reads_results = given.command in {"features", "merge"}

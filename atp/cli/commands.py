@@ -47,6 +47,15 @@ COMMANDS = {
         resumes.""",
         ("atp fetch", "atp fetch --hook-layer=9,20,31 --sae-width=131k"),
     ),
+    "saes": Command(
+        "list the SAEs and transcoders that SAELens has for a model",
+        ("[MODEL] [options]",),
+        """List the dictionaries (SAEs, transcoders, CLT layers) that the installed SAELens has for
+        MODEL, by site and release: layers, widths, L0, sizes in float32, which of them are in the
+        hub cache, and which atp does not score. Without MODEL: how many each model has. Asks no
+        hub. --json prints everything of each one, its name for --sae included.""",
+        ("atp saes", "atp saes google/gemma-3-12b-it", "atp saes gpt2 --json"),
+    ),
     "features": Command(
         "put the scores of all pairs together, and select features",
         ("[RESULT]... [options]",),

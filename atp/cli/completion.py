@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from atp.cli.commands import COMMANDS
 from atp.cli.usage import OPTIONS, options_by_group
 from atp.errors import SettingsError, did_you_mean
+from atp.model.dictionaries.catalogue import counts_by_model
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from atp.config.option import Option
 
 SHELLS = ("bash", "zsh", "fish")
@@ -35,6 +38,9 @@ _atp() {{
     esac
     if [[ ${{COMP_WORDS[1]}} == completion ]]; then
         mapfile -t COMPREPLY < <(compgen -W '{shells}' -- "$word")
+        return
+    elif [[ ${{COMP_WORDS[1]}} == saes && $word != -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W '{models}' -- "$word")
         return
     elif [[ ${{COMP_WORDS[1]}} == config && $COMP_CWORD == 2 ]]; then
         mapfile -t COMPREPLY < <(compgen -W '{commands}' -- "$word")
@@ -81,6 +87,11 @@ def completion(shell: str) -> str:
     return scripts[shell]()
 
 
+def _words(command: str) -> Iterable[str]:
+    """Return the words that a command takes as its argument; none if it takes files."""
+    return {"completion": SHELLS, "config": COMMANDS, "saes": counts_by_model()}.get(command, ())
+
+
 def _options(command: str) -> list[Option]:
     return [option for options in options_by_group(command).values() for option in options]
 
@@ -99,6 +110,7 @@ def _bash() -> str:
     return BASH.format(
         commands=" ".join(COMMANDS),
         shells=" ".join(SHELLS),
+        models=" ".join(counts_by_model()),
         values="\n".join(values),
         options="\n".join(options),
     )
@@ -119,8 +131,8 @@ def _zsh() -> str:
 
 
 def _zsh_arguments(command: str) -> str:
-    """Return what may stand beside the options: words for two commands, files for the others."""
-    words = {"completion": " ".join(SHELLS), "config": " ".join(COMMANDS)}.get(command)
+    """Return what may stand beside the options: words for some commands, files for the others."""
+    words = " ".join(_words(command))
     return f"'1: :({words})'" if words else "'*:file:_files'"
 
 
@@ -142,7 +154,7 @@ def _fish() -> str:
             f"complete -c atp -n __fish_use_subcommand -a {name} -d {_quoted(command.summary)}"
         )
         seen = f"'__fish_seen_subcommand_from {name}'"
-        words = {"completion": " ".join(SHELLS), "config": " ".join(COMMANDS)}.get(name)
+        words = " ".join(_words(name))
         rest = f"-a '{words}'" if words else "-F"
         lines.append(f"complete -c atp -n {seen} {rest}")
         for option in _options(name):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from shutil import get_terminal_size
 from traceback import extract_tb
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast, get_args
+from typing import TYPE_CHECKING, NoReturn, TextIO, cast, get_args
 
 from atp import __version__
 from atp.cli import build_settings
@@ -23,7 +23,7 @@ from atp.config.general import LogFormat
 from atp.errors import AtpError, ExitCode, SaveError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from atp.runtime.signals import StopRequest
 
@@ -165,8 +165,8 @@ def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
 
             with stop.unwinding():
                 lines = compare(build_settings.comparison_settings(given))
-        case "config" | "completion":
-            lines = [_text(given.arguments)]
+        case "saes" | "config" | "completion":
+            lines = [_text(given)]
         case _:
             from atp.run.command import run
 
@@ -174,13 +174,20 @@ def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
     return code, lines
 
 
-def _text(arguments: Mapping[str, Any]) -> str:
+def _text(given: Given) -> str:
     """Return the text of a command that only prints one."""
-    if "COMMAND" in arguments:
+    arguments = given.arguments
+    if given.command == "config":
         return build_settings.in_force([arguments["COMMAND"], *arguments["ARGUMENT"]])
-    from atp.cli.completion import completion
+    if given.command == "completion":
+        from atp.cli.completion import completion
 
-    return completion(arguments["SHELL"])
+        return completion(arguments["SHELL"])
+    from atp.saes.command import saes
+    from atp.saes.report import as_json, as_text
+
+    found = saes(arguments["MODEL"])
+    return as_json(found) if given.options.get("json") else as_text(found)
 
 
 def _print(*lines: object) -> None:

@@ -37,7 +37,7 @@ class Group(Enum):
     SCORE = ("How to score features", RUN_COMMANDS)
     RUN = ("How to run", MODEL_COMMANDS)
     SAVE = ("How to divide and save a run", RUN_COMMANDS)
-    CHECK = ("How to report", ("check",))
+    CHECK = ("How to report", ("check", "saes"))
     BENCH = ("How to measure", ("bench",))
     SELECT = ("Which features to select", ("features",))
     INTERVENE = ("What to remove, and what to measure", ("intervene",))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, get_args
 
 from atp.config.checks import valid
 
 Site = Literal["resid", "mlp", "attn", "transcoder", "clt"]
 L0Size = Literal["small", "medium", "big"]
+SITES: tuple[Site, ...] = get_args(Site)
+L0_SIZES: tuple[L0Size, ...] = get_args(L0Size)
 CHOICES = ("hook_layer", "sae_width", "sae_l0", "sae_site")
 """Names of these options; --sae overrides them."""
 

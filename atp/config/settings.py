@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from atp.config import checks, sae_choice, shard
 from atp.config.checks import whole_number
 from atp.config.method import Method
 from atp.config.option import REQUIRED, Group, json_values, option, switch
-from atp.config.sae_choice import L0Size, Site
+from atp.config.sae_choice import L0_SIZES, SITES, L0Size, Site
 
 if TYPE_CHECKING:
     from atp.config.shard import Shard
@@ -40,10 +40,10 @@ class Settings:
     31 for Gemma-2-9b-it."""
     sae_width: int | None = option(Group.READ, None, "N", sae_choice.sae_width)
     """Features of that SAE, as in 16384 or 131k. Default: the fewest that the release has."""
-    sae_l0: L0Size | None = option(Group.READ, None, "NAME", checks.OneOf(get_args(L0Size)))
+    sae_l0: L0Size | None = option(Group.READ, None, "NAME", checks.OneOf(L0_SIZES))
     """How many features of that SAE are active at a token: small, medium or big, among the SAEs of
     its layer and width. Default: medium, else small."""
-    sae_site: Site | None = option(Group.READ, None, "NAME", checks.OneOf(get_args(Site)))
+    sae_site: Site | None = option(Group.READ, None, "NAME", checks.OneOf(SITES))
     """What that SAE reads: resid, the residual stream; mlp or attn, an output; transcoder, the
     input of an MLP; or clt, a layer of a cross-layer transcoder. Default: the first that the model
     has."""

@@ -22,6 +22,8 @@ CASES: list[tuple[list[str], set[str]]] = [
     (["atp", "features", "--hook"], set()),
     (["atp", "completion", "f"], {"fish"}),
     (["atp", "config", "fe"], {"fetch", "features"}),
+    (["atp", "saes", "google/gemma-3-12b"], {"google/gemma-3-12b-pt", "google/gemma-3-12b-it"}),
+    (["atp", "saes", "--j"], {"--json"}),
 ]
 EACH_CASE = pytest.mark.parametrize(
     ("words", "expected"), CASES, ids=[" ".join(words) for words, _ in CASES]

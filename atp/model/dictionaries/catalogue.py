@@ -10,9 +10,9 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from atp.config.sae_choice import L0Size, Site, features_of
+from atp.config.sae_choice import L0_SIZES, features_of
 from atp.model.dictionaries.refusals import refusal
 from atp.model.dictionaries.registry import (
     NEURONPEDIA,
@@ -26,6 +26,7 @@ from atp.model.names import comparable, official_name
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from atp.config.sae_choice import L0Size, Site
     from atp.model.dictionaries.registry import Entry, Release
 
 FLOAT32_BYTES = 4
@@ -77,7 +78,7 @@ ALL_HEADS = {
 }
 """The width of all heads of a layer together, of models with SAEs at hook_z."""
 
-SITES: dict[str, Site] = {
+SITES_OF_HOOKS: dict[str, Site] = {
     "hook_embed": "resid",
     "hook_resid_pre": "resid",
     "hook_resid_mid": "resid",
@@ -286,7 +287,7 @@ def _site(loader: str, path: str, hook_name: str | None) -> Site:
         return "clt"
     if "transcoder" in loader or path.startswith("transcoder"):
         return "transcoder"
-    return SITES.get((hook_name or "").rpartition(".")[2], "resid")
+    return SITES_OF_HOOKS.get((hook_name or "").rpartition(".")[2], "resid")
 
 
 def _layer(sae_id: str, path: str) -> int | None:
@@ -331,7 +332,7 @@ def _l0(entry: Entry) -> float | None:
 def _l0_size_in_name(spec: str) -> L0Size | None:
     if "-lowl0:" in spec:
         return "small"
-    return next((size for size in get_args(L0Size) if f"_l0_{size}" in spec), None)
+    return next((size for size in L0_SIZES if f"_l0_{size}" in spec), None)
 
 
 def _with_l0_sizes(listed: list[ListedDictionary]) -> Iterable[ListedDictionary]:
@@ -344,7 +345,7 @@ def _with_l0_sizes(listed: list[ListedDictionary]) -> Iterable[ListedDictionary]
     of_family: dict[object, set[float]] = defaultdict(set)
     keys = [
         (
-            (each.release, each.site, each.layer, each.d_sae),
+            (each.release, each.hook_name or each.layer, each.d_sae),
             (re.sub(r"-w\d+k-l\d+$", "", each.release), each.layer),
         )
         for each in listed

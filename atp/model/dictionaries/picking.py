@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from atp.config.sae_choice import L0Size, Site, width_name
+from atp.config.sae_choice import L0_SIZES, SITES, width_name
 from atp.errors import SettingsError, did_you_mean
 from atp.model.dictionaries.catalogue import counts_by_model, dictionaries_for
 from atp.model.names import comparable_names
@@ -19,6 +19,7 @@ from atp.runtime.units import ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from atp.config.sae_choice import L0Size, Site
     from atp.config.settings import Settings
     from atp.model.dictionaries.catalogue import ListedDictionary
 
@@ -72,7 +73,6 @@ PREFERRED = (
     r"pythia-70m-deduped-",
 )
 """How names of dictionaries begin, the preferred first; all others come after these."""
-ORDER = (*get_args(Site), *get_args(L0Size))
 L0_ORDER: tuple[L0Size | None, ...] = ("medium", None, "small", "big")
 
 
@@ -110,7 +110,7 @@ def choose(
     if not listed:
         raise unknown_model(model)
     if site is None:
-        site = min((each.site for each in listed), key=get_args(Site).index)
+        site = min((each.site for each in listed), key=SITES.index)
     found = _only(listed, f"--sae-site={site}", model, _site, site)
     layers = layers or (_default_layer(model, found),)
     by_layer = {
@@ -129,7 +129,7 @@ def choose(
     groups: dict[tuple[Any, ...], list[ListedDictionary]] = defaultdict(list)
     for left in by_layer.values():
         for each in left:
-            groups[_preference(each)].append(each)
+            groups[preference(each)].append(each)
     whole = [key for key, group in groups.items() if {each.layer for each in group} == {*layers}]
     if not whole:
         msg = f"no release of {model} has all of --hook-layer={','.join(map(str, layers))}."
@@ -180,18 +180,19 @@ def _values(found: Collection[ListedDictionary], of: Callable[[ListedDictionary]
     if not values:
         return "no choice of that"
     if not numbers:
-        return ", ".join(sorted(map(str, values), key=ORDER.index))
+        return ", ".join(name for name in (*SITES, *L0_SIZES) if name in values)
     if of is _width:
         return ", ".join(map(width_name, numbers))
     return f"layer{'s' if len(numbers) > 1 else ''} {ranges(numbers)}"
 
 
-def _preference(each: ListedDictionary) -> tuple[Any, ...]:
+def preference(each: ListedDictionary) -> tuple[Any, ...]:
     """Return what the dictionaries of a run share, the preferred first."""
     places = (place for place, name in enumerate(PREFERRED) if re.match(name, each.spec))
     return (
         next(places, len(PREFERRED)),
         each.is_variant,
+        (each.hook_name or "").endswith(("_pre", "_mid")),  # most are of the end of a layer
         each.d_sae or 0,
         L0_ORDER.index(each.l0_size),
         each.release,

@@ -1,0 +1,1 @@
+"""`atp saes`: the dictionaries that SAELens lists, by model."""
