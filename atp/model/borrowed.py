@@ -18,7 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel
 
 from atp.errors import SettingsError
-from atp.model.bridge_patches import wire_anew
+from atp.model.bridge_patches import boot, wire_anew
 from atp.model.head import TokenHead
 from atp.model.language_model import Model
 from atp.model.loading import loading_errors, wrap
@@ -109,7 +109,7 @@ def _bridge_and_tokenizer(
         copied = _copied(source, frozen=frozen)
         copied.config._attn_implementation = "eager"  # noqa: SLF001  (as the bridge needs it)
         weight = next(copied.parameters())
-        bridge = TransformerBridge.boot_transformers(
+        bridge = boot(
             name,
             hf_model=copied,
             tokenizer=deepcopy(tokenizer),  # the bridge alters it

@@ -8,13 +8,23 @@ gated delta layers it has its own version, with hook points inside, older than t
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
+from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components.gated_delta_net import GatedDeltaNetBridge
 from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformer_lens.model_bridge import TransformerBridge
+
+
+def boot(source: str, **options: Any) -> TransformerBridge:  # noqa: ANN401  (as the bridge's)
+    """Boot a bridge; of a multimodal model without its processor of images.
+
+    For some processors transformer_lens would install torchvision, with pip, while it runs.
+    """
+    with patch("transformers.AutoProcessor.from_pretrained", return_value=None):
+        return TransformerBridge.boot_transformers(source, **options)
 
 
 def skip_unwatched_hooks(bridge: TransformerBridge) -> None:

@@ -20,7 +20,6 @@ from huggingface_hub.utils.tqdm import (
     disable_progress_bars,
     enable_progress_bars,
 )
-from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import (
     disable_progress_bar,
@@ -29,7 +28,7 @@ from transformers.utils.logging import (
 )
 
 from atp.errors import AtpError, UnavailableError
-from atp.model.bridge_patches import skip_unwatched_hooks
+from atp.model.bridge_patches import boot, skip_unwatched_hooks
 from atp.model.devices import choose_device, choose_dtype
 from atp.model.gguf_file import DENSE, gguf_config, gguf_tokenizer, quick_names
 from atp.model.head import TokenHead
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
+    from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedModel
 
 
@@ -75,7 +75,7 @@ def load_model(
         hashing = pool.submit(local_origin, local_path(name)) if is_local(name) else None
         tokenizer = load_tokenizer(name, revision)
         if "gguf_file" in options:
-            bridge = TransformerBridge.boot_transformers(
+            bridge = boot(
                 name,
                 hf_model=load_plain(name, revision, place, torch_dtype),
                 tokenizer=deepcopy(tokenizer),  # the bridge alters it
@@ -86,7 +86,7 @@ def load_model(
             # Weights go straight onto an accelerator; a CPU needs no map.
             cpu = place.type == "cpu"
             options |= {"device": "cpu"} if cpu else {"device_map": {"": str(place)}}
-            bridge = TransformerBridge.boot_transformers(str(source), dtype=torch_dtype, **options)
+            bridge = boot(str(source), dtype=torch_dtype, **options)
         origin = hashing.result() if hashing else {"revision": hub_commit(name, revision)}
         return wrap(short_name(name), bridge, tokenizer, origin)
 

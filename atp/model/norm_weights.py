@@ -32,6 +32,8 @@ def next_norm_weights(bridge: TransformerBridge, hook_name: str) -> Tensor | Non
     if layer < len(blocks):
         first = ("ln2",) if match[2] in {"resid_mid", "attn_out"} else ("ln1", "ln2")
         norms = [getattr(blocks[layer], name, None) for name in first]
+        if str(getattr(getattr(blocks[layer], "ln1", None), "name", "")).startswith("post_"):
+            return None  # OLMo 2: norms read what is added to the stream, and never the stream
     else:
         norms = [getattr(bridge, "ln_final", None)]
     squares = [_weights(norm.original_component) for norm in norms if norm is not None]
