@@ -107,10 +107,9 @@ class Batch:
     positions: Int[Tensor, "row own"]
     """The position of each of these columns in the row's own text."""
     mask: Int[Tensor, "row shared+own"]  # 0 for padding before a row, 1 elsewhere
-    tail: (
-        int  # the number of last columns that decide the metric, or are read; these have gradients
-    )
-    whole: bool  # whether rows are whole texts, left-aligned; all columns may have gradients
+    tail: int  # the number of last columns that decide the metric, or are read
+    whole: bool
+    """Whether rows are whole texts, left-aligned. Else only the tail carries gradients."""
     read_positions: ReadPositions
     contrast_tokens: Int[Tensor, "row 2"]  # target and base token of each row
     texts: tuple[Row, ...]  # the texts of the rows
