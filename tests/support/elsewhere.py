@@ -139,12 +139,14 @@ class Elsewhere(Oracle):
         return kept[0], kept[1:]
 
     def metric(
-        self, texts: list[Text], change: Change = lambda f: f, at: Sequence[int] | None = None
+        self,
+        texts: list[Text],
+        change: Change = lambda f: f,
+        at: Sequence[Sequence[int]] | None = None,
     ) -> float:
         """Return the metric of a pair with other features; positions as for `effect`."""
         total = 0.0
-        for text in texts:
-            positions = [text.prompt_length - 1] if at is None else at
+        for text, positions in zip(texts, at or self.last_tokens(texts), strict=True):
             with torch.no_grad(), self.features_changed(change, positions):
                 total += float(self.run(text))
         return total
@@ -154,11 +156,11 @@ class Elsewhere(Oracle):
         texts: list[Text],
         ids: Sequence[int],
         baseline: Tensor | None = None,
-        at: Sequence[int] | None = None,
+        at: Sequence[Sequence[int]] | None = None,
     ) -> float:
         """Return by how much the metric of a pair falls once features are at their baseline.
 
-        They are at the positions given, by default at the prompt's last token.
+        They are at the positions given of each text, by default at the prompt's last token.
         """
 
         def without(features: Tensor) -> Tensor:
@@ -166,7 +168,12 @@ class Elsewhere(Oracle):
             features[list(ids)] = 0 if baseline is None else baseline[list(ids)]
             return features
 
-        return self.metric(texts, at=at) - self.metric(texts, without, at)
+        return self.metric(texts) - self.metric(texts, without, at)
+
+    @staticmethod
+    def last_tokens(texts: list[Text]) -> list[list[int]]:
+        """Return the position of each text at which features are read by default."""
+        return [[text.prompt_length - 1] for text in texts]
 
     def __call__(
         self, prompt: str, target: str, base: str, *, chat: bool = False, max_tokens: int = 20
