@@ -83,19 +83,21 @@ def assert_scores(parts: tuple[Model, Dictionary, Elsewhere]) -> None:
             assert (scores - answer.scores).abs().max() <= BOUND * largest
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", first_tier(QUICK_KINDS, KINDS))
 def test_scores_of_every_kind(parts: Parts, kind: str) -> None:
     assert_scores(parts(kind))
 
 
-@pytest.mark.parametrize("architecture", first_tier(["gpt_neox"], tiny.CONFIGS))
-@some_kinds
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@pytest.mark.parametrize("kind", QUICK_KINDS)
 def test_scores_on_every_architecture(parts: Parts, architecture: str, kind: str) -> None:
     assert_scores(parts(kind, architecture))
 
 
-@pytest.mark.parametrize("layer", first_tier([3], [0, 2, 3]))
-@some_kinds
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", [0, 2, 3])
+@pytest.mark.parametrize("kind", QUICK_KINDS)
 def test_scores_at_every_layer(parts: Parts, layer: int, kind: str) -> None:
     """Above the last layer's MLP only the position itself is read."""
     assert_scores(parts(kind, layer=layer))
@@ -226,7 +228,8 @@ def test_an_ablated_model_is_the_plain_one_without_the_features(
     assert (expected - unchanged).abs().max() > 100 * METRIC_BOUND
 
 
-@pytest.mark.parametrize("architecture", first_tier(["llama"], ["llama", "gemma3", "gpt2"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
 def test_several_dictionaries_in_one_pass_change_nothing(parts: Parts, architecture: str) -> None:
     """One reads where another writes, and two write to one place."""
     model, *_ = parts("standard", architecture)
