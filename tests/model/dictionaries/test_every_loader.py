@@ -330,6 +330,13 @@ CASES = {
         lambda path: published.qwen_scope(path, 50),
         "blocks.1.hook_resid_post",
     ),
+    "qwen_scope, hybrid": Case(
+        "qwen-scope-3.5-2b-base-w32k-l50:layer1",
+        "Qwen/Qwen3.5-2B-Base",
+        "qwen3_5",
+        lambda path: published.qwen_scope(path, 50),
+        "blocks.1.hook_resid_post",
+    ),
     "connor_rob_hook_z": Case(
         "gpt2-small-hook-z-kk:blocks.1.hook_z",
         "openai-community/gpt2",
@@ -360,6 +367,14 @@ CASES = {
         lambda path: published.cross_layer(int(path), tiny.N_LAYERS, "hook_resid_mid"),
         "blocks.1.hook_resid_mid",
         LATER_MLPS,
+    ),
+    "mntss_clt_layer_transcoder, of the norm's output": Case(
+        "mntss-gemma-2-2b-2.5m-clt-as-per-layer:layer_2",
+        "google/gemma-2-2b",
+        "gemma2",
+        lambda path: published.cross_layer(int(path), tiny.N_LAYERS, "mlp.hook_in"),
+        "blocks.2.mlp.hook_in",
+        LATER_MLPS[1:],
     ),
     "sae_lens, centred weights": sae_lens(
         "gpt2-small-res-jb:blocks.1.hook_resid_pre",
