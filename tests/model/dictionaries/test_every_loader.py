@@ -28,6 +28,8 @@ from tiers import first_tier
 from torch import Tensor
 
 from atp import attribute
+from atp.model.dictionaries.files import files_of
+from atp.model.dictionaries.names import published_at
 
 BOUND, DEEP_BOUND, EFFECT_BOUND = 1e-5, 3e-5, 1e-4
 DEEP = 10
@@ -469,6 +471,16 @@ def test_its_scores_and_effects_are_the_oracles(
             each["effect"] - effect for each, effect in zip(listed_features, effects, strict=True)
         ]
         assert max(map(abs, gaps)) <= EFFECT_BOUND * max(1, *map(abs, effects))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_its_files_are_those_that_a_fetch_takes(name: str) -> None:
+    case = CASES[name]
+    files = case.make(case.path).files
+    place = published_at(case.spec)
+    assert place is not None
+    assert place.repository == case.repository
+    assert sorted(files_of(place, files.__contains__)) == sorted(files)
 
 
 def test_every_loader_has_a_case_but_two() -> None:
