@@ -75,6 +75,8 @@ def memory(
         # The SAEs are offloaded: one at a time is on the device.
         sae_bytes = max(known, default=0)
     basis = "weights and SAEs exactly, batches at most"
+    if outline.shape.whole:
+        basis = "weights and SAEs exactly, batches roughly: recurrent layers count as attention"
     if kind == "cpu":
         basis += f", {HOST_BYTES >> 20} MiB for Python and its libraries"
     return {

@@ -92,7 +92,8 @@ def outline_run(
             sequence_tokens=settings.scoring.sequence,
         )
         budget = settings.batch_tokens or _default_budget(run, kind, settings.tail)
-        run.work = RunWork(pair_tokenizer, settings, budget, problems, WINDOW_PAIRS)
+        whole = run.model.shape.whole
+        run.work = RunWork(pair_tokenizer, settings, budget, problems, WINDOW_PAIRS, whole)
     return run
 
 

@@ -45,6 +45,7 @@ class BasePromptWork:
     pair_tokenizer: PairTokenizer
     method: Method
     batch_tokens: int
+    whole: bool  # passes cover whole texts
     computed_tokens: int = 0  # padding included
     prompts: int = 0  # that are run; one for both the mean and a pair counts twice
     mean_prompts: int = 0  # over which the mean is taken
@@ -79,11 +80,12 @@ class BasePromptWork:
     def _plan(self, prompts: Iterable[Prompt], needed: set[Prompt | None]) -> None:
         distinct = list(dict.fromkeys(prompts))
         contrasts = [as_contrast(prompt) for prompt in distinct]
-        for indices in plan(contrasts, self.batch_tokens):
+        for indices in plan(contrasts, self.batch_tokens, whole=self.whole):
             if needed.isdisjoint(distinct[i] for i in indices):
                 continue  # a batch that only other shards need
             self.prompts += len(indices)
-            self.computed_tokens += computed_tokens([contrasts[i] for i in indices])
+            batch = [contrasts[i] for i in indices]
+            self.computed_tokens += computed_tokens(batch, whole=self.whole)
 
 
 @dataclass
@@ -95,6 +97,7 @@ class RunWork:
     batch_tokens: int
     problems: InputProblems  # receives the pairs that would end in an error
     window_pairs: int  # among which batches are made
+    whole: bool = False  # passes cover whole texts
     shard: Shard = field(init=False)
     base_prompts: BasePromptWork = field(init=False)
     pairs: int = 0
@@ -117,7 +120,9 @@ class RunWork:
     def __post_init__(self) -> None:
         method = self.settings.scoring
         self.shard = self.settings.shard or WHOLE
-        self.base_prompts = BasePromptWork(self.pair_tokenizer, method, self.batch_tokens)
+        self.base_prompts = BasePromptWork(
+            self.pair_tokenizer, method, self.batch_tokens, self.whole
+        )
 
     def add(self, pair: Pair | BrokenPair) -> None:
         """Count the next pair of the input."""
@@ -161,7 +166,8 @@ class RunWork:
         window, self._window = self._window, []
         contrasts = [pair.contrast for pair in window]
         of_shard: list[TokenizedPair] = []
-        for indices in plan(contrasts, self.batch_tokens, self.settings.scoring.position):
+        position = self.settings.scoring.position
+        for indices in plan(contrasts, self.batch_tokens, position, whole=self.whole):
             self._planned_batches += 1
             if self.shard.does(self._planned_batches - 1):
                 of_shard += [window[i] for i in indices]
@@ -175,8 +181,8 @@ class RunWork:
         position = self.settings.scoring.position
         rows, width, tail = shape_of(batch, position)
         self.batches += 1
-        self.computed_tokens += computed_tokens(batch, position)
-        self.gradient_tokens += rows * tail
+        self.computed_tokens += computed_tokens(batch, position, whole=self.whole)
+        self.gradient_tokens += rows * (width if self.whole else tail)
         self.largest_batch_tokens = max(self.largest_batch_tokens, rows * width)
         for contrast in batch:
             texts, longest, _ = shape_of([contrast])
@@ -187,7 +193,8 @@ class RunWork:
                 "tail": 1 + sum(tails) - len(tails),  # both texts share the first position
                 "all": max(1, contrast.prompt_length - contrast.bos),
             }[position]
-            self.variant_tokens += contrast.read if position == "all" else sum(tails)
+            reads_all = self.whole or position == "all"
+            self.variant_tokens += contrast.read if reads_all else sum(tails)
             self.logprob_tokens += 0 if contrast.sequences is None else sum(tails)
 
     def outcome_counts(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,6 +64,12 @@ class Model:
     def keeps_all_keys(self) -> bool:
         """Whether a PrefixCache holds all that the layers keep of earlier tokens."""
         return keeps_all_keys(self.bridge.original_model)
+
+    @property
+    def layer_kinds(self) -> dict[str, int]:
+        """How many layers are of which kind, as Transformers names them, where it does."""
+        config = self.bridge.original_model.config.get_text_config()
+        return dict(Counter(getattr(config, "layer_types", None) or ()))
 
     def new_cache(
         self, *, layers: int | None = None, kept_from: int | None = None

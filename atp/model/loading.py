@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedModel
 
+TEXT_ALONE = {"qwen3_5": "Qwen3_5ForCausalLM", "qwen3_5_moe": "Qwen3_5MoeForCausalLM"}
+"""By the kind of a model that also reads images: the class of its language model, to be loaded
+alone. The bridge of the whole model needs torchvision."""
+
 
 def quiet_libraries() -> None:
     """Route the libraries' messages through the log, and switch their progress bars off."""
@@ -85,6 +89,9 @@ def load_model(
         else:
             # Weights go straight onto an accelerator; a CPU needs no map.
             cpu = place.type == "cpu"
+            kind = AutoConfig.from_pretrained(source, **options).model_type
+            if kind in TEXT_ALONE:
+                options["hf_config_overrides"] = {"architectures": [TEXT_ALONE[kind]]}
             options |= {"device": "cpu"} if cpu else {"device_map": {"": str(place)}}
             bridge = boot(str(source), dtype=torch_dtype, **options)
         origin = hashing.result() if hashing else {"revision": hub_commit(name, revision)}

@@ -3,7 +3,8 @@
 A pass reaches its peak at one of two moments. Either the keys and values of every layer are filled
 in while one layer computes, or each layer above the lowest hook point keeps what its backward pass
 over the tail needs. The formulas count the tensors of a pre-norm transformer with gated MLPs, and
-take the worse of a short and a long row (compared in benchmarks/gemma2_9b_simulated.py).
+take the worse of a short and a long row (compared in benchmarks/gemma2_9b_simulated.py). Recurrent
+layers are counted as attention over the whole text, which is a rough figure.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from atp.model.device_memory import free_bytes
 from atp.model.hook_names import layer_of
+from atp.model.kv_cache import keeps_all_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +29,8 @@ BATCH_SHARE = 0.8
 """Share of the free memory that a batch may take; the SAEs' scores need the rest."""
 MARGIN = 1.02
 """The count of live bytes is larger than the formulas by at most this factor."""
+STATE_COPIES = 4
+"""A backward pass through a Mamba layer needs so many tensors of the size of its states."""
 ROW_TOKENS = (140, 1020)
 TAIL = 20
 """Default tokens at the end of a row that carry gradients."""
@@ -43,19 +47,30 @@ class Shape:
     d_model: int
     d_mlp: int
     element: int
+    whole: bool = False
+    """Whether passes cover whole texts: layers keep more than keys and values."""
+    state: int = 0
+    """Numbers of the state that a Mamba layer makes for every token; Mamba-2 does not."""
 
     @classmethod
-    def of(cls, config: Any, element: int) -> Self:  # noqa: ANN401  (of transformer_lens, untyped)
-        """Read a configuration that has transformer_lens' names."""
-        heads, d_model = int(config.n_heads), int(config.d_model)
+    def of(cls, config: Any, element: int, hf_model: Any) -> Self:  # noqa: ANN401  (both untyped)
+        """Read a configuration that has transformer_lens' names, and a model that may be empty."""
+        states = [
+            weight.numel()
+            for name, weight in hf_model.named_parameters()
+            if name.endswith("A_log") and weight.ndim > 1
+        ]
+        heads, d_model = int(getattr(config, "n_heads", None) or 1), int(config.d_model)
         return cls(
             layers=int(config.n_layers),
             heads=heads,
             kv_heads=int(getattr(config, "n_key_value_heads", None) or heads),
-            d_head=int(config.d_head),
+            d_head=int(getattr(config, "d_head", None) or d_model // heads),
             d_model=d_model,
-            d_mlp=int(config.d_mlp or 4 * d_model),
+            d_mlp=int(getattr(config, "d_mlp", None) or 4 * d_model),
             element=element,
+            whole=not keeps_all_keys(hf_model),
+            state=max(states, default=0),
         )
 
     def layers_above(self, hook_names: Iterable[str]) -> int:
@@ -68,6 +83,8 @@ class Shape:
         Gradients are read at the hook points, at the last `tail` tokens of a row; None: at all.
         """
         kept_layers = self.layers_above(hook_names)
+        if self.whole:
+            return max(self._row_bytes(kept_layers, n, n) / n for n in ROW_TOKENS)
         # A short tail may need more: then the cache is filled with most of the row at once.
         return max(
             self._row_bytes(kept_layers, length, min(end or length, length)) / length
@@ -87,13 +104,14 @@ class Shape:
         keys_and_values = 2 * heads * d_head * element * length  # all heads, as attention reads
         weights = heads * tail * length * (4 + 2 * element)
         others = tail * (element * (3 * self.d_mlp + heads * d_head) + 16 * d_model)
-        kept = kept_layers * (keys_and_values + weights + others)
+        states = STATE_COPIES * 4 * self.state * length  # float32
+        kept = kept_layers * (keys_and_values + weights + others + states)
         return MARGIN * max(cache + max(attention, mlp), kept)
 
 
 def batch_tokens(model: Model, dictionaries: Dictionaries, tail: int | None = TAIL) -> int:
     """Return how many tokens a batch may have by default, once the SAEs have their place."""
-    shape = Shape.of(model.bridge.cfg, model.dtype.itemsize)
+    shape = Shape.of(model.bridge.cfg, model.dtype.itemsize, model.bridge.original_model)
     per_token = shape.bytes_per_token(dictionaries.written_points, tail)
     return tokens_that_fit(free_bytes(model.device), per_token, model.device.type)
 

@@ -68,7 +68,7 @@ def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
         name=short_name(name),
         tokenizer=tokenizer,
         n_ctx=int(mapped.n_ctx),
-        shape=Shape.of(mapped, dtype.itemsize),
+        shape=Shape.of(mapped, dtype.itemsize, plain),
         parameters=parameters,
         body_parameters=parameters - sum(outside.values()),
         published_bytes=saved_bytes,

@@ -111,6 +111,8 @@ def _load(settings: Settings, specs: Sequence[str]) -> Loaded:
         lent=dictionaries.offloaded,
         seconds=round(time.monotonic() - began, 1),
     )
+    if not model.keeps_all_keys:
+        log.info("model.whole_texts", model=model.name, layers=model.layer_kinds)
     return Loaded(model, dictionaries, pair_tokenizer)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -33,7 +32,9 @@ def test_it_is_the_largest_power_of_two_that_fits(
     model: Model, monkeypatch: pytest.MonkeyPatch, fitting: int
 ) -> None:
     placed = saes(model, 1)
-    each = Shape.of(model.bridge.cfg, model.dtype.itemsize).bytes_per_token(placed.hook_names)
+    hf_model = model.bridge.original_model
+    shape = Shape.of(model.bridge.cfg, model.dtype.itemsize, hf_model)
+    each = shape.bytes_per_token(placed.written_points)
     free = (fitting + 0.5) * each / memory_model.BATCH_SHARE
     monkeypatch.setattr(memory_model, "free_bytes", lambda device: free)
     found = memory_model.batch_tokens(model, placed)
@@ -54,9 +55,25 @@ def test_it_stays_within_bounds(
 
 def test_the_estimate_for_gemma_2_9b_covers_what_was_counted() -> None:
     """Counted under fake tensors (benchmarks/gemma2_9b_simulated.py), KiB a token at the most."""
-    shape = {"n_layers": 42, "n_heads": 16, "n_key_value_heads": 8, "d_head": 256}
-    config = SimpleNamespace(**shape, d_model=3584, d_mlp=14336)
-    shape_of_gemma = Shape.of(config, torch.bfloat16.itemsize)
+    shape_of_gemma = Shape(42, 16, 8, 256, 3584, 14336, torch.bfloat16.itemsize)
     for layer, counted in ((31, 524), (9, 1288)):
         taken = shape_of_gemma.bytes_per_token([f"blocks.{layer}.hook_resid_post"]) / 1024
         assert counted <= taken <= 1.1 * counted
+
+
+def test_whole_texts_have_gradients_and_mamba_makes_states_for_every_token(
+    loaded: Callable[[str], Model],
+) -> None:
+    """Counted with LiveBytes (benchmarks/live_bytes.py): 118 KiB a token and layer, by 512 x 16."""
+    model = loaded("mamba")
+    found = Shape.of(model.bridge.cfg, 4, model.bridge.original_model)
+    assert found.whole
+    assert found.state == 2 * tiny.D_MODEL * 8
+    mamba = Shape(4, 1, 1, 256, 256, 512, 4, whole=True, state=512 * 16)
+    taken = mamba.bytes_per_token(["blocks.0.hook_resid_post"]) / 1024
+    assert 4 * 118 <= taken <= 1.5 * 4 * 118
+    attention = Shape(4, 4, 2, 8, 32, 64, 4)
+    plain = Shape(4, 4, 2, 8, 32, 64, 4, whole=True)
+    for tail in (20, None):
+        everywhere = attention.bytes_per_token(["blocks.1.hook_resid_post"], None)
+        assert plain.bytes_per_token(["blocks.1.hook_resid_post"], tail) <= everywhere

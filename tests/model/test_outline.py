@@ -38,7 +38,10 @@ def of(folder: Path, dtype: torch.dtype = torch.float32) -> Outline:
     return outline(str(folder), None, dtype)
 
 
-@pytest.mark.parametrize("architecture", first_tier(tiny.FAMILIES, tiny.CONFIGS))
+@pytest.mark.parametrize(
+    "architecture",
+    first_tier([*tiny.FAMILIES, "qwen3_5", "mamba"], [*tiny.CONFIGS, *tiny.STATEFUL]),
+)
 def test_it_says_what_the_loaded_model_says(
     architecture: str,
     bare: Callable[[str], Path],
@@ -53,7 +56,9 @@ def test_it_says_what_the_loaded_model_says(
         model.n_ctx,
         model.bos_token_id,
     )
-    assert found.shape == Shape.of(model.bridge.cfg, model.dtype.itemsize)
+    assert found.shape == Shape.of(
+        model.bridge.cfg, model.dtype.itemsize, model.bridge.original_model
+    )
     weights = list(model.bridge.original_model.parameters())
     plain = AutoModelForCausalLM.from_pretrained(model_folder(architecture))
     assert found.parameters == sum(weight.numel() for weight in plain.parameters())
