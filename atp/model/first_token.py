@@ -51,6 +51,9 @@ def _positions(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor |
     if positions is not None or ids is None:
         return positions
     mask, cache = named.get("attention_mask"), named.get("past_key_values")
+    state = named.get("cache_params")  # of Mamba; empty before the first pass
+    if state is not None and state.has_previous_state():
+        return torch.ones_like(ids)  # later ones, whichever they are
     if mask is not None and mask.ndim == 2:  # noqa: PLR2004  (rows and columns)
         counted: Tensor = (mask.cumsum(dim=1) - 1)[:, -ids.shape[1] :]
         return counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -213,16 +214,22 @@ def prompts(model: Model) -> list[tuple[int, ...]]:
     return [pair_tokenizer.text(text).tokens for text in texts]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("architecture", first_tier(tiny.FAMILIES, tiny.CONFIGS))
+@pytest.mark.parametrize(
+    ("architecture", "first"),
+    first_tier(
+        [*product(tiny.FAMILIES, [True]), ("mamba", False), ("qwen3_5", True)],
+        [*product([*tiny.CONFIGS, *tiny.STATEFUL], [True]), *product(tiny.STATEFUL, [False])],
+    ),
+)
 def test_a_batch_is_answered_as_the_plain_model_answers_token_by_token(
-    model_folder: ModelFolder, loaded: Loaded, architecture: str
+    model_folder: ModelFolder, loaded: Loaded, architecture: str, first: bool
 ) -> None:
     model, plain = loaded(architecture), Ablated(model_folder(architecture))
     sae = tiny.make_sae("standard")
     rows, ends = prompts(model), set(end_tokens(model))
-    with ablate(model, dictionary_of(sae), FEATURES):
+    with ablate(model, dictionary_of(sae), FEATURES, first_position=first):
         found = [list(each.tokens) for each in generate(model, rows, max_new_tokens=8)]
-    with plain.without([(tiny.HOOK_LAYER, sae, FEATURES)]):
+    with plain.without([(tiny.HOOK_LAYER, sae, FEATURES)], first=first):
         expected = [plain.answer(row, 8, ends) for row in rows]
 
     assert found == expected

@@ -13,5 +13,9 @@ def first_tier(kept: Iterable[Any], values: Iterable[Any]) -> list[Any]:
     kept, values = list(kept), list(values)
     assert all(each in values for each in kept)
     return [
-        pytest.param(value, marks=() if value in kept else pytest.mark.slow) for value in values
+        pytest.param(
+            *(value if isinstance(value, tuple) else (value,)),
+            marks=() if value in kept else pytest.mark.slow,
+        )
+        for value in values
     ]
