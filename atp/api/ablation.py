@@ -11,6 +11,7 @@ from atp.api.session import library_log
 from atp.errors import SettingsError
 from atp.intervention.ablate import FeatureSet, ablated
 from atp.model.borrowed import live
+from atp.scoring.places import check_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,7 +99,7 @@ def ablate(  # noqa: PLR0913  (keywords with defaults)
         dictionary = sae_of(saes[0])
     selected = FeatureSet(dictionary, tuple(dictionary.feature_ids(features)))
     with live(given, tokenizer) as hooked:
-        hooked.check_hook(dictionary.hook_name)
+        check_places(hooked, dictionary)
         dictionary.sae.to(hooked.device)
         with ablated(hooked, [selected], strength, first_position=first_position):
             yield given

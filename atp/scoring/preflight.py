@@ -5,7 +5,6 @@ A combination that would give wrong numbers stops here with a one-line error.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,13 +14,12 @@ from atp.attribution.patched_run import PatchedRun
 from atp.attribution.scores import score
 from atp.config.method import Method
 from atp.errors import SettingsError, UnavailableError
-from atp.model.hook_names import layer_of
 from atp.scoring.dictionary_scorer import lengths_of
+from atp.scoring.places import check_names, check_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from atp.model.dictionaries.loading import Dictionary
     from atp.model.dictionaries.placement import Dictionaries
     from atp.model.language_model import Model
 
@@ -36,7 +34,7 @@ def check_dictionaries(
     """
     method = method or Method()
     for dictionary in dictionaries:
-        _check_places(model, dictionary)
+        check_names(model, dictionary)
     try:
         captured = check_split_pass(
             model,
@@ -55,7 +53,7 @@ def check_dictionaries(
         )
         raise UnavailableError(msg.splitlines()[0], hint) from error
     for dictionary in dictionaries:
-        _check_order(dictionary, list(captured.residuals))
+        check_order(dictionary, list(captured.residuals))
         x, g = captured.residuals[dictionary.hook_name], dictionary.gradient(captured.gradients)
         d_in, d_out = int(dictionary.sae.cfg.d_in), dictionary.sae.W_dec.shape[1:].numel()
         reason = f"{dictionary.hook_name} gives {x[0].numel()} numbers, the SAE reads {d_in} (d_in)"
@@ -76,32 +74,6 @@ def check_dictionaries(
         raise SettingsError(msg, "Choose an SAE that was trained on this model.")
     if method.needs_patched_runs:
         _check_patched_runs(model, dictionaries.lowest_points, captured)
-
-
-def _check_places(model: Model, dictionary: Dictionary) -> None:
-    """Raise SettingsError for a hook point that the model lacks, or a space that it has not."""
-    for name in (dictionary.hook_name, *dictionary.writes):
-        model.check_hook(name)
-    layers = [layer_of(name) for name in dictionary.writes]
-    if len(layers) > 1 and layers != [*range(layers[0] or 0, int(model.bridge.cfg.n_layers))]:
-        msg = f"--sae={dictionary.spec} writes to layers {', '.join(map(str, layers))} "
-        msg += f"of {model.name}, which has {model.bridge.cfg.n_layers}: a decoder is missing."
-        raise SettingsError(msg, "Choose a cross-layer transcoder that was trained on this model.")
-    if dictionary.centred and model.uses_rms_norm:
-        msg = f"--sae={dictionary.spec} reads centred weights (center_writing_weights), "
-        msg += f"and {model.name} has RMSNorm, which does not allow them."
-        raise SettingsError(msg, "Choose an SAE that was trained on this model.")
-
-
-def _check_order(dictionary: Dictionary, fired: Sequence[str]) -> None:
-    """Raise SettingsError for a dictionary that writes before it reads."""
-    places = [dictionary.hook_name, *dictionary.writes]
-    order = [fired.index(name) for name in places]
-    for lower, higher in pairwise(range(len(places))):
-        if order[higher] < order[lower]:
-            msg = f"--sae={dictionary.spec} reads {places[0]} and writes to "
-            msg += f"{', '.join(places[1:])}: {places[higher]} comes before {places[lower]}."
-            raise SettingsError(msg, "Mend the hook points in its cfg.json.")
 
 
 def _check_patched_runs(model: Model, hook_names: Sequence[str], captured: Capture) -> None:

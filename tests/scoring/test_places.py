@@ -1,4 +1,7 @@
-"""Transcoders and layers of cross-layer ones against a plain model, place by place."""
+"""Where transcoders read and write, what the diagnostics say of it, and places that are refused.
+
+Their scores and effects are in tests/scoring/test_written_places.py.
+"""
 
 from __future__ import annotations
 
@@ -12,44 +15,19 @@ import pytest
 import tiny
 import torch
 from elsewhere import Elsewhere
-from tiers import first_tier
 from transformer_lens.model_bridge import TransformerBridge
 
-from atp import ablate, attribute, exact_effects
+from atp import attribute
 from atp.errors import SettingsError
 
 ModelFolder = Callable[[str], Path]
 BOUND = 1e-5
 KINDS = (*tiny.TRANSCODER_KINDS, tiny.CLT_LAYER)
 PAIRS = tiny.triples(2)
-NORMS_AFTER = {"gemma2", "gemma3", "gemma3_multimodal"}
-"""Architectures with a norm between the MLP and the residual stream."""
-
-
-def plain(folder: Path, architecture: str, sae: Any) -> Elsewhere:
-    layers = range(tiny.HOOK_LAYER, tiny.HOOK_LAYER + len(places(sae)))
-    part = "post_feedforward_layernorm" if architecture in NORMS_AFTER else "mlp"
-    return Elsewhere(
-        str(folder), sae, f"{tiny.HOOK_LAYER}.mlp.input", [f"{at}.{part}.output" for at in layers]
-    )
 
 
 def less_its_mean(x: torch.Tensor) -> torch.Tensor:
     return x - x.mean(-1, keepdim=True)
-
-
-def places(sae: Any) -> list[str]:
-    written = sae.cfg.metadata.hook_name_out
-    return written if isinstance(written, list) else [written]
-
-
-@pytest.fixture
-def parts(model_folder: ModelFolder) -> Callable[..., tuple[str, Any, Elsewhere]]:
-    def get(architecture: str, kind: str) -> tuple[str, Any, Elsewhere]:
-        folder, sae = model_folder(architecture), tiny.make_sae(kind)
-        return str(folder), sae, plain(folder, architecture, sae)
-
-    return get
 
 
 def assert_near(found: torch.Tensor, expected: torch.Tensor, bound: float = BOUND) -> None:
@@ -57,36 +35,12 @@ def assert_near(found: torch.Tensor, expected: torch.Tensor, bound: float = BOUN
     assert (found - expected).abs().max() <= bound * expected.abs().max()
 
 
-@pytest.mark.parametrize(
-    "case",
-    first_tier(
-        [("gemma2", "jumprelu_skip_transcoder"), ("gpt2", tiny.CLT_LAYER), ("llama", "transcoder")],
-        [(architecture, kind) for architecture in tiny.CONFIGS for kind in KINDS],
-    ),
-    ids=" ".join,
-)
-def test_scores_and_removals_are_those_of_the_plain_model(
-    parts: Callable[..., tuple[str, Any, Elsewhere]], case: tuple[str, str]
-) -> None:
-    model, sae, oracle = parts(*case)
-    result = attribute(model, sae, PAIRS, exact="all", top_k=5, allow_other_model=True)
-    for number, pair in enumerate(PAIRS):
-        answer = oracle(*pair)
-        assert answer is not None
-        assert float(result.metric[number]) == pytest.approx(answer.logit_diff, abs=1e-4)
-        assert_near(result.activations[number], answer.activations)
-        assert_near(result.scores[number], answer.scores)
-        texts = oracle.texts(*pair)
-        listed = result[number]["top_features"]
-        effects = [oracle.effect(texts, [int(each["id"])]) for each in listed]
-        assert_near(torch.tensor([each["effect"] for each in listed]), torch.tensor(effects), 1e-4)
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_diagnostics_are_of_what_is_written(
-    parts: Callable[..., tuple[str, Any, Elsewhere]], kind: str
-) -> None:
-    model, sae, oracle = parts("gemma2", kind)
+def test_diagnostics_are_of_what_is_written(model_folder: ModelFolder, kind: str) -> None:
+    model, sae = str(model_folder("gemma2")), tiny.make_sae(kind)
+    layers = range(tiny.HOOK_LAYER, tiny.N_LAYERS if kind == tiny.CLT_LAYER else 2)
+    places = [f"{layer}.post_feedforward_layernorm.output" for layer in layers]
+    oracle = Elsewhere(model, sae, "1.mlp.input", places)
     (analysis,) = attribute(model, sae, PAIRS[:1], allow_other_model=True)
     (text,) = oracle.texts(*PAIRS[0])
     p = text.prompt_length - 1
@@ -107,48 +61,6 @@ def test_diagnostics_are_of_what_is_written(
     found = {name: analysis["diagnostics"][name] for name in expected}
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
     assert ("skip" in analysis["diagnostics"]) == ("skip" in kind)
-
-
-@pytest.mark.parametrize("kind", ["skip_transcoder", tiny.CLT_LAYER])
-def test_a_model_without_features_is_the_plain_one_without_them_at_every_position(
-    parts: Callable[..., tuple[str, Any, Elsewhere]], kind: str
-) -> None:
-    model, sae, oracle = parts("llama", kind)
-    features = attribute(model, sae, PAIRS, allow_other_model=True).scores.abs().sum(0).topk(3)
-    ids = features.indices.tolist()
-    with ablate(model, sae, ids, allow_other_model=True) as without:
-        found = attribute(without, tiny.make_sae("standard"), PAIRS, allow_other_model=True).metric
-    for number, pair in enumerate(PAIRS):
-        texts = oracle.texts(*pair)
-        every = range(len(texts[0].ids))
-        whole = oracle.metric(texts)
-        expected = whole - oracle.effect(texts, ids, at=every)
-        assert float(found[number]) == pytest.approx(expected, abs=2e-4)
-        assert abs(expected - whole) > 1e-3
-
-
-@pytest.mark.parametrize("kind", ["jumprelu_skip_transcoder", tiny.CLT_LAYER])
-def test_integrated_gradients_add_up_to_the_removal_of_all_features(
-    parts: Callable[..., tuple[str, Any, Elsewhere]], kind: str
-) -> None:
-    model, sae, oracle = parts("llama", kind)
-    how: dict[str, Any] = {"method": "ig", "ig_steps": 200, "allow_other_model": True}
-    result = attribute(model, sae, PAIRS, **how)
-    for number, pair in enumerate(PAIRS):
-        effect = oracle.effect(oracle.texts(*pair), range(tiny.D_SAE))
-        assert result[number]["diagnostics"]["path"]["change"] == pytest.approx(effect, abs=2e-4)
-        assert float(result.scores[number].sum()) == pytest.approx(effect, rel=0.02, abs=1e-3)
-
-
-def test_features_are_removed_one_by_one_and_together(
-    parts: Callable[..., tuple[str, Any, Elsewhere]],
-) -> None:
-    model, sae, oracle = parts("llama", tiny.CLT_LAYER)
-    listed = attribute(model, sae, PAIRS[:1], top_k=3, allow_other_model=True)[0]["top_features"]
-    ids = [int(each["id"]) for each in listed]
-    (found,) = exact_effects(model, sae, PAIRS[:1], ids, allow_other_model=True)
-    joint = oracle.effect(oracle.texts(*PAIRS[0]), ids)
-    assert found["joint_effect"] == pytest.approx(joint, abs=2e-4)
 
 
 @pytest.mark.parametrize(
