@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from runs import ANALYSIS_FIELDS, FEATURE_FIELDS
-from update_docs import BRIEF, BRIEF_FEATURE, command_line
+from update_docs import BRIEF, BRIEF_FEATURE, command_line, tables, updated
 
 from atp.cli.arguments import read
 from atp.cli.usage import OPTIONS
@@ -34,6 +34,11 @@ OF_OTHERS = {  # of docker, make, pip, systemctl and kubectl
 def test_the_page_of_the_command_line_has_the_help_texts() -> None:
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert page == command_line(), "python tools/update_docs.py mends that"
+
+
+def test_the_page_of_dictionaries_has_the_tables_of_the_installed_saelens() -> None:
+    page = (ROOT / "docs" / "dictionaries.md").read_text(encoding="utf-8")
+    assert page == updated(page, tables()), "python tools/update_docs.py mends that"
 
 
 def test_the_readme_takes_five_minutes() -> None:

@@ -1,9 +1,9 @@
-"""Write docs/cli.md, and all that the documents show of the demo.
+"""Write docs/cli.md, the tables of docs/dictionaries.md, and what documents show of the demo.
 
     python tools/update_docs.py [RESULT]
 
 A part of a document is between a <!-- name --> line and a <!-- /name --> line. RESULT is the result
-file of `make demo`; without it, only docs/cli.md is written.
+file of `make demo`; without it, only docs/cli.md and docs/dictionaries.md are written.
 """
 
 import io
@@ -12,6 +12,8 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter, defaultdict
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
@@ -20,12 +22,34 @@ from rich.text import Text
 from atp.cli.commands import COMMANDS
 from atp.cli.summary import LABEL
 from atp.cli.usage import OVERVIEW, help_text
+from atp.config.sae_choice import SITES
+from atp.model.dictionaries.catalogue import counts_by_model, dictionaries_for
+from atp.model.dictionaries.picking import choose
+from atp.model.names import comparable
+from atp.runtime.units import size
 
 ROOT = Path(__file__).parent.parent
 FEATURES_SHOWN = 2
 BRIEF = ("target_token", "base_token", "logit_diff")  # of an analysis, in README.md
 BRIEF_FEATURE = ("id", "score", "relative_size", "effect", "ranked_by")  # of a feature, there
 COLUMNS = 92  # of the terminal that is shown
+FAMILIES = {  # how the names of their releases begin; the first that fits counts
+    "Gemma Scope 2": "gemma-scope-2-",
+    "Gemma Scope": "gemma-scope-",
+    "SAEBench": "sae_?bench_",
+    "Matryoshka (chanind)": ".*-matryoshka-dc",
+    "Llama Scope R1": "llama_scope_r1_distill",
+    "Llama Scope": "llama_scope_",
+    "Goodfire": "goodfire-",
+    "andyrdt": ".*-andyrdt",
+    "Qwen-Scope": "qwen-scope-",
+    "Transcoders (mwhanna)": "mwhanna-",
+    "CLT layers (mntss)": "mntss-",
+    "Temporal SAEs": "temporal-",
+    "GPT-2": "gpt2-",
+    "Pythia": "pythia-",
+    "Others": "",
+}
 
 
 def command_line() -> str:
@@ -33,6 +57,43 @@ def command_line() -> str:
     texts = {"atp": OVERVIEW} | {f"atp {name}": help_text(name) for name in COMMANDS}
     parts = [f"## {title}\n\n```text\n{text}```\n" for title, text in texts.items()]
     return "\n".join(["# The command line\n", *parts])
+
+
+def defaults() -> str:
+    """Return the table of the dictionary that each model has by default."""
+    lines = ["| model | by default | features | size |", "| --- | --- | ---: | ---: |"]
+    for model in sorted(counts_by_model(), key=str.lower):
+        (chosen,) = choose(model)
+        features = "" if chosen.d_sae is None else f"{chosen.d_sae:,}"
+        bytes_ = "" if chosen.bytes is None else size(chosen.bytes)
+        lines.append(f"| {model} | `{chosen.spec}` | {features} | {bytes_} |")
+    return "\n".join(lines)
+
+
+def coverage() -> str:
+    """Return the table of all dictionaries in SAELens' list, by family and architecture."""
+    rows: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for model in counts_by_model():
+        for each in dictionaries_for(frozenset({comparable(model)})):
+            family = next(name for name, start in FAMILIES.items() if re.match(start, each.release))
+            row = rows[family, each.architecture or "as its files say"]
+            row["all"] += 1
+            row["scored"] += each.refusal is None
+            row[f"at {each.site}"] += 1
+    lines = [
+        "| family | architecture | sites | dictionaries | scored |",
+        "| --- | --- | --- | ---: | ---: |",
+    ]
+    for family in FAMILIES:
+        for (name, architecture), row in sorted(rows.items()):
+            if name == family:
+                sites = ", ".join(site for site in SITES if row[f"at {site}"])
+                counts = f"{row['all']:,} | {row['scored']:,}"
+                lines.append(f"| {family} | {architecture} | {sites} | {counts} |")
+    total, scored = (sum(row[name] for row in rows.values()) for name in ("all", "scored"))
+    lines.append(f"| all | | | {total:,} | {scored:,} |")
+    share = f"{scored / total:.2%}"
+    return f"Of SAELens {version('sae-lens')}, {share} are scored:\n\n" + "\n".join(lines)
 
 
 def excerpt(result: Path, *, brief: bool = False) -> str:
@@ -59,6 +120,11 @@ def excerpt(result: Path, *, brief: bool = False) -> str:
         text = json.dumps(analysis, indent=2, ensure_ascii=False)
         text = text.replace("\n  ]\n}", f",\n    ... {left} more\n  ]\n}}")
     return f"```text\n{text}\n```"
+
+
+def tables() -> dict[str, str]:
+    """Return the generated parts of docs/dictionaries.md."""
+    return {"defaults": defaults(), "coverage": coverage()}
 
 
 def summary(result: Path) -> str:
@@ -99,6 +165,8 @@ def updated(readme: str, generated: dict[str, str]) -> str:
 def main(results: list[str]) -> None:
     """Write the documents; with a result, those that show it, too."""
     (ROOT / "docs" / "cli.md").write_text(command_line(), encoding="utf-8")
+    page = ROOT / "docs" / "dictionaries.md"
+    page.write_text(updated(page.read_text(encoding="utf-8"), tables()), encoding="utf-8")
     for result in map(Path, results):
         text = summary(result)
         (ROOT / "docs" / "images" / "demo.svg").write_text(picture(text), encoding="utf-8")

@@ -278,6 +278,33 @@ def test_too_little_room_is_reported(
     assert "free" in finding["message"]
 
 
+def test_a_wide_dictionary_says_its_size_before_it_is_downloaded(
+    input_file: Path, report: Report, options: Options, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = "gemma-scope-2-12b-it-transcoders:transcoder/layer_12_width_262k_l0_big_affine"
+    named = (f"--sae={spec}", "--allow-other-model")
+
+    (found,) = report(input_file, *named)["saes"]
+
+    d_in, d_sae = 3840, 2**18
+    numbers = 2 * d_in * d_sae + d_in + 2 * d_sae + d_in**2  # the last is the skip path
+    assert (found["d_in"], found["d_sae"], found["bytes"]) == (d_in, d_sae, 4 * numbers)
+    assert found["download_bytes"] == 4 * numbers
+    main(["check", *options(input_file, *named)])
+    assert "262,144 features, 7.56 GiB" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_model_without_a_default_is_a_finding_like_any_other(
+    input_file: Path, report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["check", str(input_file), "--model=owner/other", f"--out={tmp_path}", "--json"]
+
+    assert main(arguments) == ExitCode.USAGE
+
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert any("no SAE is known for the model" in each["message"] for each in findings)
+
+
 def test_an_sae_that_does_not_fit_is_reported(
     input_file: Path,
     report: Report,
@@ -356,13 +383,13 @@ def test_the_token_of_the_hub_is_not_in_the_report(
 
 
 @pytest.mark.parametrize("command_name", ["run", "bench"])
-def test_json_is_an_option_of_check_alone(
+def test_json_is_no_option_of_a_run(
     input_file: Path, options: Options, capsys: pytest.CaptureFixture[str], command_name: str
 ) -> None:
     assert main([command_name, *options(input_file, "--json")]) == ExitCode.USAGE
     told = capsys.readouterr().err
     assert f"--json is no option of atp {command_name}." in told
-    assert "It is one of atp check." in told
+    assert "It is one of atp check, atp saes." in told
 
 
 MEMORY = """

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from atp.config.sae_choice import L0_SIZES, features_of
+from atp.model.dictionaries.files import CLT_LAYERS
 from atp.model.dictionaries.refusals import refusal
 from atp.model.dictionaries.registry import (
     NEURONPEDIA,
@@ -99,7 +100,7 @@ HOOKS_IN_PATHS = {  # a part of a name of Gemma Scope, and the hook point that S
 HOOKS = {  # of loaders whose dictionaries all read the same hook point of a layer
     "gemma_2_transcoder": "ln2.hook_normalized",
     "mwhanna_transcoder": "mlp.hook_in",
-    "mntss_clt_layer_transcoder": None,  # a file says it
+    CLT_LAYERS: None,  # a file says it
     **dict.fromkeys(("deepseek_r1", "goodfire", "qwen_scope", "temporal"), "hook_resid_post"),
     **dict.fromkeys(("dictionary_learning_1", "llama_scope_r1_distill"), "hook_resid_post"),
     "connor_rob_hook_z": "attn.hook_z",
@@ -113,7 +114,7 @@ ARCHITECTURES = {
     "goodfire": "standard",
     "llama_scope": "jumprelu",
     "llama_scope_r1_distill": "jumprelu",
-    "mntss_clt_layer_transcoder": "transcoder",
+    CLT_LAYERS: "transcoder",
     "mwhanna_transcoder": "transcoder",
     "qwen_scope": "topk",
     "temporal": "temporal",
@@ -283,7 +284,7 @@ def _hook_name(release: Release, sae_id: str, path: str) -> str | None:
 
 
 def _site(loader: str, path: str, hook_name: str | None) -> Site:
-    if "_clt_" in loader:
+    if loader == CLT_LAYERS:
         return "clt"
     if "transcoder" in loader or path.startswith("transcoder"):
         return "transcoder"

@@ -23,6 +23,7 @@ from atp.model.dictionaries.catalogue import (
     dictionary_named,
 )
 from atp.model.dictionaries.names import check_sae_spec, published_at
+from atp.model.hook_names import hook_point_of
 from atp.model.names import comparable
 
 BY_NAMES = ("gemma_2", "gemma_2_transcoder", "goodfire", "qwen_scope", "deepseek_r1")
@@ -101,6 +102,7 @@ def test_what_names_tell_is_what_saelens_loader_reads_in_them(
         assert (each.d_in, each.d_sae) == (config["d_in"], config["d_sae"]), each.spec
         assert each.architecture == config["architecture"]
         assert comparable(each.model) == comparable(config["model_name"])
+        assert "hf_hook_name" not in config or hook_point_of(config["hf_hook_name"]), each.spec
 
 
 def test_gemma_scope_2_is_read_as_saelens_loader_does_without_its_files(
@@ -118,6 +120,8 @@ def test_gemma_scope_2_is_read_as_saelens_loader_does_without_its_files(
             assert each.hook_name == config["hook_name"]
             assert each.architecture == config["architecture"]
             assert comparable(each.model) == comparable(config["model_name"])
+            for place in ("hf_hook_name", "hf_hook_name_out"):
+                assert config.get(place) is None or hook_point_of(config[place]), each.spec
 
 
 def test_counts_are_those_of_all_entries(
