@@ -11,11 +11,13 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
+import published
 import pytest
 import tiny
 from disk import files_limited_to
@@ -150,6 +152,43 @@ def test_an_sae_of_gemma_scope_comes_by_the_name_of_its_release(
     assert code == ExitCode.OK, written.err
     records = [json.loads(Path(line).read_bytes()) for line in written.out.splitlines()]
     assert [list(each["files"]) for each in records if each["repository"] != MODEL] == [[name]]
+
+
+@pytest.mark.parametrize(
+    ("spec", "files"),
+    [
+        (
+            "mwhanna-qwen3-14b-transcoders-lowl0:layer_1",
+            lambda path: published.hanna(path, "", with_config=False).files,
+        ),
+        ("mwhanna-qwen3-4b-transcoders:layer_1", lambda path: published.hanna(path, "tiny").files),
+        (
+            "mntss-gemma-2-2b-2.5m-clt-as-per-layer:layer_1",
+            lambda path: published.cross_layer(int(path), tiny.N_LAYERS, "hook_resid_mid").files,
+        ),
+        (
+            "gemma-scope-2-270m-pt-transcoders-all:layer_1_width_16k_l0_small_affine",
+            lambda path: published.gemma_scope_2(path).files,
+        ),
+    ],
+)
+def test_of_a_transcoder_exactly_the_files_of_its_loader_come(
+    at_hub: FakeHub, capsys: Capture, spec: str, files: Callable[[str], dict[str, bytes]]
+) -> None:
+    """The fetch ends by loading them, without the hub."""
+    where = published_at(spec)
+    assert where is not None
+    wanted = files(where.path)
+    others = {"README.md": b"x", "layer_2.safetensors": b"x", "W_enc_2.safetensors": b"x"}
+    at_hub.repositories[where.repository] = Repository({**others, **wanted})
+
+    code = main(["fetch", f"--model={MODEL}", f"--sae={spec}", "--allow-other-model"])
+
+    written = capsys.readouterr()
+    assert code == ExitCode.OK, written.err
+    records = [json.loads(Path(line).read_bytes()) for line in written.out.splitlines()]
+    (record,) = [each for each in records if each["repository"] == where.repository]
+    assert record["files"].keys() == wanted.keys()
 
 
 def test_a_second_fetch_asks_once_a_repository_and_brings_nothing(

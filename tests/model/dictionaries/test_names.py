@@ -45,12 +45,22 @@ def refused(*specs: str) -> SettingsError:
             "gemma-scope-9b-it-res-canonical:layer_31/width_16/canonical",
             "layer_31/width_16k/canonical",
         ),
+        (
+            "gemma-scope-2-12b-it-res:layer_24_width_131k_l0_medium",
+            "layer_24_width_16k_l0_medium",
+        ),
         ("./no/such/folder", "RELEASE:SAE_ID"),
     ],
 )
 def test_an_unknown_name_lists_near_ones(spec: str, near: str) -> None:
     with pytest.raises(SettingsError, match=near):
         check_sae_spec(spec)
+
+
+def test_gemma_scopes_release_of_the_tuned_model_is_not_of_the_base_model_as_listed() -> None:
+    assert check_sae_spec("gemma-scope-9b-it-res:layer_9/width_16k/average_l0_88") == (
+        "gemma-2-9b-it"
+    )
 
 
 def test_a_release_knows_its_model_without_being_loaded() -> None:
