@@ -1,7 +1,7 @@
 """What SAELens' list tells of each dictionary before anything of it is downloaded.
 
-Site, layer, width, L0 and architecture follow from names, as SAELens' loaders read them; sizes from
-these and the width of the model. The list says too little of some: those values are None.
+entry_names.py reads names. L0s are compared here, and sizes follow from widths. The list says too
+little of some dictionaries: those values are None.
 """
 
 from __future__ import annotations
@@ -12,8 +12,16 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from atp.config.sae_choice import L0_SIZES, features_of
-from atp.model.dictionaries.files import CLT_LAYERS
+from atp.config.sae_choice import L0_SIZES
+from atp.model.dictionaries.entry_names import (
+    architecture_of,
+    hook_name_of,
+    input_width,
+    l0_of,
+    layer_in,
+    site_of,
+    width_of,
+)
 from atp.model.dictionaries.refusals import refusal
 from atp.model.dictionaries.registry import (
     NEURONPEDIA,
@@ -21,8 +29,7 @@ from atp.model.dictionaries.registry import (
     find_release,
     releases_of,
 )
-from atp.model.hook_names import layer_of
-from atp.model.names import comparable, official_name
+from atp.model.names import official_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -31,112 +38,6 @@ if TYPE_CHECKING:
     from atp.model.dictionaries.registry import Entry, Release
 
 FLOAT32_BYTES = 4
-D_MODEL = {
-    "gpt2": 768,
-    "pythia-70m-deduped": 512,
-    "gemma-2b": 2048,
-    "gemma-2b-it": 2048,
-    "mistral-7b-v0.1": 4096,
-    "meta-llama-3-8b-instruct": 4096,
-    "llama-3.1-8b": 4096,
-    "llama-3.1-8b-instruct": 4096,
-    "deepseek-r1-distill-llama-8b": 4096,
-    "llama-3.3-70b-instruct": 8192,
-    "gemma-2-2b": 2304,
-    "gemma-2-9b": 3584,
-    "gemma-2-9b-it": 3584,
-    "gemma-2-27b": 4608,
-    **{f"gemma-3-270m{suffix}": 640 for suffix in ("", "-it")},
-    **{f"gemma-3-1b{suffix}": 1152 for suffix in ("-pt", "-it")},
-    **{f"gemma-3-4b{suffix}": 2560 for suffix in ("-pt", "-it")},
-    **{f"gemma-3-12b{suffix}": 3840 for suffix in ("-pt", "-it")},
-    **{f"gemma-3-27b{suffix}": 5376 for suffix in ("-pt", "-it")},
-    "qwen2.5-7b-instruct": 3584,
-    "qwen3-0.6b": 1024,
-    "qwen3-1.7b": 2048,
-    "qwen3-4b": 2560,
-    "qwen3-8b": 4096,
-    "qwen3-14b": 5120,
-    "qwen3-1.7b-base": 2048,
-    "qwen3-8b-base": 4096,
-    "qwen3-30b-a3b-base": 2048,
-    "qwen3.5-2b-base": 2048,
-    "qwen3.5-9b-base": 4096,
-    "qwen3.5-27b": 5120,
-    "qwen3.5-35b-a3b-base": 2048,
-    "gpt-oss-20b": 2880,
-}
-"""The width of the residual stream, of the models in the list."""
-ALL_HEADS = {
-    "gpt2": 768,
-    "gemma-2-2b": 2048,
-    "gemma-2-9b": 4096,
-    **{f"gemma-3-270m{suffix}": 1024 for suffix in ("", "-it")},
-    **{f"gemma-3-1b{suffix}": 1024 for suffix in ("-pt", "-it")},
-    **{f"gemma-3-4b{suffix}": 2048 for suffix in ("-pt", "-it")},
-    **{f"gemma-3-12b{suffix}": 4096 for suffix in ("-pt", "-it")},
-    **{f"gemma-3-27b{suffix}": 4096 for suffix in ("-pt", "-it")},
-}
-"""The width of all heads of a layer together, of models with SAEs at hook_z."""
-
-SITES_OF_HOOKS: dict[str, Site] = {
-    "hook_embed": "resid",
-    "hook_resid_pre": "resid",
-    "hook_resid_mid": "resid",
-    "hook_resid_post": "resid",
-    "hook_mlp_out": "mlp",
-    "hook_attn_out": "attn",
-    "hook_z": "attn",
-}
-HOOKS_IN_PATHS = {  # a part of a name of Gemma Scope, and the hook point that SAELens' loader takes
-    "gemma_2": {"-res": "hook_resid_post", "-mlp": "hook_mlp_out", "-att": "attn.hook_z"},
-    "gemma_3": {
-        "resid_post": "hook_resid_post",
-        "mlp_out": "hook_mlp_out",
-        "attn_out": "attn.hook_z",
-        "transcoder": "hook_mlp_in",
-    },
-}
-HOOKS = {  # of loaders whose dictionaries all read the same hook point of a layer
-    "gemma_2_transcoder": "ln2.hook_normalized",
-    "mwhanna_transcoder": "mlp.hook_in",
-    CLT_LAYERS: None,  # a file says it
-    **dict.fromkeys(("deepseek_r1", "goodfire", "qwen_scope", "temporal"), "hook_resid_post"),
-    **dict.fromkeys(("dictionary_learning_1", "llama_scope_r1_distill"), "hook_resid_post"),
-    "connor_rob_hook_z": "attn.hook_z",
-}
-LLAMA_SCOPE = {"R": "hook_resid_post", "M": "hook_mlp_out", "A": "hook_attn_out"}
-ARCHITECTURES = {
-    "connor_rob_hook_z": "standard",
-    "deepseek_r1": "standard",
-    "gemma_2": "jumprelu",
-    "gemma_2_transcoder": "jumprelu_transcoder",
-    "goodfire": "standard",
-    "llama_scope": "jumprelu",
-    "llama_scope_r1_distill": "jumprelu",
-    CLT_LAYERS: "transcoder",
-    "mwhanna_transcoder": "transcoder",
-    "qwen_scope": "topk",
-    "temporal": "temporal",
-}
-DICTIONARY_LEARNING = {  # by a part of the release's name
-    "topk": "topk",
-    "gated": "gated",
-    "vanilla": "standard",
-    "standard": "standard",
-    "panneal": "standard",
-    "saebench_": "jumprelu",  # batch TopK, which SAELens loads so
-}
-WIDTHS_IN_NAMES = (  # the first that is found counts
-    r"\bwidth_(\d+[km])\b",
-    r"width_(\d+[km])_",
-    r"-w-?(\d+k)-",
-    r"v5-(\d+k)$",
-    r"_ds(\d+)_",
-    r"hook_\w+_(\d{3,6})(?:_anthropic)?(?::v\d+)?$",
-    r"-(\d+[km])(?:__|$)",
-)
-FIXED_WIDTHS = {"deepseek_r1": 65536, "goodfire": 65536}  # as SAELens' loaders say
 VARIANT = re.compile(r"_affine$|_seed_\d+$|_step_\d+$")
 """Ends the names of dictionaries beside others of the same site, layer, width and L0."""
 
@@ -225,7 +126,7 @@ def counts_by_model() -> dict[str, Counter[tuple[Site, str | None]]]:
     counts: dict[str, Counter[tuple[Site, str | None]]] = defaultdict(Counter)
     for release, total, malformed in counted_releases():
         ((sae_id, entry),) = release.entries.items()
-        site = _site(release.loader, entry.path, _hook_name(release, sae_id, entry.path))
+        site = site_of(release.loader, entry.path, hook_name_of(release, sae_id, entry.path))
         of_model = counts[official_name(release.model)]
         of_model[site, refusal(release.loader)] += total - malformed
         if malformed:
@@ -235,12 +136,9 @@ def counts_by_model() -> dict[str, Counter[tuple[Site, str | None]]]:
 
 def _describe(release: Release, sae_id: str, entry: Entry) -> ListedDictionary:
     loader = release.loader
-    hook_name = _hook_name(release, sae_id, entry.path)
-    site = _site(loader, entry.path, hook_name)
-    layer = _layer(sae_id, entry.path)
-    d_in = (ALL_HEADS if (hook_name or "").endswith("hook_z") else D_MODEL).get(
-        comparable(release.model)
-    )
+    hook_name = hook_name_of(release, sae_id, entry.path)
+    site = site_of(loader, entry.path, hook_name)
+    layer = layer_in(sae_id, entry.path)
     return ListedDictionary(
         release=release.name,
         sae_id=sae_id,
@@ -251,83 +149,15 @@ def _describe(release: Release, sae_id: str, entry: Entry) -> ListedDictionary:
         site=site,
         layer=layer,
         hook_name=hook_name,
-        architecture=_architecture(release, entry.path),
-        d_in=d_in,
-        d_sae=_width(release, sae_id, entry),
-        l0=_l0(entry),
+        architecture=architecture_of(release, entry.path),
+        d_in=input_width(release, hook_name),
+        d_sae=width_of(release, sae_id, entry),
+        l0=l0_of(entry),
         l0_size=_l0_size_in_name(f"{release.name}:{sae_id}"),
         page=None if entry.page is None else f"{NEURONPEDIA}/{entry.page}",
         layers=len(release.entries) if site == "clt" else None,
         refusal=refusal(loader, malformed=entry.malformed),
     )
-
-
-def _hook_name(release: Release, sae_id: str, path: str) -> str | None:
-    if "embedding" in path:
-        return "hook_embed"
-    loader, layer = release.loader, _layer(sae_id, path)
-    point: str | None
-    if loader in HOOKS_IN_PATHS:
-        text = release.repository if loader == "gemma_2" else path
-        point = next((hook for part, hook in HOOKS_IN_PATHS[loader].items() if part in text), None)
-    elif loader == "llama_scope":
-        match = re.search(r"-L\d+([RMA])-", path)
-        point = LLAMA_SCOPE[match[1]] if match else None
-    elif loader in HOOKS:
-        point = HOOKS[loader]
-    else:
-        match = re.match(
-            r"blocks\.\d+\.(hook_(?:resid_(?:pre|mid|post)|mlp_out|attn_out|z))", sae_id
-        )
-        point = match[1] if match else None
-    return None if point is None or layer is None else f"blocks.{layer}.{point}"
-
-
-def _site(loader: str, path: str, hook_name: str | None) -> Site:
-    if loader == CLT_LAYERS:
-        return "clt"
-    if "transcoder" in loader or path.startswith("transcoder"):
-        return "transcoder"
-    return SITES_OF_HOOKS.get((hook_name or "").rpartition(".")[2], "resid")
-
-
-def _layer(sae_id: str, path: str) -> int | None:
-    if (layer := layer_of(sae_id)) is not None:
-        return layer
-    match = re.search(r"(?:^|_|/)layer_?(\d+)|^l(\d+)[ram]_", sae_id)
-    return int(match[1] or match[2]) if match and "embedding" not in path else None
-
-
-def _architecture(release: Release, path: str) -> str | None:
-    if release.loader == "gemma_3":
-        if "transcoder" not in path:
-            return "jumprelu"
-        return "jumprelu_skip_transcoder" if "affine" in path else "jumprelu_transcoder"
-    if release.loader == "dictionary_learning_1":
-        kinds = (kind for part, kind in DICTIONARY_LEARNING.items() if part in release.name)
-        return next(kinds, None)
-    return ARCHITECTURES.get(release.loader)
-
-
-def _width(release: Release, sae_id: str, entry: Entry) -> int | None:
-    if release.loader in FIXED_WIDTHS:
-        return FIXED_WIDTHS[release.loader]
-    if match := re.search(r"2pow(\d+)", release.name):
-        return 1 << int(match[1])
-    if match := re.search(r"_(\d+)x$", sae_id):  # times the width of the model
-        d_model = D_MODEL.get(comparable(release.model))
-        return None if d_model is None else int(match[1]) * d_model
-    names = (sae_id, entry.path, release.name, release.repository, entry.page or "")
-    for pattern in WIDTHS_IN_NAMES:
-        for name in names:
-            if match := re.search(pattern, name):
-                return features_of(match[1])
-    return None
-
-
-def _l0(entry: Entry) -> float | None:
-    match = re.search(r"average_l0_(\d+)$", entry.path)
-    return entry.l0 if match is None else float(match[1])
 
 
 def _l0_size_in_name(spec: str) -> L0Size | None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from atp.model.memory_model import Shape
 
+WIDE = re.compile(r"\bhook_(resid_|mlp_|attn_out)|\bmlp\.hook_in\b|\bln2\.")
+"""Found in the names of hook points that are as wide as the residual stream."""
+
 
 @dataclass(frozen=True)
 class SaeOutline:
@@ -52,7 +55,7 @@ class SaeOutline:
         if (layer_of(self.hook_name) or 0) >= shape.layers:
             msg = f"{reads} {self.hook_name}, {name} has {shape.layers} layers."
             raise SettingsError(msg, hint)
-        is_d_model_wide = re.search(r"\bhook_(resid_|mlp_out|attn_out)", self.hook_name) is not None
+        is_d_model_wide = WIDE.search(self.hook_name) is not None
         if is_d_model_wide and self.d_in not in {None, shape.d_model}:
             given = f"{self.hook_name} of {name} gives {shape.d_model}"
             msg = f"{reads} {self.d_in} numbers (d_in), {given}."

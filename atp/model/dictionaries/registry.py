@@ -19,8 +19,6 @@ OWN_FORMAT = "sae_lens"
 NEURONPEDIA = "https://www.neuronpedia.org"
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C it reads all in half a second
 OF_A_RELEASE = ("saes", "repo_id", "model", "conversion_func")
-MALFORMED = re.compile(rf"^(?:    )?(?:{'|'.join(OF_A_RELEASE)}):", re.MULTILINE)
-"""Found in the text of an entry that holds what a release holds."""
 
 
 class Entry(NamedTuple):
@@ -59,11 +57,8 @@ def find_release(name: str) -> Release | None:
 
 def releases_of(models: Collection[str]) -> list[Release]:
     """Return the releases whose model is one of some, by names that `comparable` gives."""
-    return [
-        release
-        for name, model in _models().items()
-        if comparable(model) in models and (release := find_release(name)) is not None
-    ]
+    named = [name for name, model in _models().items() if comparable(model) in models]
+    return [release for name in named if (release := _sound(name, _texts()[name])) is not None]
 
 
 def counted_releases() -> Iterator[tuple[Release, int, int]]:
@@ -71,15 +66,24 @@ def counted_releases() -> Iterator[tuple[Release, int, int]]:
 
     To parse all entries of all releases would take half a second.
     """
-    for name, text in _texts().items():
-        head, *entries = re.split(r"^  - ", text, flags=re.MULTILINE)
-        release = _parsed(name, f"{head}  - {entries[0]}")
-        yield release, len(entries), sum(bool(MALFORMED.search(entry)) for entry in entries)
+    for name in _models():
+        head, *entries = re.split(r"^  - ", _texts()[name], flags=re.MULTILINE)
+        release = _sound(name, "  - ".join([head, *entries[:1]]))
+        if release is not None:
+            yield release, len(entries), sum(map(_is_malformed, entries))
+
+
+def _sound(name: str, text: str) -> Release | None:
+    """Return a release; None for one that is malformed, which only its own name refuses."""
+    try:
+        return _parsed(name, text)
+    except SettingsError:
+        return None
 
 
 def _parsed(name: str, text: str) -> Release:
-    content = yaml.load(text, Loader=YAML)  # noqa: S506  (is a safe loader)
     try:
+        content = yaml.load(text, Loader=YAML)  # noqa: S506  (is a safe loader)
         return Release(
             name,
             _model(str(content["model"]), str(content["repo_id"])),
@@ -87,7 +91,7 @@ def _parsed(name: str, text: str) -> Release:
             str(content.get("conversion_func") or OWN_FORMAT),
             {str(entry["id"]): _entry(entry) for entry in content["saes"]},
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError) as error:
         msg = f"SAELens' entry of the release {name!r} is malformed ({error!r})."
         raise SettingsError(msg, "Choose another release, or install another sae-lens.") from error
 
@@ -100,6 +104,12 @@ def _entry(entry: dict[str, Any]) -> Entry:
         None if page is None else str(page),
         malformed="path" not in entry or any(key in entry for key in OF_A_RELEASE),
     )
+
+
+def _is_malformed(text: str) -> bool:
+    """Say the same of the text of an entry."""
+    keys = re.findall(r"^(?:    )?(\w+):", text, re.MULTILINE)
+    return "path" not in keys or any(key in keys for key in OF_A_RELEASE)
 
 
 @cache

@@ -190,6 +190,7 @@ MALFORMED = """
 def other_list(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A list of a release with malformed entries, and of releases that are malformed."""
     text = f"odd:{MALFORMED}no-saes:\n  model: gpt2\n  repo_id: a/b\nno-model:\n  repo_id: a/b\n"
+    text += "no-yaml:\n  model: gpt2\n  repo_id: a/b\n  saes: ]\n"
     monkeypatch.setattr(registry, "package_file", lambda *_: text)
     cached = (registry.find_release, registry._texts, registry._models)  # noqa: SLF001
     for each in cached:
@@ -206,6 +207,22 @@ def test_a_malformed_entry_is_one_line_and_harms_no_other() -> None:
     for name in ("lacks_path", "holds_a_release"):
         with pytest.raises(SettingsError, match=f"--sae=odd:{name} is malformed in SAELens' list"):
             check_sae_spec(f"odd:{name}")
-    for name in ("no-saes", "no-model"):
-        with pytest.raises(SettingsError, match=f"the release '{name}' is malformed"):
+    for name in ("no-saes", "no-model", "no-yaml"):
+        with pytest.raises(SettingsError, match=f"the release '{name}' is malformed") as caught:
             check_sae_spec(f"{name}:x")
+        assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.usefixtures("other_list")
+def test_a_malformed_release_hides_no_other_of_its_model() -> None:
+    dictionaries_for.cache_clear()
+    listed = dictionaries_for(frozenset({"gpt2"}))
+    dictionaries_for.cache_clear()
+
+    assert [(each.sae_id, each.refusal is None) for each in listed] == [
+        ("whole", True),
+        ("lacks_path", False),
+        ("holds_a_release", False),
+    ]
+    (counts,) = counts_by_model().values()
+    assert sorted(counts.values()) == [1, 2]
