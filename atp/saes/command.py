@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from importlib.metadata import version
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from atp.config.sae_choice import SITES
@@ -16,6 +17,8 @@ from atp.model.hub_cache import cached_folder
 from atp.model.names import check_model_name, comparable_names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from atp.config.sae_choice import Site
     from atp.model.dictionaries.catalogue import ListedDictionary
 
@@ -85,14 +88,23 @@ def _of_model(model: str) -> dict[str, Any]:
                 "scored": each.refusal is None,
                 "reason": each.refusal,
             }
-            for each in sorted(found, key=_order)
+            for each in _ordered(found)
         ],
     }
 
 
-def _order(each: ListedDictionary) -> tuple[int, int, str, int]:
-    layer = -1 if each.layer is None else each.layer
-    return SITES.index(each.site), preference(each)[0], each.release, layer
+def _ordered(found: Sequence[ListedDictionary]) -> list[ListedDictionary]:
+    """Return dictionaries by site, release, the preferred first, and layer."""
+    ranks = {
+        release: min(preference(each)[0] for each in group)
+        for release, group in groupby(found, key=lambda each: each.release)
+    }
+
+    def key(each: ListedDictionary) -> tuple[int, int, str, int]:
+        layer = -1 if each.layer is None else each.layer
+        return SITES.index(each.site), ranks[each.release], each.release, layer
+
+    return sorted(found, key=key)
 
 
 def _default(model: str, site: Site) -> str | None:

@@ -74,7 +74,7 @@ def _facts(saes: Sequence[Report]) -> Iterator[str]:
     """Yield what the dictionaries of a release have in common, numbers as ranges."""
     yield _layers({each["layer"] for each in saes})
     widths = sorted({each["d_sae"] for each in saes if each["d_sae"]})
-    yield ", ".join(map(width_name, widths)) if widths else "width in its files"
+    yield f"{', '.join(map(width_name, widths))} features" if widths else "width in its files"
     names = ", ".join(name for name in L0_SIZES if name in {each["l0_size"] for each in saes})
     if l0s := {each["l0"] for each in saes if each["l0"] is not None}:
         yield f"L0 {_span(l0s, '{:g}'.format)}" + (f" ({names})" if names else "")

@@ -127,10 +127,16 @@ def test_a_thousand_dictionaries_fit_on_a_screen(capsys: Capture) -> None:
     text = " ".join(" ".join(lines).split())
     assert "google/gemma-3-12b-it: 1,156 dictionaries" in text
     assert (
-        "gemma-scope-2-12b-it-res (52): layers 12, 24, 31, 41; 16k, 65k, 262k, 1m; "
+        "gemma-scope-2-12b-it-res (52): layers 12, 24, 31, 41; 16k, 65k, 262k, 1m features; "
         "L0 17 to 150 (small, medium, big); 480 MiB to 30 GiB"
     ) in text
-    assert "gemma-scope-2-12b-it-res-all (192): layers 0-47; 16k, 262k;" in text
+    assert "gemma-scope-2-12b-it-res-all (192): layers 0-47; 16k, 262k features;" in text
+
+
+def test_a_release_has_one_place_even_if_a_run_prefers_some_of_it(capsys: Capture) -> None:
+    text = shown(capsys, "deepseek-ai/DeepSeek-R1-Distill-Llama-8B")
+
+    assert "llama_scope_r1_distill (96): layers 0-31; 32k features;" in text
 
 
 def test_the_text_says_what_a_run_takes_and_how_to_name_others(
