@@ -26,7 +26,7 @@ from atp.model.dictionaries.names import (
     split_spec,
 )
 from atp.model.hook_names import IN_THE_STREAM, hook_point_of, layer_of
-from atp.model.names import OFFLINE
+from atp.model.names import OFFLINE, comparable
 from atp.runtime.paths import local_path
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Dictionary:
 
 def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
     """Load an SAE, "RELEASE:SAE_ID" or a folder, or raise an AtpError that says why not."""
-    check_sae_spec(spec)
+    trained_on = check_sae_spec(spec)
     # Imported here: it takes seconds, and every name has been checked by now.
     from sae_lens import SAE  # noqa: PLC0415
     from sae_lens.loading.pretrained_saes_directory import (  # noqa: PLC0415
@@ -192,6 +192,9 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu") -> Dictionary:
             hint = OFFLINE
         raise UnavailableError(msg, hint) from error
     check_scorable(spec, sae)
+    metadata = sae.cfg.metadata
+    if trained_on and comparable(trained_on) != comparable(str(metadata.model_name)):
+        metadata.model_name = trained_on  # SAELens' loader of R1-Distill names the base model
     sae.eval()
     for parameter in sae.parameters():
         parameter.requires_grad_(requires_grad=False)
