@@ -19,6 +19,7 @@ import torch
 from elsewhere import Elsewhere
 from huggingface_hub import constants
 from published import Published
+from runs import analyses, read
 from sae_lens.loading.pretrained_sae_loaders import NAMED_PRETRAINED_SAE_LOADERS
 from sae_lens.loading.pretrained_saes_directory import (
     get_norm_scaling_factor,
@@ -28,6 +29,8 @@ from tiers import first_tier
 from torch import Tensor
 
 from atp import attribute
+from atp.cli.main import main
+from atp.errors import ExitCode
 from atp.model.dictionaries.files import files_of
 from atp.model.dictionaries.names import published_at
 
@@ -435,25 +438,37 @@ QUICK = [
 ]
 
 
+@pytest.fixture
+def ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], tuple[Case, Elsewhere]]:
+    """Return a function that puts a case into a hub cache, and gives its oracle."""
+
+    def get(name: str) -> tuple[Case, Elsewhere]:
+        case = CASES[name]
+        made = case.make(case.path)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        published.put(tmp_path, case.repository, made.files)
+        if made.sizes:  # the loader knows those of the real one: gigabytes
+            listed = REGISTRY[case.release]
+            overrides = {**(listed.config_overrides or {}), **made.sizes}
+            monkeypatch.setattr(listed, "config_overrides", overrides)
+        folder = published.put(tmp_path, case.model, {})
+        tiny.save_model(folder, case.architecture, random_norms=True, layers=case.layers)
+        writes = [case.place(each) for each in case.writes or (case.reads,)]
+        reads = case.place(case.reads)
+        return case, Elsewhere(str(folder), made.formulas, reads, writes, case.view)
+
+    return get
+
+
 @pytest.mark.parametrize("name", first_tier(QUICK, CASES))
 def test_its_scores_and_effects_are_the_oracles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ready: Callable[[str], tuple[Case, Elsewhere]], name: str
 ) -> None:
-    case = CASES[name]
-    made = case.make(case.path)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    published.put(tmp_path, case.repository, made.files)
-    if made.sizes:  # the loader knows those of the real one: gigabytes
-        listed = REGISTRY[case.release]
-        overrides = {**(listed.config_overrides or {}), **made.sizes}
-        monkeypatch.setattr(listed, "config_overrides", overrides)
-    folder = published.put(tmp_path, case.model, {})
-    tiny.save_model(folder, case.architecture, random_norms=True, layers=case.layers)
-
+    case, oracle = ready(name)
     result = attribute(case.model, case.spec, TRIPLES, exact="all", top_k=3, progress=False)
 
-    writes = [case.place(each) for each in case.writes or (case.reads,)]
-    oracle = Elsewhere(str(folder), made.formulas, case.place(case.reads), writes, case.view)
     for number, triple in enumerate(TRIPLES):
         answer = oracle(*triple)
         assert answer is not None
@@ -471,6 +486,36 @@ def test_its_scores_and_effects_are_the_oracles(
             each["effect"] - effect for each, effect in zip(listed_features, effects, strict=True)
         ]
         assert max(map(abs, gaps)) <= EFFECT_BOUND * max(1, *map(abs, effects))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["mntss_clt_layer_transcoder", "gemma_3 affine transcoder", "llama_scope_r1_distill"],
+)
+def test_a_run_writes_the_oracles_numbers(
+    ready: Callable[[str], tuple[Case, Elsewhere]],
+    name: str,
+    input_file: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    case, oracle = ready(name)
+    names = [f"--model={case.model}", f"--sae={case.spec}"]
+    assert main(["run", str(input_file), *names, f"--out={tmp_path / 'out'}"]) == ExitCode.OK
+    result = read(capfd.readouterr().out.strip())
+    sae = result["metadata"]["atp"]["sae"]
+    assert sae["hook_name"] == case.reads
+    assert tuple(sae.get("writes", ())) == case.writes
+    for triple, analysis in zip(tiny.triples(), analyses(result), strict=True):
+        answer = oracle(*triple)
+        assert answer is not None
+        largest = answer.scores.abs().max()
+        best = answer.scores.abs().topk(1).indices
+        assert int(analysis["top_features"][0]["id"]) == int(best)
+        for feature in analysis["top_features"]:
+            expected = answer.scores[int(feature["id"])]
+            assert abs(feature["score"] - expected) <= BOUND * largest
 
 
 @pytest.mark.parametrize("name", CASES)
