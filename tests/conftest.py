@@ -106,7 +106,9 @@ def runs_share_models(
 
     def load_model(name: str, *, dtype: str | None = None, **how: Any) -> Model:
         architecture = Path(name).parent.name
-        is_tiny = architecture in tiny.CONFIGS and name == str(model_folder(architecture))
+        is_tiny = architecture in {**tiny.CONFIGS, **tiny.STATEFUL} and name == str(
+            model_folder(architecture)
+        )
         if is_tiny and dtype in {None, "float32"}:
             return loaded(architecture)
         return load_from_disk(name, dtype=dtype, **how)
