@@ -85,9 +85,7 @@ def test_features_are_removed_and_answers_written_anew(  # noqa: PLR0913, PLR091
     path.write_text(json.dumps(content), encoding="utf-8")
     arguments = [str(input_file), *options, f"--features={path}", "--controls=2"]
     assert main(["intervene", *arguments, "--regenerate", "--max-new-tokens=3"]) == ExitCode.OK
-    paths = map(Path, capfd.readouterr().out.split())
-    reports = [path for path in paths if path.name.startswith("atp_intervention_")]
-    report = read(next(path for path in reports if path.suffix == ".json"))
+    report = read(capfd.readouterr().out.split()[-1])
     plain = Ablated(model_folder("qwen3_5"))
     removals = [(tiny.HOOK_LAYER, dictionary.sae, list(map(int, CHOSEN)))]
     from atp.model.pair_tokenizer import PairTokenizer  # noqa: PLC0415  (imports torch)
