@@ -113,17 +113,17 @@ class Dictionary:
         return shaped - shaped.mean(dim=-1, keepdim=True) if self.centred else shaped
 
     def read(self, captured: Mapping[str, Tensor]) -> Tensor:
-        """Return what it reads, (position, *d_in), of the values at each hook point."""
+        """Return what it reads, (position, d_in), of the values at each hook point."""
         return self.view(captured[self.hook_name])
 
     def written(self, captured: Mapping[str, Tensor]) -> Tensor:
-        """Return what the model has where it writes, side by side, (position, *d_out)."""
+        """Return what the model has where it writes, side by side, (position, d_out)."""
         if self.writes == (self.hook_name,):
             return self.read(captured)
         return self.gradient(captured)
 
     def gradient(self, captured: Mapping[str, Tensor]) -> Tensor:
-        """Return the gradients where it writes, side by side, (position, *d_out)."""
+        """Return the gradients where it writes, side by side, (position, d_out)."""
         if len(self.writes) == 1:
             return self._shaped(captured[self.writes[0]])
         return torch.cat([captured[name].flatten(1) for name in self.writes], dim=1)
