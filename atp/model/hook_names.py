@@ -23,7 +23,8 @@ PLACES = {  # (module of a layer, its input or output): hook point
     ("post_feedforward_layernorm", "output"): "hook_mlp_out",
 }
 MODULE = re.compile(
-    r"(?:.+\.)?(?:layers|h)\.(\d+)(?:\.(?!input$|output$)(.+?))?(?:\.(input|output))?"
+    r"(?:(?:model|language_model|transformer|gpt_neox)\.)*(?:layers|h)\.(\d+)"
+    r"(?:\.(?!input$|output$)(.+?))?(?:\.(input|output))?"
 )
 
 
