@@ -294,6 +294,20 @@ def test_a_wide_dictionary_says_its_size_before_it_is_downloaded(
     assert "262,144 features, 7.56 GiB" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_dictionary_of_a_multimodal_model_is_one_of_its_text_part(
+    input_file: Path, report: Report, model_folder: Callable[[str], Path]
+) -> None:
+    spec = "gemma-scope-2-12b-it-res-all:layer_0_width_16k_l0_small"
+    model = model_folder("gemma3_multimodal")
+
+    found = report(input_file, f"--model={model}", f"--sae={spec}", "--allow-other-model")
+
+    (sae,) = found["saes"]
+    assert sae["hook_name"] == "blocks.0.hook_resid_post"
+    messages = [each["message"] for each in found["findings"] if each["part"] == "saes"]
+    assert any("reads 3840 numbers (d_in)" in each and "gives 32" in each for each in messages)
+
+
 def test_a_model_without_a_default_is_a_finding_like_any_other(
     input_file: Path, report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
