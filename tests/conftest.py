@@ -109,7 +109,7 @@ def runs_share_models(
         is_tiny = architecture in {**tiny.CONFIGS, **tiny.STATEFUL} and name == str(
             model_folder(architecture)
         )
-        if is_tiny and dtype in {None, "float32"}:
+        if is_tiny and dtype in {None, "float32"} and how.get("attention") != "sdpa":
             return loaded(architecture)
         return load_from_disk(name, dtype=dtype, **how)
 

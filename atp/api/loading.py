@@ -35,13 +35,14 @@ if TYPE_CHECKING:
     """A name as for `atp run --sae`, patterns included, or an object in memory."""
 
 
-def load_model(
+def load_model(  # noqa: PLR0913  (each but the first by name)
     model: str | Path | TransformerBridge | PreTrainedModel,
     *,
     tokenizer: AnyTokenizer | None = None,
     revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: str | None = None,
+    attention: str = "eager",
 ) -> Model:
     """Load a language model once, for several calls.
 
@@ -55,6 +56,8 @@ def load_model(
         device: of a named model; by default the GPU if there is one.
         dtype: of a named model, "bfloat16" or "float32"; by default float32 on a CPU, else
             bfloat16.
+        attention: of a named model, "eager" or "sdpa" (less memory on long texts; the scores
+            differ by rounding).
 
     Returns:
         The model, frozen and in evaluation mode.
@@ -76,9 +79,11 @@ def load_model(
             loading.bars_on_a_terminal_only(),
             offline_if_fetched(name, revision, ()),
         ):
-            return loading.load_model(name, revision=revision, device=device, dtype=dtype)
-    if revision or device or dtype:
-        msg = "revision, device and dtype are for a model that is loaded by its name."
+            return loading.load_model(
+                name, revision=revision, device=device, dtype=dtype, attention=attention
+            )
+    if revision or device or dtype or attention != "eager":
+        msg = "revision, device, dtype and attention are for a model that is loaded by its name."
         raise SettingsError(msg, "Leave them out: an object in memory stays as it is.")
     return borrowed.borrow(model, tokenizer)
 

@@ -58,6 +58,9 @@ class Settings:
     """Accept an SAE that was trained on a model of another name."""
     model_dtype: str | None = option(Group.RUN, None, "NAME", checks.OneOf(("bfloat16", "float32")))
     """bfloat16 or float32; float16 overflows in Gemma. Default: float32 on a CPU, else bfloat16."""
+    attention: str = option(Group.RUN, "eager", "KIND", checks.OneOf(("eager", "sdpa")))
+    """How to compute attention: eager, or sdpa, the kernel of torch, which takes less memory on
+    long texts. Scores differ by rounding."""
     device: str | None = option(Group.RUN, None, "NAME", checks.device)
     """cpu, cuda or cuda:N. Default: cuda where there is a GPU, else cpu."""
     batch_tokens: int | None = option(Group.RUN, None, "N", whole_number(1))

@@ -21,7 +21,7 @@ from atp.errors import SettingsError
 from atp.model.bridge_patches import boot, wire_anew
 from atp.model.head import TokenHead
 from atp.model.language_model import Model
-from atp.model.loading import loading_errors, wrap
+from atp.model.loading import check_packing, loading_errors, wrap
 from atp.model.names import short_name
 
 if TYPE_CHECKING:
@@ -181,7 +181,8 @@ def _check_bridge(bridge: TransformerBridge) -> None:
     _check_weights(bridge.original_model)
 
 
-def _check_weights(hf_model: nn.Module) -> None:
+def _check_weights(hf_model: Any) -> None:  # noqa: ANN401  (any Hugging Face model)
+    check_packing(hf_model.config, _name(hf_model))
     devices = {str(parameter.device) for parameter in hf_model.parameters()}
     if len(devices) > 1 or "meta" in devices:
         msg = f"the model's weights are on {', '.join(sorted(devices))}."

@@ -50,6 +50,11 @@ class Model:
         return f"Model({self.name}, {self.device}, {str(self.dtype).removeprefix('torch.')})"
 
     @property
+    def attention(self) -> str:
+        """How it computes attention, "eager" or "sdpa"."""
+        return str(self.bridge.original_model.config._attn_implementation)  # noqa: SLF001  (there is no public way)
+
+    @property
     def n_ctx(self) -> int:
         """The longest sequence the model can read, in tokens."""
         return int(self.bridge.cfg.n_ctx)

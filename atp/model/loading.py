@@ -27,9 +27,10 @@ from transformers.utils.logging import (
     is_progress_bar_enabled,
 )
 
-from atp.errors import AtpError, UnavailableError
+from atp.errors import AtpError, SettingsError, UnavailableError
 from atp.model.bridge_patches import boot, skip_unwatched_hooks
 from atp.model.devices import choose_device, choose_dtype
+from atp.model.fused_attention import fuse_attention
 from atp.model.gguf_file import DENSE, gguf_config, gguf_tokenizer, quick_names
 from atp.model.head import TokenHead
 from atp.model.language_model import Model
@@ -49,6 +50,10 @@ TEXT_ALONE = {"qwen3_5": "Qwen3_5ForCausalLM", "qwen3_5_moe": "Qwen3_5MoeForCaus
 alone. The bridge of the whole model needs torchvision."""
 
 
+PACKINGS = ("fp8", "gguf", "mxfp4", "torchao")
+"""Ways to pack weights into 8 or 4 bits; docs/library.md has what was tried."""
+
+
 def quiet_libraries() -> None:
     """Route the libraries' messages through the log, and switch their progress bars off."""
     for name in ("transformers", "huggingface_hub"):
@@ -65,6 +70,7 @@ def load_model(
     revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: str | None = None,
+    attention: str = "eager",
 ) -> Model:
     """Load a model of the hub, or a local folder or GGUF file, or raise an AtpError that says why.
 
@@ -77,6 +83,8 @@ def load_model(
     # Hashing gigabytes takes a while: a thread does it meanwhile.
     with loading_errors(name), ThreadPoolExecutor(max_workers=1) as pool:
         hashing = pool.submit(local_origin, local_path(name)) if is_local(name) else None
+        if "gguf_file" not in options:
+            check_packing(load_config(name, revision), name)
         tokenizer = load_tokenizer(name, revision)
         if "gguf_file" in options:
             bridge = boot(
@@ -95,6 +103,12 @@ def load_model(
             options |= {"device": "cpu"} if cpu else {"device_map": {"": str(place)}}
             bridge = boot(str(source), dtype=torch_dtype, **options)
         origin = hashing.result() if hashing else {"revision": hub_commit(name, revision)}
+        if attention == "sdpa":
+            try:
+                fuse_attention(bridge)
+            except ValueError as error:
+                msg = f"--attention=sdpa is not for {name}: {error}."
+                raise SettingsError(msg, "Leave it out.") from error
         return wrap(short_name(name), bridge, tokenizer, origin)
 
 
@@ -131,6 +145,19 @@ def load_config(name: str, revision: str | None) -> Any:  # noqa: ANN401  (trans
     if "gguf_file" in options:
         return gguf_config(local_path(name))
     return AutoConfig.from_pretrained(source, **options)
+
+
+def check_packing(config: Any, name: str) -> None:  # noqa: ANN401  (as above)
+    """Raise UnavailableError for weights of few bits that give other numbers than a plain pass."""
+    packing = getattr(config, "quantization_config", None)
+    if packing is None:
+        return
+    method = packing["quant_method"] if isinstance(packing, dict) else packing.quant_method
+    method = getattr(method, "value", method)  # of an enumeration
+    if method not in PACKINGS:
+        msg = f"the weights of {name} are packed by {method}."
+        hint = f"atp reads {', '.join(PACKINGS)}. Name the model in bfloat16 or float32."
+        raise UnavailableError(msg, hint)
 
 
 def load_tokenizer(name: str, revision: str | None) -> Any:  # noqa: ANN401  (transformers' own)
@@ -178,6 +205,8 @@ def loading_errors(name: str) -> Iterator[None]:
         hint = "Check the name."
         if "gated" in str(error).lower() or "401" in reason or "403" in reason:
             hint = f"Accept its licence at https://huggingface.co/{name} and set HF_TOKEN."
+        elif isinstance(error, ImportError):
+            hint = "Install the package beside atp."
         elif is_local(name):
             hint = "Check that the folder is complete."
         elif os.environ.get("HF_HUB_OFFLINE"):

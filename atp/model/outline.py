@@ -12,7 +12,7 @@ import torch
 from transformer_lens.model_bridge.sources.transformers import map_default_transformer_lens_config
 from transformers import AutoModelForCausalLM
 
-from atp.model.loading import load_config, load_tokenizer, loading_errors
+from atp.model.loading import check_packing, load_config, load_tokenizer, loading_errors
 from atp.model.memory_model import Shape
 from atp.model.names import short_name
 
@@ -54,6 +54,7 @@ def outline(name: str, revision: str | None, dtype: torch.dtype) -> Outline:
     """Read a model's tokenizer and configuration; name and revision are as for `load_model`."""
     with loading_errors(name):
         config = load_config(name, revision)
+        check_packing(config, name)
         tokenizer = load_tokenizer(name, revision)
         mapped = map_default_transformer_lens_config(config)
         with torch.device("meta"):

@@ -53,6 +53,7 @@ def facts(
             "bos_token_id": model.bos_token_id,
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": model.device.type,
+            "attention": model.attention,
         },
         "saes": [dictionary.describe() for dictionary in dictionaries],
         "method": settings.scoring.describe(),

@@ -87,6 +87,7 @@ def _load(settings: Settings, specs: Sequence[str]) -> Loaded:
         revision=settings.revision,
         device=settings.device,
         dtype=settings.model_dtype,
+        attention=settings.attention,
     )
     pair_tokenizer = PairTokenizer(
         model,

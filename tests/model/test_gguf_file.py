@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from oracle import Oracle
+from tiers import first_tier
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from atp import attribute, load_model, load_sae
@@ -22,13 +23,7 @@ FAST = ("llama, scaled", "gemma3, scaled")
 GEMMA_27B = {"gemma2": (46, 4608, 32, 128), "gemma3": (62, 5376, 32, 128)}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
-        for name in gguf_files.CONFIGS
-    ],
-)
+@pytest.mark.parametrize("name", first_tier(FAST, gguf_files.CONFIGS))
 def test_a_gguf_file_gives_the_scores_of_its_folder(tmp_path: Path, name: str) -> None:
     path = gguf_files.save(tmp_path, name)
     sae = tiny.make_sae("topk")

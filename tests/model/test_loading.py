@@ -6,12 +6,16 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import gguf_files
 import pytest
 import tiny
 import torch
+from oracle import Oracle
 from safetensors.torch import load_file, save_file
+from tiers import first_tier
 from transformers import AutoModelForCausalLM, MambaConfig
 
 from atp import attribute, load_model, load_sae
@@ -27,6 +31,8 @@ from atp.runtime.log import configure
 from atp.scoring.preflight import check_dictionaries
 
 ModelFolder = Callable[[str], Path]
+
+ATTENTION = ("llama", "gemma3", "gpt2", "gpt_neox", "qwen2")
 
 
 def test_a_loaded_model_is_frozen_and_in_evaluation_mode(model_folder: ModelFolder) -> None:
@@ -105,6 +111,76 @@ def test_the_metric_in_bfloat16_is_close_to_float32(model_folder: ModelFolder) -
 def _saved(sae: object, folder: Path) -> Path:
     sae.save_model(folder / "sae")  # type: ignore[attr-defined]  (any SAE)
     return folder / "sae"
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "gptq"])
+def test_weights_of_few_bits_that_give_other_numbers_are_refused(
+    tmp_path: Path, method: str
+) -> None:
+    folder = tiny.save_model(tmp_path, "llama")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method, "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnavailableError, match=f"packed by {method}.*fp8") as caught:
+        load_model(str(folder), device="cpu")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UnavailableError, match=f"packed by {method}"):
+        outline(str(folder), None, torch.float32)
+
+
+def test_weights_in_8_bits_give_the_oracles_scores(tmp_path: Path) -> None:
+    """In FineGrainedFP8, as DeepSeek's and Qwen's are published: a scale for each block."""
+    folder = tiny.save_model(tmp_path, "llama")
+    weights = load_file(folder / "model.safetensors")
+    for name, weight in list(weights.items()):
+        if "_proj" in name:
+            blocks = weight.unflatten(0, (-1, 16)).unflatten(2, (-1, 16))
+            scales = blocks.abs().amax(dim=(1, 3)) / torch.finfo(torch.float8_e4m3fn).max
+            packed = (blocks / scales[:, None, :, None]).view_as(weight)
+            weights |= {name: packed.to(torch.float8_e4m3fn), f"{name}_scale_inv": scales}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    packing = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [16, 16]}
+    config["quantization_config"] = packing
+    (folder / "config.json").write_text(json.dumps(config))
+    _compare_with_oracle(folder, attention="eager")
+
+
+@pytest.mark.parametrize("architecture", first_tier(["llama"], [*ATTENTION]))
+def test_attention_in_one_kernel_gives_the_oracles_scores(
+    model_folder: ModelFolder, tmp_path: Path, architecture: str
+) -> None:
+    kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
+
+    def counted(*arguments: Any, **named: Any) -> torch.Tensor:
+        calls.append(1)
+        return kernel(*arguments, **named)
+
+    with patch.object(torch.nn.functional, "scaled_dot_product_attention", counted):
+        _compare_with_oracle(model_folder(architecture), attention="sdpa", saved=tmp_path)
+    assert calls
+
+
+def test_attention_whose_scores_are_capped_is_not_for_the_kernel(model_folder: ModelFolder) -> None:
+    with pytest.raises(SettingsError, match=r"attention=sdpa is not for .*does not cap") as caught:
+        load_model(str(model_folder("gemma2")), device="cpu", attention="sdpa")
+    assert "\n" not in str(caught.value)
+
+
+def _compare_with_oracle(folder: Path, *, attention: str, saved: Path | None = None) -> None:
+    sae = tiny.make_sae("topk")
+    dictionary = load_sae(str(_saved(sae, saved or folder)))
+    oracle = Oracle(str(folder), sae, tiny.HOOK_LAYER)
+    model = load_model(str(folder), device="cpu", attention=attention)
+    for triple, analysis in zip(
+        tiny.triples(2), attribute(model, dictionary, tiny.triples(2)), strict=True
+    ):
+        answer = oracle(*triple)
+        assert answer is not None
+        assert analysis["logit_diff"] == pytest.approx(answer.logit_diff, abs=1e-4)
+        for feature in analysis["top_features"]:
+            expected = float(answer.scores[int(feature["id"])])
+            assert abs(feature["score"] - expected) <= 1e-5 * float(answer.scores.abs().max())
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,17 @@ def test_a_run_gives_the_oracles_scores_and_the_documented_schema(
     assert "Please comment" not in err  # no prompt in the log
 
 
+def test_how_attention_is_computed_makes_another_run(
+    input_file: Path, options: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    runs = []
+    for attention in ("eager", "sdpa"):
+        assert main(["run", str(input_file), *options, f"--attention={attention}"]) == ExitCode.OK
+        runs.append(read(capfd.readouterr().out.strip())["metadata"]["atp"])
+    assert [run["model"]["attention"] for run in runs] == ["eager", "sdpa"]
+    assert runs[0]["fingerprint"] != runs[1]["fingerprint"]
+
+
 def test_everything_else_in_the_file_stays(
     input_file: Path, options: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
