@@ -49,7 +49,8 @@ test-all: $(VENV)/.installed-dev ## run both tiers of the tests (under 12 minute
 test-slow: $(VENV)/.installed-dev ## run the second tier alone: the tests marked slow
 	$(TESTS) -m slow
 
-test-demo: $(VENV)/.installed-dev model ## compare the demo with the plain procedure, pair by pair; run the example's notebook
+test-demo: $(VENV)/.installed-dev model ## compare the demo, and Gemma 3 from a GGUF file, with the plain procedure; run the example's notebook
+	PYTHONPATH=benchmarks $(BIN)/python -c 'import gemma3; gemma3.main()'
 	OMP_NUM_THREADS=$$(nproc) $(PYTEST) -m demo -rP
 
 test-faults: $(VENV)/.installed-dev model ## kill runs, fill the disk, send signals, break the model, at every moment (an hour)

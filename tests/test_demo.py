@@ -1,14 +1,16 @@
-"""On the demo's input, model and SAE, atp gives what plain procedures give, pair by pair.
+"""On real models, atp gives what plain procedures give, pair by pair.
 
-Needs the real model (`make test-demo` obtains it), so it carries the marker `demo`.
+The models are the demo's and Gemma 3 270M. `make test-demo` obtains them: hence the marker `demo`.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny
 import torch
 from oracle import Oracle
 from rerun import Rerun
@@ -25,16 +27,44 @@ ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "smollm2"
 MODEL = ROOT / ".cache" / "models" / "SmolLM2-135M-Instruct"
 LAYER = 20
+GEMMA = ROOT / ".cache" / "held-out" / "gemma-3-270m"
 
 
 def test_the_demo_gives_the_oracles_numbers(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--chat-template", f"--model={MODEL}", f"--sae={EXAMPLE / 'sae'}", "--device=cpu"]
-    code = main(["run", str(EXAMPLE / "feedback.json"), *options, f"--out={tmp_path}"])
-    assert code == ExitCode.OK
-    result = json.loads(Path(capfd.readouterr().out.strip()).read_text(encoding="utf-8"))
+    options = ["--chat-template", f"--model={MODEL}", f"--sae={EXAMPLE / 'sae'}"]
+    result = _run(options, tmp_path, capfd)
     oracle = Oracle(str(MODEL), SAE.load_from_disk(EXAMPLE / "sae"), LAYER)
+    assert _compare("the demo", result, oracle, chat=True) == {"scored": 63, "skipped": 9}
+
+
+def test_gemma_3_from_a_gguf_file_gives_the_oracles_numbers(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The oracle has the folder that Transformers made of the file; the SAE is random."""
+    sae = tiny.make_sae("topk", layer=12, model_name="gemma-3-270m", d_in=640)
+    sae.save_model(tmp_path / "sae")
+    options = [f"--model={GEMMA}-Q4_K_M.gguf", f"--sae={tmp_path / 'sae'}", "--limit=6"]
+    result = _run(options, tmp_path, capfd)
+    oracle = Oracle(str(GEMMA), sae, 12)
+    counts = _compare("Gemma 3 270M", result, oracle, chat=False, tolerance=1e-4)
+    assert counts["scored"] >= 4
+
+
+def _run(options: list[str], out: Path, capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    code = main(["run", str(EXAMPLE / "feedback.json"), *options, "--device=cpu", f"--out={out}"])
+    assert code == ExitCode.OK
+    result: dict[str, Any] = json.loads(
+        Path(capfd.readouterr().out.strip()).read_text(encoding="utf-8")
+    )
+    return result
+
+
+def _compare(
+    name: str, result: dict[str, Any], oracle: Oracle, *, chat: bool, tolerance: float = 1e-5
+) -> dict[str, int]:
+    """Compare all pairs of a result with the oracle's; return their counts."""
     counts = {"scored": 0, "skipped": 0}
     worst_score = worst_logit = 0.0
     for question in result["results"]:
@@ -43,9 +73,10 @@ def test_the_demo_gives_the_oracles_numbers(
         for variation in question["variations"][1:]:
             if variation["sycophancy_flag"] != 1:
                 assert "atp_analysis" not in variation
+            if "atp_analysis" not in variation:  # beyond --limit, too
                 continue
             analysis = variation["atp_analysis"]
-            answer = oracle(variation["prompt"], variation["response"], base["response"], chat=True)
+            answer = oracle(variation["prompt"], variation["response"], base["response"], chat=chat)
             counts["scored" if answer else "skipped"] += 1
             if answer is None:
                 assert "skipped" in analysis
@@ -58,16 +89,16 @@ def test_the_demo_gives_the_oracles_numbers(
             listed = {int(feature["id"]): feature["score"] for feature in analysis["top_features"]}
             gaps = [abs(score - float(answer.scores[i])) for i, score in listed.items()]
             left_out = set(answer.scores.nonzero().flatten().tolist()) - set(listed)
-            assert not left_out  # top_k exceeds the SAE's 32 active features
+            assert not left_out  # top_k exceeds the SAE's active features
             worst_score = max(worst_score, max(gaps) / largest)
     print(  # noqa: T201  (the figures, with pytest -s)
-        f"the demo against the oracle: {counts}, "
+        f"{name} against the oracle: {counts}, "
         f"worst score gap {worst_score:.1e}, worst logit gap {worst_logit:.1e}"
     )
-    assert counts == {"scored": 63, "skipped": 9}
-    assert {name: result["metadata"]["atp"]["counts"][name] for name in counts} == counts
+    assert {key: result["metadata"]["atp"]["counts"][key] for key in counts} == counts
     assert worst_logit <= 1e-4
-    assert worst_score <= 1e-5
+    assert worst_score <= tolerance
+    return counts
 
 
 def test_the_demos_effects_are_those_of_the_whole_model_run_again() -> None:

@@ -316,10 +316,11 @@ CLT_LAYER = "clt_layer"
 """A layer of a cross-layer transcoder: it writes the outputs of its MLP and of all later ones."""
 
 
-def make_sae(
+def make_sae(  # noqa: PLR0913  (all but one by name)
     kind: str,
     *,
     layer: int = HOOK_LAYER,
+    d_in: int = D_MODEL,
     d_sae: int = D_SAE,
     model_name: str = "tiny",
     seed: int = 0,
@@ -335,7 +336,7 @@ def make_sae(
         "model_name": model_name,
     }
     config: dict[str, Any] = {
-        "d_in": D_MODEL,
+        "d_in": d_in,
         "d_sae": d_sae,
         "dtype": "float32",
         "device": "cpu",
