@@ -80,7 +80,7 @@ class _Watched:
             model.recorded_layers,
         )
         self.layers_before, self.layers_through = model.layers_before, model.layers_through
-        self.resume = model.resume
+        self.resume, self.keeps_all_keys = model.resume, model.keeps_all_keys
 
     def fill(self, cache: Any, ids: Tensor, mask: Tensor, positions: Tensor) -> None:  # noqa: ANN401
         self.model.fill(cache, ids, mask, positions)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import forked
 import pytest
+import tiny
 
 from atp.runtime import live, log
 from atp.runtime.live import phase
@@ -29,11 +30,15 @@ pytestmark = pytest.mark.usefixtures("runs_share_models")
 
 
 @pytest.fixture
-def options(model_folder: Callable[[str], Path], sae_folder: Callable[..., Path]) -> list[str]:
+def options(
+    model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> list[str]:
     """Options that make `atp run` use the tiny GPT-2 and its SAE, with several batches."""
+    sae = tmp_path_factory.mktemp("sae")
+    tiny.faithful_sae().save_model(sae)  # another one would be warned of
     return [
         f"--model={model_folder('gpt2')}",
-        f"--sae={sae_folder('standard')}",
+        f"--sae={sae}",
         "--device=cpu",
         "--batch-tokens=60",
     ]

@@ -524,14 +524,10 @@ def test_integrated_gradients_that_do_not_add_up_are_not_called_complete(
 def test_an_sae_that_explains_little_is_told_of(
     tmp_path: Path, run: Callable[..., Any], *, explains: bool
 ) -> None:
-    """One that passes x on, as the difference of two features a dimension, explains all of it."""
-    sae = tiny.make_sae("standard", d_sae=2 * tiny.D_MODEL)
-    both = torch.cat([torch.eye(tiny.D_MODEL), -torch.eye(tiny.D_MODEL)])
-    with torch.no_grad():
-        sae.W_enc.copy_(both.T)
-        sae.W_dec.copy_(both if explains else both.roll(1, dims=1))
-        sae.b_enc.zero_()
-        sae.b_dec.zero_()
+    sae = tiny.faithful_sae()
+    if not explains:
+        with torch.no_grad():
+            sae.W_dec.copy_(sae.W_dec.roll(1, dims=1))
     sae.save_model(tmp_path / "sae")
     path = write(tmp_path / "few.json", tiny.questions(2))
     _, log = run(path, f"--sae={tmp_path / 'sae'}")

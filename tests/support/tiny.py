@@ -363,3 +363,15 @@ def make_sae(  # noqa: PLR0913  (all but one by name)
         if kind == "matching_pursuit":  # subtracts one decoder direction at a time: unit norms
             sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True)
     return sae
+
+
+def faithful_sae() -> SAE[Any]:
+    """Return an SAE that passes x on: each dimension is the difference of two features."""
+    sae = make_sae("standard", d_sae=2 * D_MODEL)
+    both = torch.cat([torch.eye(D_MODEL), -torch.eye(D_MODEL)])
+    with torch.no_grad():
+        sae.W_enc.copy_(both.T)
+        sae.W_dec.copy_(both)
+        sae.b_enc.zero_()
+        sae.b_dec.zero_()
+    return sae
