@@ -39,6 +39,7 @@ class TokenHead:
         scale = float(getattr(config, "logit_scale", None) or 1.0)  # Cohere
         scale /= float(getattr(config, "logits_scaling", None) or 1.0)  # Granite
         cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
+        cap = cap or getattr(config, "logits_soft_cap", None)  # RecurrentGemma
         bias = getattr(unembedding, "bias", None)
         return cls(unembedding.weight, bias, scale, None if cap is None else float(cap))
 

@@ -23,10 +23,12 @@ ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention
 def keeps_all_keys(hf_model: Any) -> bool:  # noqa: ANN401  (any Hugging Face causal model)
     """Return whether keys and values are all that a model's layers keep of earlier tokens.
 
-    Recurrent layers (Mamba, gated linear attention) and convolutions keep a state instead.
+    Recurrent layers (Mamba, gated linear attention) and convolutions keep a state instead. A model
+    that takes no position ids (MPT) cannot be told which tokens a cache holds.
     """
     kinds = getattr(hf_model.config.get_text_config(), "layer_types", None) or ATTENTION
-    takes_cache = "past_key_values" in signature(hf_model.base_model.forward).parameters
+    arguments = signature(hf_model.base_model.forward).parameters
+    takes_cache = {"past_key_values", "position_ids"} <= arguments.keys()
     stateful = hf_model._is_stateful  # noqa: SLF001  (there is no public way)
     return takes_cache and not stateful and ATTENTION.issuperset(kinds)
 
