@@ -25,6 +25,7 @@ EACH_VALUE, EACH_SWITCH = (
 EACH_COMMAND = pytest.mark.parametrize("command", ALL_COMMANDS)
 TEXTS = (
     "7",
+    "sdpa",
     "0.5",
     "200",
     "9,20",
