@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 TEXT_ALONE = {"qwen3_5": "Qwen3_5ForCausalLM", "qwen3_5_moe": "Qwen3_5MoeForCausalLM"}
 """By the kind of a model that also reads images: the class of its language model, to be loaded
 alone. The bridge of the whole model needs torchvision."""
-
-
 PACKINGS = ("fp8", "gguf", "mxfp4", "torchao")
 """Ways to pack weights into 8 or 4 bits; docs/library.md has what was tried."""
 
@@ -83,8 +81,6 @@ def load_model(
     # Hashing gigabytes takes a while: a thread does it meanwhile.
     with loading_errors(name), ThreadPoolExecutor(max_workers=1) as pool:
         hashing = pool.submit(local_origin, local_path(name)) if is_local(name) else None
-        if "gguf_file" not in options:
-            check_packing(load_config(name, revision), name)
         tokenizer = load_tokenizer(name, revision)
         if "gguf_file" in options:
             bridge = boot(
@@ -95,11 +91,12 @@ def load_model(
                 dtype=torch_dtype,
             )
         else:
+            config = load_config(name, revision)
+            check_packing(config, name)
             # Weights go straight onto an accelerator; a CPU needs no map.
             cpu = place.type == "cpu"
-            kind = AutoConfig.from_pretrained(source, **options).model_type
-            if kind in TEXT_ALONE:
-                options["hf_config_overrides"] = {"architectures": [TEXT_ALONE[kind]]}
+            if config.model_type in TEXT_ALONE:
+                options["hf_config_overrides"] = {"architectures": [TEXT_ALONE[config.model_type]]}
             options |= {"device": "cpu"} if cpu else {"device_map": {"": str(place)}}
             bridge = boot(str(source), dtype=torch_dtype, **options)
         origin = hashing.result() if hashing else {"revision": hub_commit(name, revision)}

@@ -22,6 +22,7 @@ from atp.model.language_model import Model
 Loaded = Callable[[str], Model]
 
 
+@pytest.mark.slow
 def test_a_program_sees_nothing_that_it_did_not_print(workplace: Path) -> None:
     code = f"""
 import atp

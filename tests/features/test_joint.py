@@ -84,7 +84,7 @@ def joint_effect(plain: Rerun, pair: Texts, ids: list[int], how: dict[str, str])
     [
         {"exact": "flagged", "exact-above": "0.3"},
         {"exact": "all", "baseline": "base"},
-        {"position": "all", "metric": "sequence"},
+        pytest.param({"position": "all", "metric": "sequence"}, marks=pytest.mark.slow),
         {"limit": "4"},
     ],
     ids=lambda how: " ".join(how.values()),

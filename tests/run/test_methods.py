@@ -124,6 +124,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         assert read(tmp_path / "whole" / other)["metadata"]["atp"]["counts"]["scored"] == 21
 
 
+@pytest.mark.slow
 def test_each_way_to_score_is_a_run_of_its_own(
     tmp_path: Path, run: Callable[..., Any], sae_folder: Callable[..., Path]
 ) -> None:

@@ -16,7 +16,7 @@ import tiny
 from made_up_results import without_places
 from runs import analyses, events, of, read, without_times, write
 from tiers import first_tier
-from ways import WAYS, every_way
+from ways import WAYS
 
 from atp.check import run_outline
 from atp.cli.main import main
@@ -100,7 +100,7 @@ def test_merged_shards_are_the_bytes_of_a_run_without_shards(
     assert min(kinds["scored"], kinds["skipped"], kinds["error"]) > 0
 
 
-@every_way
+@pytest.mark.parametrize("way", first_tier(["base"], WAYS))
 def test_so_are_those_of_every_way_to_score(
     tmp_path: Path,
     options: list[str],
