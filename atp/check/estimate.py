@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from atp.model.dictionaries.placement import RESIDENT_SHARE
+from atp.model.dictionaries.in_parts import PART_BYTES
+from atp.model.dictionaries.placement import LENT_SHARE, RESIDENT_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,8 +73,9 @@ def memory(
     base = outline.bytes + (HOST_BYTES if kind == "cpu" else 0)
     sae_bytes = sum(known)
     if kind == "cuda" and sae_bytes > RESIDENT_SHARE * (free_bytes - base):
-        # The SAEs are offloaded: one at a time is on the device.
-        sae_bytes = max(known, default=0)
+        # The SAEs are offloaded: one at a time is on the device, or a part of one.
+        lent = LENT_SHARE * (free_bytes - base)
+        sae_bytes = max((size if size <= lent else PART_BYTES for size in known), default=0)
     basis = "weights and SAEs exactly, batches at most"
     if outline.shape.whole:
         basis = "weights and SAEs exactly, batches roughly: recurrent layers count as attention"

@@ -22,6 +22,7 @@ from atp.cli.main import main
 from atp.config.method import Method
 from atp.config.settings import Settings
 from atp.errors import ExitCode
+from atp.model.dictionaries.in_parts import PART_BYTES
 from atp.model.dictionaries.outline import SaeOutline
 from atp.model.memory_model import Shape
 from atp.model.outline import Outline
@@ -111,6 +112,15 @@ def test_offloaded_saes_count_one_at_a_time() -> None:
 
     assert found["peak_bytes"] == 20_000 + 12_000
     assert found["sae_bytes"] == 20_000
+
+
+def test_of_an_sae_that_is_lent_in_parts_a_part_counts() -> None:
+    wide = sae(1, (1 << 40) // 4)  # of 1 TiB, where 1 TiB is free
+
+    found = estimate.memory(MODEL, [wide], work(), "cuda", 1 << 40)
+
+    assert found["peak_bytes"] == 20_000 + PART_BYTES
+    assert found["sae_bytes"] == 1 << 40
 
 
 def test_an_sae_of_unknown_size_is_not_counted_and_reported() -> None:

@@ -91,10 +91,11 @@ class Dictionary:
         """
         directions: Tensor = self.sae.W_dec.detach().flatten(1)
         parts = torch.split(directions, ROWS_PER_PART)
-        weighted = [(part * weights).norm(dim=1) for part in parts]
+        on_its_device = weights.to(directions.device)  # the host, of an SAE that is lent in parts
+        weighted = [(part * on_its_device).norm(dim=1) for part in parts]
         if getattr(self.sae.cfg, "rescale_acts_by_decoder_norm", False):  # decode divides by it
             weighted = [torch.cat(weighted) / directions.norm(dim=1).clamp(min=1e-30)]
-        return torch.cat(weighted)
+        return torch.cat(weighted).to(weights.device)
 
     @property
     def centred(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +14,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
 from atp.attribution.scores import score
-from atp.model.dictionaries import placement
+from atp.config.method import Method
+from atp.model.dictionaries import in_parts, placement
 from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
 from atp.model.language_model import Model
@@ -102,6 +103,39 @@ def test_every_score_is_the_same_on_the_device_and_offloaded(
         assert expected.scores.abs().max() > 0 or one.hook_name == "blocks.3.hook_resid_post"
         for name in ("activations", "gradients", "scores", "variance_explained", "sae_error"):
             assert torch.equal(getattr(scored, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("kind", [*tiny.SAE_KINDS, *tiny.TRANSCODER_KINDS, tiny.CLT_LAYER])
+def test_an_sae_that_is_lent_in_parts_gives_the_numbers_of_a_whole_one(
+    model: Model, batch: list[TokenizedPair], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = 20 * tiny.D_MODEL * 4  # bytes: 20 features
+    monkeypatch.setattr(in_parts, "PART_BYTES", largest)
+    proper, sizes = in_parts._parts, []  # noqa: SLF001
+
+    def noted(matrix: torch.Tensor) -> Iterator[tuple[int, slice]]:
+        for side, which in proper(matrix):
+            sizes.append(matrix.narrow(side, 0, 1).nbytes * (which.stop - which.start))
+            yield side, which
+
+    monkeypatch.setattr(in_parts, "_parts", noted)
+    sae = Dictionary.of("memory", "tiny", tiny.make_sae(kind), {})
+    found = []
+    for parts in (False, True):
+        lent = Dictionaries([sae], CPU, offload=True, in_parts=parts)
+        scorer = Scorer(model, lent, tiny.D_SAE, Method(exact="all"))
+        found.append(scorer.analyse([scorer.capture(batch)]))
+        assert bool(sizes) == (parts and "norms" not in kind and kind != "matching_pursuit")
+    assert all(size <= largest for size in sizes)
+    for (whole,), (in_part,) in zip(*found, strict=True):
+        effects = [
+            {each["id"]: each["effect"] for each in analysis["top_features"]}
+            for analysis in (whole, in_part)
+        ]
+        assert effects[1] == pytest.approx(effects[0], rel=1e-3, abs=5e-5)
+        assert in_part["diagnostics"]["features"] == pytest.approx(
+            whole["diagnostics"]["features"], rel=1e-4, abs=1e-4
+        )
 
 
 @pytest.mark.parametrize("kind", tiny.SAE_KINDS)
