@@ -38,6 +38,11 @@ every_architecture = pytest.mark.parametrize(
     "architecture",
     first_tier(["gemma2", "qwen2"], [*tiny.CONFIGS, *tiny.STATEFUL]),
 )
+differing_architectures = pytest.mark.parametrize(
+    "architecture",
+    first_tier(["gemma2", "qwen2"], [*tiny.FAMILIES, "qwen3_5", "jamba", "mamba2"]),
+)
+"""Those that differ most: on all others, scores and effects are compared with the defaults."""
 Parts = Callable[..., tuple[Model, Dictionary, Rerun]]
 
 
@@ -212,7 +217,7 @@ def test_effects_at_other_hook_points(parts: Parts, hook: str, layer: int) -> No
 
 
 @pytest.mark.parametrize("baseline", ["zero", "base", "mean"])
-@every_architecture
+@differing_architectures
 def test_baselines_are_the_activations_on_the_base_prompts(
     parts: Parts, architecture: str, baseline: str
 ) -> None:
@@ -260,7 +265,7 @@ def test_baselines_are_the_activations_on_the_base_prompts(
 
 
 @pytest.mark.parametrize("baseline", ["zero", "base"])
-@every_architecture
+@differing_architectures
 def test_integrated_gradients_are_the_mean_gradient_on_the_way(
     parts: Parts, architecture: str, baseline: str
 ) -> None:
@@ -320,7 +325,7 @@ def test_more_steps_make_integrated_gradients_complete(parts: Parts) -> None:
 
 @pytest.mark.parametrize("sequence_tokens", [None, 3])
 @pytest.mark.parametrize("position", ["tail", "all"])
-@every_architecture
+@differing_architectures
 def test_scores_at_several_positions_are_summed(
     parts: Parts, architecture: str, position: str, sequence_tokens: int | None
 ) -> None:
@@ -373,7 +378,7 @@ def test_scores_at_several_positions_are_summed(
 
 
 @pytest.mark.parametrize("sequence_tokens", [1, 3, 50])
-@every_architecture
+@differing_architectures
 def test_sequences_are_contrasted_by_their_mean_log_probabilities(
     parts: Parts, architecture: str, sequence_tokens: int
 ) -> None:
