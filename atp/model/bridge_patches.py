@@ -13,6 +13,9 @@ from unittest.mock import patch
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components.gated_delta_net import GatedDeltaNetBridge
 from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
+from transformers.modeling_utils import log_state_dict_report
+
+from atp.errors import UnavailableError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,10 +24,24 @@ if TYPE_CHECKING:
 def boot(source: str, **options: Any) -> TransformerBridge:  # noqa: ANN401  (as the bridge's)
     """Boot a bridge; of a multimodal model without its processor of images.
 
-    For some processors transformer_lens would install torchvision, with pip, while it runs.
+    For some processors transformer_lens would install torchvision, with pip, while it runs. Raises
+    UnavailableError if weights lack a tensor, which Transformers would fill at random.
     """
-    with patch("transformers.AutoProcessor.from_pretrained", return_value=None):
+    with (
+        patch("transformers.AutoProcessor.from_pretrained", return_value=None),
+        patch("transformers.modeling_utils.log_state_dict_report", _refuse_missing),
+    ):
         return TransformerBridge.boot_transformers(source, **options)
+
+
+def _refuse_missing(**told: Any) -> None:  # noqa: ANN401  (as Transformers tells it)
+    log_state_dict_report(**told)  # raises for sizes that differ
+    if missing := sorted(told["loading_info"].missing_keys):
+        msg = (
+            f"the weights of {told['pretrained_model_name_or_path']} lack {len(missing)} tensors: "
+        )
+        msg += f"{', '.join(missing[:3])}."
+        raise UnavailableError(msg, "Fetch or save the model again.")
 
 
 def skip_unwatched_hooks(bridge: TransformerBridge) -> None:

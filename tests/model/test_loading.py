@@ -280,3 +280,13 @@ def test_a_library_says_a_thing_once_and_through_the_log(
     logging.getLogger(f"{library}.part").error("Retrying in 1s")
 
     assert json.loads(capsys.readouterr().err)["event"] == "Retrying in 1s"
+
+
+def test_a_folder_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
+    """Transformers would fill it at random, and only warn."""
+    weights = tiny.save_model(tmp_path, "llama") / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["model.layers.2.mlp.down_proj.weight"]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(UnavailableError, match=r"lack 1 tensors: model\.layers\.2\.mlp\.down_proj"):
+        load_model(str(tmp_path), device="cpu")
