@@ -139,7 +139,7 @@ class DictionaryScorer:
         """Return what the SAE reads, what the model has where it writes, and the gradient there."""
         x = self.dictionary.read(captured.residuals)
         y = self.dictionary.written(captured.residuals)
-        return x, y, self.dictionary.gradient(captured.gradients)
+        return x, y, self.dictionary.at_writes(captured.gradients)
 
     def _run(self, captured: Capture) -> PatchedRun:
         return PatchedRun(self.model, captured, self.dictionary.writes, self.chunk_tokens)

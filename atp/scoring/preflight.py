@@ -54,7 +54,7 @@ def check_dictionaries(
         raise UnavailableError(msg.splitlines()[0], hint) from error
     for dictionary in dictionaries:
         check_order(dictionary, list(captured.residuals))
-        x, g = captured.residuals[dictionary.hook_name], dictionary.gradient(captured.gradients)
+        x, g = captured.residuals[dictionary.hook_name], dictionary.at_writes(captured.gradients)
         d_in, d_out = int(dictionary.sae.cfg.d_in), dictionary.sae.W_dec.shape[1:].numel()
         reason = f"{dictionary.hook_name} gives {x[0].numel()} numbers, the SAE reads {d_in} (d_in)"
         if x[0].numel() == d_in and g[0].numel() != d_out:

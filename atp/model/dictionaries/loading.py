@@ -20,6 +20,7 @@ from atp.errors import SettingsError, UnavailableError
 from atp.model.dictionaries.clt import load_layer
 from atp.model.dictionaries.files import CLT_LAYERS
 from atp.model.dictionaries.names import (
+    check_metadata,
     check_sae_spec,
     published_at,
     refuse_unsuited,
@@ -121,10 +122,10 @@ class Dictionary:
         """Return what the model has where it writes, side by side, (position, d_out)."""
         if self.writes == (self.hook_name,):
             return self.read(captured)
-        return self.gradient(captured)
+        return self.at_writes(captured)
 
-    def gradient(self, captured: Mapping[str, Tensor]) -> Tensor:
-        """Return the gradients where it writes, side by side, (position, d_out)."""
+    def at_writes(self, captured: Mapping[str, Tensor]) -> Tensor:
+        """Return values or gradients at all hook points it writes to, side by side."""
         if len(self.writes) == 1:
             return self._shaped(captured[self.writes[0]])
         return torch.cat([captured[name].flatten(1) for name in self.writes], dim=1)
@@ -284,9 +285,10 @@ def check_scorable(spec: str, sae: SAE[Any]) -> None:
     if metadata.hook_head_index is not None:
         msg = f"--sae={spec} reads one attention head (hook_head_index)."
         raise SettingsError(msg, "Choose an SAE of a whole hook point.")
-    in_the_stream = IN_THE_STREAM.fullmatch(str(metadata.hook_name)) is not None
-    harmless = HARMLESS_IN_THE_STREAM if in_the_stream else set()
+    check_metadata(spec, metadata.to_dict())
     kwargs = metadata.model_from_pretrained_kwargs or {}
+    in_the_stream = IN_THE_STREAM.fullmatch(metadata.hook_name) is not None
+    harmless = HARMLESS_IN_THE_STREAM if in_the_stream else set()
     if processed := [name for name in kwargs if kwargs[name] and name not in harmless]:
         msg = f"--sae={spec} was trained on a model with processed weights "
         msg += f"({', '.join(processed)})."

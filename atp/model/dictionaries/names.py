@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -17,7 +17,7 @@ from atp.model.dictionaries.registry import NEURONPEDIA, OWN_FORMAT, find_releas
 from atp.runtime.paths import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from atp.model.dictionaries.registry import Release
@@ -114,10 +114,23 @@ def _check_sae_folder(spec: str, folder: Path) -> str | None:
         config = orjson.loads((folder / "cfg.json").read_bytes())
         metadata = config.get("metadata") or config  # older SAELens had no metadata entry
         name = metadata.get("model_name")
+        check_metadata(spec, metadata)
     except (orjson.JSONDecodeError, AttributeError) as error:
         msg = f"{folder / 'cfg.json'} is not the configuration of an SAE."
         raise SettingsError(msg, "Name a folder as SAELens writes it (save_model).") from error
     return str(name) if name else None
+
+
+def check_metadata(spec: str, metadata: Mapping[str, Any]) -> None:
+    """Raise SettingsError for metadata whose values cannot be what they should be."""
+    written = metadata.get("hook_name_out")
+    names = [*written] if isinstance(written, list) else [written]
+    names += [metadata.get(key) for key in ("hook_name", "hf_hook_name", "hf_hook_name_out")]
+    kwargs = metadata.get("model_from_pretrained_kwargs") or {}
+    if not isinstance(kwargs, dict) or not all(isinstance(name, str | None) for name in names):
+        msg = f"--sae={spec} has hook points that are no names, or model_from_pretrained_kwargs "
+        msg += "that are no settings."
+        raise SettingsError(msg, "Mend the metadata in its cfg.json.")
 
 
 def _is_folder(path: Path) -> bool:

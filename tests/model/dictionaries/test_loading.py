@@ -66,6 +66,9 @@ def test_an_sae_that_does_not_say_where_it_reads_is_refused(tmp_path: Path) -> N
         ({"normalize_activations": "expected_average_only_in"}, "normalisation"),
         ({"metadata": {"model_from_pretrained_kwargs": {"first_n_layers": 2}}}, "proc"),
         ({"metadata": {"hook_head_index": 3}}, "one attention head"),
+        ({"metadata": {"hf_hook_name": 5}}, "no names"),
+        ({"metadata": {"hook_name_out": ["blocks.1.hook_mlp_out", 7]}}, "no names"),
+        ({"metadata": {"model_from_pretrained_kwargs": "x"}}, "no settings"),
     ],
 )
 def test_an_sae_that_would_be_wrong_without_a_word_is_refused(
