@@ -23,7 +23,7 @@ export async function answerView(root, { result }) {
     el("p", { class: "soft" }, dataText(inShort(content))),
     el(
       "div",
-      { class: "beside" },
+      { class: "first-screen" },
       el("div", { class: "sentences" }, sentences(content), links(result)),
       content.strongest.length
         ? el(
@@ -39,8 +39,14 @@ export async function answerView(root, { result }) {
           ),
         )
         : el("p", {}, t("frame.no_strongest")),
+      el(
+        "section",
+        { class: "run" },
+        el("h2", {}, t("frame.run")),
+        whatWasRun(content),
+        reasons(content),
+      ),
     ),
-    el("section", {}, el("h2", {}, t("frame.run")), whatWasRun(content), reasons(content)),
   );
   if (content.strongest.length) {
     const rows = content.strongest.map((row) => ({ ...row, href: addressOf(result, row.feature) }));
@@ -51,13 +57,8 @@ export async function answerView(root, { result }) {
 /** What was run, in a line. @param {Result} content */
 function inShort({ name, sae, counts }) {
   const { scored = 0, pairs = 0 } = counts;
-  const parts = [name, sae.spec, sae.hook_name, scoredOf(scored, pairs)];
+  const parts = [name, sae.spec, sae.hook_name, t("frame.pairs_scored", { scored: count(scored), pairs: count(pairs) })];
   return [...new Set(parts.filter((part) => part))].join(" · ");
-}
-
-/** @param {number} scored @param {number} pairs */
-function scoredOf(scored, pairs) {
-  return t("frame.scored_of", { scored: count(scored), pairs: count(pairs) });
 }
 
 /** @param {Result} content */
@@ -93,7 +94,7 @@ function whatWasRun({ model, sae, metric, counts, settings }) {
     [t("frame.questions"), counts.questions === undefined ? null : count(counts.questions)],
     [
       t("frame.scored"),
-      `${scoredOf(scored, pairs)}; ${others}`,
+      `${t("frame.scored_of", { scored: count(scored), pairs: count(pairs) })}; ${others}`,
     ],
     [
       t("frame.settings"),

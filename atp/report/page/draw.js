@@ -46,7 +46,6 @@ export async function draw(element, name, rows, parameters = {}) {
       renderer: "svg",
       actions: false,
       defaultStyle: false,
-      logLevel: 1, // errors: it warns of sizes that fit
       tooltip: { disableDefaultStyle: true },
     });
     charts.set(element, { view, observer: fitted(element, view) });

@@ -50,7 +50,7 @@ export async function featureView(root, { result, id }) {
   const distribution = el("div");
   const groups = el("div");
   const others = numbers.pairs - listing.size;
-  const note = t("features.distribution_note", {
+  const note = t(others === 0 ? "features.distribution_all" : "features.distribution_note", {
     listing: count(listing.size),
     scored: count(numbers.pairs),
     others: count(others),
