@@ -32,6 +32,19 @@ EXPORT = re.compile(r"^export ((?:async )?(?:function\*?|const|let|class) (\w+))
 
 def page(overview: Mapping[str, Any], blocks: Mapping[str, str]) -> str:
     """Return the page with its data; a block is base64, by the id of its element."""
+    # JSON, and no text in it can end the element that holds it.
+    island = json.dumps(overview, allow_nan=False).replace("<", "\\u003c")
+    return render(
+        "page.html.j2",
+        {"modules": joined_modules(), "library": _library()},
+        overview=overview,
+        island=Markup(island),  # noqa: S704
+        blocks={name: Markup(block) for name, block in blocks.items()},  # noqa: S704 - base64
+    )
+
+
+def render(template: str, scripts: Mapping[str, str], **values: object) -> str:
+    """Return a page of `page/`, which runs these scripts alone and loads nothing."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -39,19 +52,14 @@ def page(overview: Mapping[str, Any], blocks: Mapping[str, str]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals["t"] = _translated
-    environment.globals["text"] = partial(text, language=LANGUAGE)
+    environment.globals |= {"t": _translated, "text": partial(text, language=LANGUAGE)}
     environment.filters["number"] = _number
-    scripts = {"modules": joined_modules(), "library": _library()}
     style = "".join(path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.css")))
-    return environment.get_template("page.html.j2").render(
-        overview=overview,
-        # JSON, and no text of it can end its element.
-        island=Markup(json.dumps(overview, allow_nan=False).replace("<", "\\u003c")),  # noqa: S704
-        blocks={name: Markup(block) for name, block in blocks.items()},  # noqa: S704 - base64
+    return environment.get_template(template).render(
         scripts={name: Markup(script) for name, script in scripts.items()},  # noqa: S704 - ours
         style=Markup(style),  # noqa: S704 - ours
         policy=Markup(_policy(scripts.values(), style)),  # noqa: S704 - ours
+        **values,
     )
 
 
@@ -91,7 +99,7 @@ def _library() -> str:
 
 def _policy(scripts: Iterable[str], style: str) -> str:
     """Return the content security policy: these scripts, this style, and nothing from outside."""
-    allowed = " ".join(_source(script) for script in scripts)
+    allowed = " ".join(map(_source, scripts)) or "'none'"
     return (
         f"default-src 'none'; script-src {allowed}; style-src {_source(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
