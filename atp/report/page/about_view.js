@@ -9,7 +9,7 @@ import { dataText, el } from "./dom.js";
 import { factList, plainTable } from "./facts.js";
 import { columnMeaning, columnTitle, featuresOf } from "./feature_rows.js";
 import { hasText, t } from "./language.js";
-import { count } from "./numbers.js";
+import { count, shown } from "./numbers.js";
 import { plainCell } from "./table.js";
 
 const LIMITS = ["linear", "wording", "variance", "intervals", "meaning", "bos"];
@@ -29,8 +29,7 @@ export async function aboutView(root, { result }) {
   if (overview.results.length === 0) {
     return;
   }
-  const features = await featuresOf(result);
-  const columns = Object.keys(features.columns);
+  const columns = Object.keys((await featuresOf(result)).columns);
   root.append(
     el(
       "section",
@@ -38,7 +37,10 @@ export async function aboutView(root, { result }) {
       el("h2", {}, t("frame.columns")),
       plainTable(
         t("frame.columns"),
-        [{ title: t("frame.column"), kind: "text" }, { title: "CSV", kind: "text" }, { title: t("frame.meaning"), kind: "text" }],
+        [{ title: t("frame.column"), kind: "text" }, { title: "CSV", kind: "text" }, {
+          title: t("frame.meaning"),
+          kind: "text",
+        }],
         columns.map((name) => [columnTitle(name), el("code", {}, name), columnMeaning(name)]),
       ),
     ),
@@ -47,19 +49,26 @@ export async function aboutView(root, { result }) {
 
 /** @param {Result} content */
 function run(content) {
+  const facts = Object.entries(content.facts);
+  const counts = Object.entries(content.counts).map(([name, n]) => [name, count(n)]);
+  const means = Object.entries(content.means).map(([name, mean]) => [name, shown(mean)]);
+  /** @type {[string, any][]} */
+  const groups = [...facts.filter(([, value]) => isGroup(value)), ["sae", content.sae]];
   return el(
     "section",
     {},
     el("h2", {}, dataText(content.name)),
     el("h3", {}, t("frame.facts")),
-    factList([
-      [factName("file"), content.file],
-      [t("frame.model"), content.model],
-      ...Object.entries(content.facts).map(([name, value]) => named(name, value)),
-      ...Object.entries(content.counts).map(([name, value]) => named(name, count(value))),
+    namedFacts([
+      ["file", content.file],
+      ...facts.filter(([, value]) => !isGroup(value)),
+      ...counts,
+      ...means,
     ]),
-    el("h3", {}, t("frame.sae")),
-    factList(Object.entries(content.sae)),
+    groups.map(([name, group]) => [
+      el("h3", {}, factName(name)),
+      namedFacts(Object.entries(group)),
+    ]).flat(),
     el("h3", {}, t("frame.settings")),
     Object.keys(content.settings).length
       ? factList(Object.entries(content.settings))
@@ -68,9 +77,14 @@ function run(content) {
   );
 }
 
-/** @param {string} name @param {unknown} value @returns {[string, unknown]} */
-function named(name, value) {
-  return [factName(name), value];
+/** @param {unknown} value */
+function isGroup(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** @param {any[][]} facts */
+function namedFacts(facts) {
+  return factList(facts.map(([name, value]) => [factName(name), value]));
 }
 
 /** The text of a fact; a name that is new here stays as it is. @param {string} name */

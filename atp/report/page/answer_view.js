@@ -29,7 +29,12 @@ export async function answerView(root, { result }) {
         ? el(
           "figure",
           {},
-          el("figcaption", {}, el("h2", {}, t("frame.strongest")), el("p", { class: "soft" }, t("frame.strongest_note"))),
+          el(
+            "figcaption",
+            {},
+            el("h2", {}, t("frame.strongest")),
+            el("p", { class: "soft" }, t("frame.strongest_note")),
+          ),
           chart,
           el(
             "details",
@@ -57,7 +62,12 @@ export async function answerView(root, { result }) {
 /** What was run, in a line. @param {Result} content */
 function inShort({ name, sae, counts }) {
   const { scored = 0, pairs = 0 } = counts;
-  const parts = [name, sae.spec, sae.hook_name, t("frame.pairs_scored", { scored: count(scored), pairs: count(pairs) })];
+  const parts = [
+    name,
+    sae.spec,
+    sae.hook_name,
+    t("frame.pairs_scored", { scored: count(scored), pairs: count(pairs) }),
+  ];
   return [...new Set(parts.filter((part) => part))].join(" · ");
 }
 

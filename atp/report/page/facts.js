@@ -28,7 +28,12 @@ export function factList(facts, style = "facts") {
     "dl",
     { class: style },
     known.map(([name, value]) =>
-      el("div", {}, el("dt", {}, name), el("dd", {}, value instanceof Node ? value : dataText(asText(value))))
+      el(
+        "div",
+        {},
+        el("dt", {}, name),
+        el("dd", {}, value instanceof Node ? value : dataText(asText(value))),
+      )
     ),
   );
 }

@@ -28,7 +28,11 @@ export async function featureView(root, { result, id }) {
   const heading = el("h1", {}, t("features.one", { feature: id ?? "" }));
   const label = labelOf(result, id ?? "");
   root.append(
-    el("p", { class: "onward" }, el("a", { href: format({ view: "features", result }) }, `← ${t("features.back")}`)),
+    el(
+      "p",
+      { class: "onward" },
+      el("a", { href: format({ view: "features", result }) }, `← ${t("features.back")}`),
+    ),
     heading,
     label === null ? "" : el("p", { class: "lead" }, plainCell(label)),
   );
@@ -55,14 +59,23 @@ export async function featureView(root, { result, id }) {
     scored: count(numbers.pairs),
     others: count(others),
   });
-  const groupRows = groupsOf(await decoded(`r${result}-groups`), result, Number(id));
+  const groupRows = [
+    { ...overview.results[result].groups[0], ...limitsOf(features, row) },
+    ...groupsOf(await decoded(`r${result}-groups`), result, Number(id)),
+  ];
   const top = topPairs(listing);
   const cards = await Promise.all(top.map(([pair, listed]) => pairCard(result, pair, listed)));
   root.append(
     el(
       "div",
       { class: "beside" },
-      el("section", {}, el("h2", {}, t("features.distribution_title")), el("p", { class: "soft" }, note), distribution),
+      el(
+        "section",
+        {},
+        el("h2", {}, t("features.distribution_title")),
+        el("p", { class: "soft" }, note),
+        distribution,
+      ),
       el("section", {}, el("h2", {}, t("features.groups_title")), groups),
     ),
     el("section", {}, el("h2", {}, t("features.top_title")), el("ol", { class: "cards" }, cards)),
@@ -100,7 +113,12 @@ async function pairCard(result, pair, listed) {
   const [target, other] = [text("target_token") ?? "", text("base_token") ?? ""];
   const best = bestOf(listed);
   const kind = Number.isNaN(listed.effect) ? "features.top_score" : "features.top_effect";
-  const address = format({ view: "pair", result, id: String(pair), parameters: { feature: String(listed.feature) } });
+  const address = format({
+    view: "pair",
+    result,
+    id: String(pair),
+    parameters: { feature: String(listed.feature) },
+  });
   const facts = [
     t("features.top_question", { question: text("question_id") ?? columns.question[pair] }),
     text("template_type"),
@@ -113,12 +131,28 @@ async function pairCard(result, pair, listed) {
       "p",
       { class: "card-head" },
       el("a", { href: address }, t("features.top_one", { pair })),
-      el("strong", { class: best < 0 ? "suppresses" : "promotes" }, t(kind, { value: signed(shortest(best)) })),
+      el(
+        "strong",
+        { class: best < 0 ? "suppresses" : "promotes" },
+        t(kind, { value: signed(shortest(best)) }),
+      ),
       el("span", { class: "soft" }, dataText(facts.join(" · "))),
     ),
-    el("div", { class: "beside" },
-      el("div", {}, el("p", { class: "soft" }, t("features.top_flagged")), around(response, base, target, other)),
-      el("div", {}, el("p", { class: "soft" }, t("features.top_base")), around(base, response, other, target)),
+    el(
+      "div",
+      { class: "beside" },
+      el(
+        "div",
+        {},
+        el("p", { class: "soft" }, t("features.top_flagged")),
+        around(response, base, target, other),
+      ),
+      el(
+        "div",
+        {},
+        el("p", { class: "soft" }, t("features.top_base")),
+        around(base, response, other, target),
+      ),
     ),
   );
 }
@@ -128,22 +162,27 @@ function around(response, against, token, other) {
   return words(excerpt(marked(response ?? "", against ?? "", token, other)));
 }
 
-/** @param {TableBlock} block @param {number} result @param {number} feature */
-function groupsOf({ rows, columns }, result, feature) {
-  const groups = overview.results[result].groups;
-  const number = (/** @type {string} */ name, /** @type {number} */ row) => {
-    const value = shortest(columns[name][row]);
+/** The mean and its interval in a row. @param {TableBlock} block @param {number} row */
+function limitsOf({ columns }, row) {
+  const number = (/** @type {string} */ name) => {
+    const value = columns[name][row];
     return Number.isNaN(value) ? null : value;
   };
+  return {
+    mean_best: number("mean_best"),
+    mean_best_low: number("mean_best_low"),
+    mean_best_high: number("mean_best_high"),
+  };
+}
+
+/** The groups but that of all pairs. @param {TableBlock} block @param {number} result @param {number} feature */
+function groupsOf(block, result, feature) {
+  const { rows, columns } = block;
+  const groups = overview.results[result].groups;
   const found = [];
   for (let row = 0; row < rows; row++) {
     if (columns.feature[row] === feature) {
-      found.push({
-        ...groups[columns.group[row]],
-        mean_best: number("mean_best", row),
-        mean_best_low: number("mean_best_low", row),
-        mean_best_high: number("mean_best_high", row),
-      });
+      found.push({ ...groups[columns.group[row]], ...limitsOf(block, row) });
     }
   }
   return found;

@@ -42,7 +42,9 @@ export function leftOutOfRatio(features) {
     "p",
     { class: "soft" },
     [
-      rows > MOST_POINTS ? t("features.chart_cut", { n: count(MOST_POINTS), all: count(rows) }) : "",
+      rows > MOST_POINTS
+        ? t("features.chart_cut", { n: count(MOST_POINTS), all: count(rows) })
+        : "",
       without > 0 ? t("features.chart_without", { n: count(without) }) : "",
     ].join(t("frame.between_sentences")),
   );
@@ -62,7 +64,13 @@ export async function agreement(root, result) {
     pearson: shown(/** @type {number} */ (header.pearson)),
   });
   root.append(
-    el("section", {}, el("h2", {}, t("features.agreement_title")), el("p", { class: "soft" }, note), chart),
+    el(
+      "section",
+      {},
+      el("h2", {}, t("features.agreement_title")),
+      el("p", { class: "soft" }, note),
+      chart,
+    ),
   );
   const points = Array.from({ length: rows }, (_, row) => ({
     pair: columns.pair[row],

@@ -56,7 +56,8 @@ export function columnsOf(result, features) {
     columns.push({
       ...head("link", "text"),
       value: (row) => pageOnNeuronpedia(result, ids[row]),
-      cell: (row) => outwardLink(pageOnNeuronpedia(result, ids[row]) ?? "", t("features.neuronpedia")),
+      cell: (row) =>
+        outwardLink(pageOnNeuronpedia(result, ids[row]) ?? "", t("features.neuronpedia")),
     });
   }
   return columns;
@@ -68,4 +69,3 @@ export function exportedColumns(features) {
     .filter((name) => !["feature", "selected", ...SHOWN_COLUMNS].includes(name))
     .map((key) => ({ key, value: (/** @type {number} */ row) => features.columns[key][row] }));
 }
-

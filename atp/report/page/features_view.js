@@ -53,7 +53,8 @@ export async function featuresView(root, address) {
     caption: t("features.caption", { name }),
     columns: columnsOf(result, features),
     rows: features.rows,
-    search: (row) => `${features.columns.feature[row]} ${labelOf(result, features.columns.feature[row]) ?? ""}`,
+    search: (row) =>
+      `${features.columns.feature[row]} ${labelOf(result, features.columns.feature[row]) ?? ""}`,
     searchLabel: t("features.search"),
     filter: (row) => filters[which.value]?.(row) ?? true,
     parameters,
@@ -75,7 +76,9 @@ export async function featuresView(root, address) {
     change({
       min_score: thresholds.min_score === null ? "none" : String(thresholds.min_score),
       ...(withRatio && {
-        min_log_ratio: thresholds.min_log_ratio === null ? "none" : String(thresholds.min_log_ratio),
+        min_log_ratio: thresholds.min_log_ratio === null
+          ? "none"
+          : String(thresholds.min_log_ratio),
       }),
     });
     view?.signal("min_score", thresholds.min_score);

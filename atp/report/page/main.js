@@ -51,7 +51,9 @@ async function open(moved = true) {
     arrive(root, moved);
     await done;
   } catch (error) {
-    root.append(el("p", { class: "problem", role: "alert" }, t("frame.problem", { reason: String(error) })));
+    root.append(
+      el("p", { class: "problem", role: "alert" }, t("frame.problem", { reason: String(error) })),
+    );
     throw error;
   }
 }

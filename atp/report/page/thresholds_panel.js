@@ -20,9 +20,9 @@ import { COLUMN_OF, countPassing, limits, NAMES, numberFrom } from "./thresholds
  */
 export function thresholdsPanel({ features, thresholds, original, changed }) {
   const status = el("p", { class: "passing", role: "status" });
-  const fields = NAMES.filter((name) => COLUMN_OF[name] === 'mean_best' || hasNumbers(features, COLUMN_OF[name])).map((name) =>
-    field(name, features, thresholds, moved)
-  );
+  const fields = NAMES.filter((name) =>
+    COLUMN_OF[name] === "mean_best" || hasNumbers(features, COLUMN_OF[name])
+  ).map((name) => field(name, features, thresholds, moved));
   const reset = el("button", {
     type: "button",
     onclick: () => {
@@ -54,7 +54,13 @@ function field(name, features, thresholds, moved) {
   const [low, high] = limits(features.columns[COLUMN_OF[name]]);
   const id = `threshold-${name}`;
   const label = t(`features.${name}`);
-  const slider = el("input", { type: "range", min: low, max: high, step: "any", "aria-label": label });
+  const slider = el("input", {
+    type: "range",
+    min: low,
+    max: high,
+    step: "any",
+    "aria-label": label,
+  });
   const number = el("input", { type: "number", id, step: "any", autocomplete: "off" });
 
   function show() {
@@ -73,5 +79,8 @@ function field(name, features, thresholds, moved) {
     moved();
   });
   show();
-  return { element: el("div", { class: "threshold" }, el("label", { for: id }, label), slider, number), show };
+  return {
+    element: el("div", { class: "threshold" }, el("label", { for: id }, label), slider, number),
+    show,
+  };
 }
