@@ -19,6 +19,7 @@ DASH = "\u2013"
 LABEL_LENGTH = 80  # characters of a label that reach the picture; the axis cuts further
 PLACE = "(containerSize()[0] || 340)"  # the width for a chart; without a page, of a figure
 SCATTER_HEIGHT = 320
+ERRORS_ONLY = 1  # of Vega's levels
 ROW_HEIGHT = 24
 # Line feeds, and the marks that change the direction of the text after them.
 UNWANTED = "[\\\\u0000-\\\\u001f\\\\u007f-\\\\u009f\\\\u2028-\\\\u202e\\\\u2066-\\\\u2069]"
@@ -42,6 +43,8 @@ def chart(description: str, height: float | Json, **content: object) -> Json:
         "padding": {"left": 4, "top": 4, "right": 14, "bottom": 4},  # half a number at the right
         "background": "transparent",
         "data": {"name": "table"},
+        # A chart without an interval or an effect is no fault, and no line for the console.
+        "usermeta": {"embedOptions": {"logLevel": ERRORS_ONLY}},
         **content,
         "config": {
             "font": "system-ui, sans-serif",
