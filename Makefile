@@ -14,6 +14,7 @@ MODEL ?= $(SMOLLM2)
 # compiling torch and the libraries around it takes 10 s, in every process that imports them.
 WORKERS ?= auto
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+DENO = DENO_DIR=.cache/deno DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 TESTS = $(PYTEST) --numprocesses=$(WORKERS) --dist=worksteal
 
 .DEFAULT_GOAL := help
@@ -62,12 +63,15 @@ bench: $(VENV)/.installed model ## measure speed and memory on the demo's model,
 	for script in longer_responses layers loading scale; do \
 	    $(BIN)/python benchmarks/$$script.py || exit 1; done
 
-check: $(VENV)/.installed-dev ## format, lint, types, imports, scripts, Dockerfile, workflow, lock files
+check: $(VENV)/.installed-dev ## format, lint, types, imports, JavaScript, scripts, Dockerfile, workflow, lock files
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry --no-ansi atp
+	$(DENO) fmt --check
+	$(DENO) lint
+	$(DENO) check --no-remote --no-npm atp/report/page
 	$(BIN)/shellcheck --external-sources entrypoint.sh .ci/run tools/*.sh tools/image/*.sh
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/zizmor --quiet --offline --no-progress .github

@@ -14,7 +14,7 @@ from atp.errors import SettingsError
 from atp.model.halving import in_halves
 from atp.model.pair_tokenizer import TokenizedPair
 from atp.run.batch_runner import pair_error
-from atp.scoring.analysis_json import shortest
+from atp.scoring.shortest import shortest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -6,11 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 import torch
 
 from atp.attribution.scores import IDENTITY_TOLERANCE
 from atp.config.method import COMPLETE_GAP
+from atp.scoring.position_scores import strongest_positions, token_scores
+from atp.scoring.shortest import shortest, shortest_table
 from atp.stats.agreement import agreement
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from atp.scoring.dictionary_scorer import DictionaryScores
 
 SHARES = ("variance_explained", "features", "bias", "sae_error")
-STRONGEST_POSITIONS = 3  # named for each listed feature, where features are read at several
 
 
 def issue_analysis(issue: PairIssue) -> Analysis:
@@ -37,8 +37,15 @@ def error_analysis(error: Exception) -> Analysis:
     return {"error": type(error).__name__, "details": {"message": message}}
 
 
-def pair_analyses(batch: Sequence[TokenizedPair], found: DictionaryScores) -> list[Analysis]:
-    """Return one analysis a pair: its strongest features, or its numbers that are not finite."""
+def pair_analyses(
+    batch: Sequence[TokenizedPair],
+    found: DictionaryScores,
+    prompt_tokens: Sequence[str] | None = None,
+) -> list[Analysis]:
+    """Return one analysis a pair: its strongest features, or its numbers that are not finite.
+
+    `prompt_tokens` are the texts of the tokens of a single pair's prompt, for --position=all.
+    """
     metric, scores, top = found.captured.metric, found.scores, found.top
     # All features count, not only the listed ones: NaN sorts anywhere.
     finite = torch.isfinite(scores.scores.sum(dim=1) + scores.gradients.sum(dim=1))
@@ -82,7 +89,10 @@ def pair_analyses(batch: Sequence[TokenizedPair], found: DictionaryScores) -> li
             by_name = dict(zip(of_features, lists, strict=True)) if k else {}
             diagnostics = dict(zip(("n_active", *shares), (numbers[2], *numbers[4:]), strict=False))
             analysis = _scored(pair, numbers[0], diagnostics, _features(ids[index], by_name))
-            analyses.append(_with_method_fields(analysis, pair, found, index))
+            analysis = _with_method_fields(analysis, pair, found, index)
+            if prompt_tokens is not None and "top_features" in analysis:
+                analysis["prompt_tokens"] = prompt_tokens
+            analyses.append(analysis)
     return analyses
 
 
@@ -152,9 +162,12 @@ def _with_method_fields(
         return {"error": "Not finite", "details": {"where": [*dict.fromkeys(not_finite)]}}
     analysis["diagnostics"] |= diagnostics
     if found.method.position != "last":
-        strongest = _strongest_positions(pair, found)
+        strongest = strongest_positions(pair, found)
         for feature, positions in zip(analysis["top_features"], strongest, strict=True):
             feature["positions"] = positions
+    if found.method.position == "all":
+        for feature, of_tokens in zip(analysis["top_features"], token_scores(found), strict=True):
+            feature["token_scores"] = of_tokens
     return analysis | fields
 
 
@@ -227,31 +240,6 @@ def _prompt_activations(
     }
 
 
-def _strongest_positions(
-    pair: TokenizedPair, found: DictionaryScores
-) -> list[list[dict[str, Any]]]:
-    """Return, for each listed feature of a single pair, the positions of largest |score|."""
-    top = found.top[0]
-    scores = found.at_positions.scores[:, top].T.cpu()  # (k, position)
-    activations = found.at_positions.activations[:, top].T.cpu()
-    order = scores.abs().sort(dim=1, descending=True, stable=True).indices[:, :STRONGEST_POSITIONS]
-
-    def describe(feature: int, row: int) -> dict[str, Any]:
-        position, text = found.captured.positions[row]
-        in_response = position >= pair.contrast.prompt_length
-        return {
-            "position": position,
-            **({"answer": ("flagged", "base")[text]} if in_response else {}),
-            "score": shortest(float(scores[feature, row])),
-            "activation": shortest(float(activations[feature, row])),
-        }
-
-    return [
-        [describe(feature, row) for row in rows if scores[feature, row] != 0]
-        for feature, rows in enumerate(order.tolist())
-    ]
-
-
 def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield the numbers in nested values with their names; those of a list share its name."""
     for name, value in values.items():
@@ -276,19 +264,3 @@ def _not_finite(
     if not np.isfinite(metric):
         where.insert(0, "metric")
     return where or ["diagnostics"]
-
-
-def shortest(value: float) -> float:
-    """Return a float32 number as the float with the fewest digits."""
-    with np.errstate(over="ignore"):
-        return float(str(np.float32(value)))
-
-
-def shortest_table(table: np.ndarray[Any, Any]) -> list[list[float]]:
-    """Return float32 numbers as floats with the fewest digits; None for one that is not finite.
-
-    orjson writes a float32 that way; reading its text back takes a tenth of Python's own time.
-    """
-    text = orjson.dumps(table, option=orjson.OPT_SERIALIZE_NUMPY)
-    rows: list[list[float]] = orjson.loads(text)
-    return rows

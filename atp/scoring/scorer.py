@@ -6,11 +6,13 @@ A run and a notebook both score through it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from atp.attribution.batches import Batch
 from atp.attribution.capture import Capture, capture
 from atp.config.method import Method
+from atp.model.token_texts import TokenTexts
 from atp.scoring.analysis_json import pair_analyses
 from atp.scoring.base_prompts import BasePrompts, mean_activations
 from atp.scoring.dictionary_scorer import DictionaryScorer, activations, lengths_of
@@ -155,9 +157,17 @@ class Scorer:
             analyses += self._described(dictionary, batch.pairs[which], scores)
         return analyses
 
+    @cached_property
+    def _token_texts(self) -> TokenTexts:
+        return TokenTexts(self.model.tokenizer)
+
     def _described(
         self, dictionary: Dictionary, pairs: Sequence[TokenizedPair], scores: DictionaryScores
     ) -> list[Analysis]:
         if self.observe is not None:
             self.observe(dictionary, pairs, scores)
-        return pair_analyses(pairs, scores)
+        prompt_tokens = None
+        if self.method.position == "all":
+            contrast = pairs[0].contrast
+            prompt_tokens = self._token_texts(contrast.tokens[: contrast.prompt_length])
+        return pair_analyses(pairs, scores, prompt_tokens)
