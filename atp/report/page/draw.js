@@ -38,8 +38,6 @@ export async function draw(element, name, rows, parameters = {}) {
     return null;
   }
   element.classList.add("chart");
-  element.setAttribute("role", "img");
-  element.setAttribute("aria-label", specification.description ?? name);
   try {
     // The library is a script of its own: it only leaves a global name.
     const { vegaEmbed } = /** @type {any} */ (globalThis);
@@ -48,13 +46,12 @@ export async function draw(element, name, rows, parameters = {}) {
       renderer: "svg",
       actions: false,
       defaultStyle: false,
+      logLevel: 1, // errors: it warns of sizes that fit
       tooltip: { disableDefaultStyle: true },
     });
     charts.set(element, { view, observer: fitted(element, view) });
     return view;
   } catch (error) {
-    element.removeAttribute("role");
-    element.removeAttribute("aria-label");
     element.replaceChildren(
       el("p", { class: "problem" }, t("frame.chart_problem", { reason: String(error) })),
     );
