@@ -12,7 +12,6 @@ from atp.dataset.atomic import atomic_write, not_written
 from atp.report import chart_tables, figures, page_data
 from atp.report.charts import specifications
 from atp.report.index import name_of_page
-from atp.report.labels import read_labels
 from atp.report.page import page
 from atp.report.result_contents import names_of, read
 from atp.report.sources import found_in
@@ -57,7 +56,7 @@ def report(
         interventions=[str(each.path) for each in interventions],
         left_out=[str(path) for path in left_out],
     )
-    contents = read_all(results, selection, own.labels)
+    contents = read_all(results, selection)
     written: list[Path] = []
     if own.figures is not None:
         with phase("drawing the figures"):
@@ -77,18 +76,12 @@ def report(
     return [*written, path]
 
 
-def read_all(
-    results: Sequence[ResultFile], selection: SelectionSettings, labels: Path | None = None
-) -> list[ResultContents]:
-    """Read results, with the labels of their features."""
-    of_results = None
-    if labels is not None:  # before the results: a fault in it costs no time
-        of_results = read_labels(labels, [result.metadata["sae"] for result in results])
+def read_all(results: Sequence[ResultFile], selection: SelectionSettings) -> list[ResultContents]:
+    """Read results, one after the other."""
     contents = []
-    for number, (name, result) in enumerate(zip(names_of(results), results, strict=True)):
+    for name, result in zip(names_of(results), results, strict=True):
         with phase(f"reading {result.path.name}"):
             contents.append(read(name, result, selection))
-        contents[-1].labels = {} if of_results is None else of_results.get(number, {})
     return contents
 
 

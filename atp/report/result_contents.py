@@ -102,7 +102,9 @@ def read(name: str, result: ResultFile, settings: SelectionSettings) -> ResultCo
     pairs = CollectedPairs(result.path)
     watched = _Watched(result, pairs)
     if result.metadata["counts"]["scored"]:
-        return ResultContents(name, result, pairs, aggregate([watched], settings, IN_GROUPS).saes[0])
+        return ResultContents(
+            name, result, pairs, aggregate([watched], settings, IN_GROUPS).saes[0]
+        )
     for _ in watched.questions():
         pass
     return ResultContents(name, result, pairs, None)
