@@ -38,7 +38,7 @@ class SelectionSettings:
     as in 0.05 (Benjamini-Hochberg); none turns this off. Default: none."""
     top_features: int = option(Group.SELECT, 50, "K", whole_number(1))
     """Of the features that are left, take the K of each SAE with the greatest mean."""
-    joint_effect: bool = switch(Group.SELECT)
+    joint_effect: bool = switch(Group.SELECTED)
     """Also remove the selected features together from every pair, at the positions that were
     scored, and measure what the metric loses. This loads the model and the SAEs of the results."""
     epsilon: float = option(Group.SELECT, 1e-6, "X", _positive)

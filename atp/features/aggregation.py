@@ -146,8 +146,14 @@ def select_features(*results: str | Path | Result, **options: Unpack[Options]) -
     return aggregate(taken, settings)
 
 
-def aggregate(results: Sequence[ResultFile], settings: SelectionSettings) -> Features:
-    """Return the features of some results, or raise an InputError if they do not go together."""
+def aggregate(
+    results: Sequence[ResultFile], settings: SelectionSettings, in_groups: int | None = None
+) -> Features:
+    """Return the features of some results, or raise an InputError if they do not go together.
+
+    `in_groups` is of how many features, the strongest, the numbers in each group are computed;
+    None is all of them.
+    """
     check_alike(results)
     scored = read_pairs(results)
     applied = []
@@ -155,17 +161,25 @@ def aggregate(results: Sequence[ResultFile], settings: SelectionSettings) -> Fea
         path = next(result.path for result in results if result.metadata["sae"] == pairs.sae)
         applied.append(applicable(settings, pairs, path))
     saes = [
-        _features_of_sae(*of_sae) for of_sae in zip(scored, _names(scored), applied, strict=True)
+        _features_of_sae(*of_sae, in_groups)
+        for of_sae in zip(scored, _names(scored), applied, strict=True)
     ]
     if all(of_sae.min_log_ratio is None for of_sae in applied):
         settings = replace(settings, min_log_ratio=None)
     return Features(saes, list(results), settings)
 
 
-def _features_of_sae(scored: ScoredPairs, name: str, settings: SelectionSettings) -> SaeFeatures:
-    groups = groups_of(scored)
-    tables = [numbers_of(scored, group, settings) for group in groups]
+def _features_of_sae(
+    scored: ScoredPairs, name: str, settings: SelectionSettings, in_groups: int | None
+) -> SaeFeatures:
+    everything, *parts = groups = groups_of(scored)
+    tables = [numbers_of(scored, everything, settings)]
     selection = select(tables[0], settings)
+    if in_groups is not None:
+        order = tables[0]["mean_best"].abs().sort_values(ascending=False, kind="stable").index
+        strongest = tables[0]["feature"][order[:in_groups]]
+        scored = scored.only([*strongest, *map(int, selection.selected)])
+    tables += [numbers_of(scored, group, settings) for group in parts]
     for table, group in zip(tables, groups, strict=True):
         table["group"], table["value"] = group.name, group.value
     table = pd.concat(tables, ignore_index=True)

@@ -38,8 +38,6 @@ export async function draw(element, name, rows, parameters = {}) {
     return null;
   }
   element.classList.add("chart");
-  element.setAttribute("role", "img");
-  element.setAttribute("aria-label", specification.description ?? name);
   try {
     // The library is a script of its own: it only leaves a global name.
     const { vegaEmbed } = /** @type {any} */ (globalThis);
@@ -53,8 +51,6 @@ export async function draw(element, name, rows, parameters = {}) {
     charts.set(element, { view, observer: fitted(element, view) });
     return view;
   } catch (error) {
-    element.removeAttribute("role");
-    element.removeAttribute("aria-label");
     element.replaceChildren(
       el("p", { class: "problem" }, t("frame.chart_problem", { reason: String(error) })),
     );

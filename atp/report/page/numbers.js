@@ -15,15 +15,31 @@ export function shortest(x) {
   if (!Number.isFinite(x)) {
     return x;
   }
-  let number = x;
   // A normal float32 keeps every number of 6 digits; 9 digits give every float32 back.
-  for (let digits = Math.abs(x) < SMALLEST_NORMAL_FLOAT32 ? 1 : 6; digits <= 9; digits++) {
-    number = Number(x.toPrecision(digits));
-    if (Math.fround(number) === x) {
-      break;
+  for (let digits = Math.abs(x) < SMALLEST_NORMAL_FLOAT32 ? 1 : 6; digits < 9; digits++) {
+    if (Math.fround(Number(x.toPrecision(digits))) === x) {
+      return rounded(x, digits);
     }
   }
-  return number;
+  return rounded(x, 9);
+}
+
+/**
+ * As the result file rounds: halfway between two numbers, to the one whose last digit is even.
+ * JavaScript takes the larger one.
+ *
+ * @param {number} x
+ * @param {number} digits
+ */
+function rounded(x, digits) {
+  const [longer, exponent] = x.toExponential(digits).split("e");
+  if (longer.endsWith("5") && "02468".includes(longer.replace(".", "").at(-2) ?? "")) {
+    const rest = x.toExponential(100).slice(longer.length).split("e")[0];
+    if (Number(rest) === 0) {
+      return Number(`${longer.slice(0, -1)}e${exponent}`);
+    }
+  }
+  return Number(x.toPrecision(digits));
 }
 
 /**

@@ -17,6 +17,8 @@ export interface Result {
   sae: Record<string, unknown>;
   metric: string;
   counts: Record<string, number>;
+  means: Record<string, number>;
+  exact: Record<string, unknown> | null;
   reasons: [kind: string, reason: string, count: number][];
   settings: Record<string, unknown>;
   facts: Record<string, unknown>;
@@ -55,9 +57,9 @@ export interface Group {
 
 export interface Intervention {
   file: string;
-  summary: Record<string, unknown>;
-  metadata: Record<string, unknown>;
   comparison: boolean;
+  cautions: string[];
+  [key: string]: unknown; // the rest of the report, as docs/intervene.md describes it
 }
 
 /** A Vega-Lite specification, as far as this page looks into it. */

@@ -64,7 +64,8 @@ export function table(options) {
   const bar = el(
     "div",
     { class: "table-bar" },
-    search && el("label", { class: "table-search" }, options.searchLabel ?? t("frame.search"), field),
+    search &&
+      el("label", { class: "table-search" }, options.searchLabel ?? t("frame.search"), field),
     total,
     el("button", { type: "button", onclick: copy }, t("frame.copy_csv")),
     el("button", { type: "button", onclick: saveFile }, t("frame.save_csv")),
@@ -121,15 +122,13 @@ export function table(options) {
   }
 
   function show() {
-    const [first, end] = printing.matches
-      ? [0, Math.min(order.length, PRINTED_ROWS)]
-      : windowOf({
-        scrolled: box.scrollTop,
-        height: box.clientHeight || 600,
-        rowHeight: rowHeight(),
-        rows: order.length,
-        spare: SPARE_ROWS,
-      });
+    const [first, end] = printing.matches ? [0, Math.min(order.length, PRINTED_ROWS)] : windowOf({
+      scrolled: box.scrollTop,
+      height: box.clientHeight || 600,
+      rowHeight: rowHeight(),
+      rows: order.length,
+      spare: SPARE_ROWS,
+    });
     for (const [position, row] of drawn) {
       if (position < first || position >= end) {
         if (row.contains(document.activeElement)) {

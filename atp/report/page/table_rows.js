@@ -12,7 +12,9 @@ export function sortFrom(text) {
   if (!text) {
     return null;
   }
-  return text.startsWith("-") ? { key: text.slice(1), falling: true } : { key: text, falling: false };
+  return text.startsWith("-")
+    ? { key: text.slice(1), falling: true }
+    : { key: text, falling: false };
 }
 
 /** @param {SortedBy | null} sort */

@@ -1,0 +1,151 @@
+// @ts-check
+/**
+ * The first screen: the answer in sentences, the strongest features, what was run.
+ *
+ * @import { Address, Result } from "./overview.d.ts"
+ */
+import { format } from "./address.js";
+import { overview } from "./blocks.js";
+import { dataText, el } from "./dom.js";
+import { draw } from "./draw.js";
+import { asText, factList, plainTable } from "./facts.js";
+import { addressOf, featureLink } from "./feature_rows.js";
+import { language, t } from "./language.js";
+import { count, shown, signed } from "./numbers.js";
+import { plainCell } from "./table.js";
+
+/** @param {HTMLElement} root @param {Address} address */
+export async function answerView(root, { result }) {
+  const content = overview.results[result];
+  const chart = el("div");
+  root.append(
+    el("h1", {}, t("frame.answer_title", { model: content.model })),
+    el("p", { class: "soft" }, dataText(inShort(content))),
+    el(
+      "div",
+      { class: "first-screen" },
+      el("div", { class: "sentences" }, sentences(content), links(result)),
+      content.strongest.length
+        ? el(
+          "figure",
+          {},
+          el(
+            "figcaption",
+            {},
+            el("h2", {}, t("frame.strongest")),
+            el("p", { class: "soft" }, t("frame.strongest_note")),
+          ),
+          chart,
+          el(
+            "details",
+            {},
+            el("summary", {}, t("frame.as_table")),
+            strongestTable(result, content),
+          ),
+        )
+        : el("p", {}, t("frame.no_strongest")),
+      el(
+        "section",
+        { class: "run" },
+        el("h2", {}, t("frame.run")),
+        whatWasRun(content),
+        reasons(content),
+      ),
+    ),
+  );
+  if (content.strongest.length) {
+    const rows = content.strongest.map((row) => ({ ...row, href: addressOf(result, row.feature) }));
+    await draw(chart, "strongest", rows);
+  }
+}
+
+/** What was run, in a line. @param {Result} content */
+function inShort({ name, sae, counts }) {
+  const { scored = 0, pairs = 0 } = counts;
+  const parts = [
+    name,
+    sae.spec,
+    sae.hook_name,
+    t("frame.pairs_scored", { scored: count(scored), pairs: count(pairs) }),
+  ];
+  return [...new Set(parts.filter((part) => part))].join(" · ");
+}
+
+/** @param {Result} content */
+function sentences(content) {
+  const answer = content.answer[language()] ?? content.answer.en ?? [];
+  return answer.map((sentence) => el("p", { dir: "auto" }, sentence));
+}
+
+/** @param {number} result */
+function links(result) {
+  return el(
+    "p",
+    { class: "onward" },
+    el("a", { href: format({ view: "features", result }) }, t("frame.all_features")),
+    el("a", { href: format({ view: "pairs", result }) }, t("frame.all_pairs")),
+    el("a", { href: format({ view: "about" }) }, t("frame.read_limits")),
+  );
+}
+
+/** @param {Result} content */
+function whatWasRun({ model, sae, metric, counts, settings }) {
+  const { pairs = 0, scored = 0, skipped = 0, error = 0 } = counts;
+  const others = t("frame.counts_more", { skipped: count(skipped), error: count(error) });
+  const changed = Object.entries(settings).map(([name, value]) =>
+    el("code", {}, `${name.replaceAll("_", "-")}=${asText(value)}`)
+  );
+  return factList([
+    [t("frame.model"), model],
+    [t("frame.dictionary"), sae.spec],
+    [t("frame.hook"), sae.hook_name],
+    [t("frame.width"), typeof sae.d_sae === "number" ? count(sae.d_sae) : null],
+    [t("frame.metric"), t(`frame.metric_${metric}`)],
+    [t("frame.questions"), counts.questions === undefined ? null : count(counts.questions)],
+    [
+      t("frame.scored"),
+      `${t("frame.scored_of", { scored: count(scored), pairs: count(pairs) })}; ${others}`,
+    ],
+    [
+      t("frame.settings"),
+      changed.length ? el("span", { class: "codes" }, changed) : t("frame.defaults"),
+    ],
+  ]);
+}
+
+/** @param {Result} content */
+function reasons({ reasons }) {
+  if (reasons.length === 0) {
+    return null;
+  }
+  return plainTable(
+    t("frame.reasons"),
+    [
+      { title: t("frame.reason"), kind: "text" },
+      { title: t("frame.kind"), kind: "text" },
+      { title: t("frame.pairs_n"), kind: "number" },
+    ],
+    reasons.map(([kind, reason, pairs]) => [plainCell(reason), plainCell(kind), count(pairs)]),
+  );
+}
+
+/** @param {number} result @param {Result} content */
+function strongestTable(result, { strongest }) {
+  return plainTable(
+    t("frame.strongest"),
+    [
+      { title: t("frame.feature"), kind: "number" },
+      { title: t("frame.mean"), kind: "number" },
+      { title: t("frame.interval"), kind: "number" },
+      { title: t("frame.direction"), kind: "text" },
+      { title: t("frame.label"), kind: "text" },
+    ],
+    strongest.map((row) => [
+      featureLink(result, row.feature),
+      signed(row.mean_best),
+      t("frame.range", { low: shown(row.mean_best_low), high: shown(row.mean_best_high) }),
+      t(`frame.${row.direction}`),
+      plainCell(row.label),
+    ]),
+  );
+}
