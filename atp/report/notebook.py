@@ -78,10 +78,9 @@ def report(results: Sequence[ResultFile], settings: SelectionSettings) -> Report
 def result_html(result: Result) -> str:
     """Return the display of a result: its features, and the first pairs, for each SAE."""
     lines = "<br>".join(map(html.escape, repr(result).splitlines()))
+    pictures = ((each.names[0], _picture(_means(each.analyses))) for each in result.saes)
     parts = [f"<p>{lines}</p>"]
-    for each in result.saes:
-        if picture := _picture(_means(each.analyses)):
-            parts.append(f"<p>{html.escape(each.names[0])}</p>{picture}")
+    parts += [f"<p>{html.escape(name)}</p>{picture}" for name, picture in pictures if picture]
     parts.append(result.top(SHOWN).to_html(index=False))
     parts += map(_pairs_table, result.saes)
     return "\n".join(parts)
@@ -97,11 +96,12 @@ def _sae_html(sae: SaeFeatures) -> str:
     table = table.sort_values(["selected", "mean_best"], ascending=False, kind="stable")
     chosen = f"{len(sae.selection.selected):,} of {len(table):,} features selected"
     shown = table[[*COLUMNS, "selected"]].head(SHOWN).dropna(axis="columns", how="all")
-    return (
-        f"<p>{html.escape(sae.name)}: {chosen}, over {sae.pairs:,} pairs</p>\n"
-        f"{_picture(pd.concat(strongest(sae).values()))}\n"
-        + shown.to_html(index=False, na_rep="", float_format="{:.4g}".format)
-    )
+    parts = [
+        f"<p>{html.escape(sae.name)}: {chosen}, over {sae.pairs:,} pairs</p>",
+        _picture(pd.concat(strongest(sae).values())),
+        shown.to_html(index=False, na_rep="", float_format="{:.4g}".format),
+    ]
+    return "\n".join(parts)
 
 
 def _picture(rows: pd.DataFrame) -> str:
