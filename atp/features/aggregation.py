@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -19,12 +20,14 @@ from atp.model.dictionaries.names import neuronpedia_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
     from atp.api.result import Result
     from atp.dataset.result_files import ResultFile
     from atp.features.scored import ScoredPairs
     from atp.features.selection import Selection
     from atp.features.table import Group
+    from atp.report.notebook import Report
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,24 @@ class Features:
     def without_ratio(self) -> list[str]:
         """The names of the SAEs whose features were selected without a ratio of activations."""
         return [sae.name for sae in self.saes if sae.settings.min_log_ratio is None]
+
+    def show(self) -> Report:
+        """Return the report of the results, a page with pictures: write it at the end of a cell.
+
+        It shows what `atp report` shows, with these thresholds, and needs no network.
+        """
+        shown: Report = _notebook().report(self.results, self.settings)
+        return shown
+
+    def _repr_html_(self) -> str:
+        """Return the display of a notebook: the strongest features of each SAE."""
+        shown: str = _notebook().features_html(self)
+        return shown
+
+
+def _notebook() -> ModuleType:
+    """Return the module that draws for a notebook. It is a floor above, hence by name."""
+    return import_module("atp.report.notebook")
 
 
 class Options(TypedDict, total=False):
