@@ -30,7 +30,7 @@ model: $(VENV)/.installed ## download and convert the demo's model, once
 
 demo: $(if $(filter $(SMOLLM2),$(MODEL)),model,$(VENV)/.installed) ## score the example on a small real model and show the strongest features
 	$(BIN)/atp run examples/smollm2/feedback.json --chat-template --model=$(MODEL) \
-	    --sae=examples/smollm2/sae --exact=flagged --out=results/demo --log-format=console
+	    --sae=examples/smollm2/sae --exact=flagged --out=results/demo --report --log-format=console
 
 image: ## build the container image `atp` (LOCK=requirements-cpu.lock: without CUDA)
 	tools/image/build.sh $(PYTHON) atp $(LOCK)

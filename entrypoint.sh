@@ -153,8 +153,11 @@ case ${1-} in
 esac
 
 case $1 in
-    run | bench | merge | features | intervene)
+    run | bench | merge | features | intervene | report)
         out=$(value --out "${ATP_OUT:-$volume/results/feedback}" "$@")
+        case $out in
+            *.html) out=$(dirname -- "$out") ;; # the page itself
+        esac
         if on_volume "$out"; then
             case $out in
                 /*) check_mounted "$out" ;;

@@ -10,6 +10,7 @@ from atp.cli.settings_file import as_toml
 from atp.config.checks import path
 from atp.config.intervention import ComparisonSettings, InterventionSettings
 from atp.config.method import Method
+from atp.config.report import ReportSettings
 from atp.config.selection import SelectionSettings
 from atp.config.settings import NO_INPUT, Settings
 from atp.errors import SettingsError
@@ -36,7 +37,7 @@ def run_settings(given: Given) -> Settings:
 
 
 def results_and_out(given: Given) -> tuple[list[Path], Path]:
-    """Return the results that `atp merge` or `atp features` reads, and the folder it writes to."""
+    """Return the results that merge, features or report reads, and the folder it writes to."""
     results = [path("RESULT", name) for name in given.arguments["RESULT"]] or [_out(given)]
     if given.command == "merge":
         return results, _out(given)
@@ -44,9 +45,14 @@ def results_and_out(given: Given) -> tuple[list[Path], Path]:
 
 
 def selection_settings(given: Given) -> SelectionSettings:
-    """Return the settings of `atp features`."""
+    """Return which features to select, for `atp features` and `atp report`."""
     values = given.values(SelectionSettings)
     return SelectionSettings(**values, ratio_given="min_log_ratio" in values)
+
+
+def report_settings(given: Given) -> ReportSettings:
+    """Return the settings that only `atp report` has, and `--report` of `atp run`."""
+    return ReportSettings(**given.values(ReportSettings))
 
 
 def intervention_settings(given: Given) -> InterventionSettings:
@@ -69,7 +75,7 @@ def in_force(argv: Sequence[str]) -> str:
     if given.command in {"config", "completion", "saes", "intervene --compare"}:
         msg = f"atp {given.command} has no settings."
         raise SettingsError(msg, "Name another command: atp config run INPUT.")
-    reads_results = given.command in {"features", "merge"}
+    reads_results = given.command in {"features", "merge", "report"}
     return as_toml(given, results_and_out(given)[1] if reads_results else _out(given))
 
 

@@ -80,6 +80,22 @@ COMMANDS = {
             "atp intervene --compare labelled_before.json labelled_after.json",
         ),
     ),
+    "report": Command(
+        "show results as one page, with pictures, that needs no network",
+        ("[RESULT]... [options]",),
+        """Write one HTML page that shows the answer of a study: the strongest features with
+        intervals, each feature, each pair with its texts, and what an intervention changed. It
+        opens from a disk or a mail, without a network. RESULT is a result of atp run, a report of
+        atp intervene, or a folder, of which the last run is taken, with the newest report of an
+        intervention that is later; by default, the folder that atp run writes to. Several results
+        are shown side by side. Features are selected as atp features does. The page goes to the
+        folder of the first RESULT; --out names another folder, or a file that ends in .html.""",
+        (
+            "atp report",
+            "atp report results/feedback --labels=labels.json --figures=figures",
+            "atp report layer9.json layer20.json --out=layers.html",
+        ),
+    ),
     "merge": Command(
         "put the results of all shards of a run together",
         ("RESULT... [options]",),

@@ -139,21 +139,9 @@ def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
             with stop.unwinding():
                 table, path = bench(build_settings.run_settings(given))
             lines = [table, "", path]
-        case "merge":
-            from atp.merge.command import merge
-
+        case "merge" | "features" | "report":
             with stop.unwinding():
-                code, lines = merge(*build_settings.results_and_out(given))
-        case "features":
-            from atp.features.command import features
-
-            with stop.unwinding():
-                selection = build_settings.selection_settings(given)
-                lines, problem = features(*build_settings.results_and_out(given), selection)
-            if problem is not None:
-                _print(*lines)
-                _summarise(given, lines)
-                raise problem
+                code, lines = _from_results(given)
         case "intervene":
             from atp.intervention.command import intervene
 
@@ -171,7 +159,48 @@ def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
             from atp.run.command import run
 
             code, lines = run(build_settings.run_settings(given), stop)
+            if given.options.get("report") and code in {ExitCode.OK, ExitCode.PAIRS_FAILED}:
+                with stop.unwinding():
+                    lines = _with_report(given, cast("Sequence[Path]", lines))
     return code, lines
+
+
+def _from_results(given: Given) -> tuple[int, Sequence[object]]:
+    """Run a command that reads results; return as `_result` does."""
+    results, out = build_settings.results_and_out(given)
+    if given.command == "merge":
+        from atp.merge.command import merge
+
+        return merge(results, out)
+    selection = build_settings.selection_settings(given)
+    if given.command == "report":
+        from atp.report.command import report
+
+        return ExitCode.OK, report(results, out, selection, build_settings.report_settings(given))
+    from atp.features.command import features
+
+    lines, problem = features(results, out, selection)
+    if problem is not None:
+        _print(*lines)
+        _summarise(given, lines)
+        raise problem
+    return ExitCode.OK, lines
+
+
+def _with_report(given: Given, results: Sequence[Path]) -> Sequence[Path]:
+    """Write the report of a run that has ended, and list it; return all files, the report last."""
+    from atp.config.selection import SelectionSettings
+    from atp.report.command import report
+    from atp.report.index import write_index
+
+    try:
+        own = build_settings.report_settings(given)
+        pages = report(results, results[0].parent, SelectionSettings(), own)
+        write_index(results[0].parent)
+    except AtpError:
+        _print(*results)  # they are whole
+        raise
+    return [*results, *pages]
 
 
 def _text(given: Given) -> str:

@@ -29,7 +29,7 @@ UNWRAPPED = {TABLE, "results", "tables", "features", "report", "merged", "next"}
 
 def summary(given: Given, paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Yield the lines of the summary of a command that has written `paths`: label and text."""
-    of_command = {"run": _run, "features": _features, "merge": _merge}
+    of_command = {"run": _run, "features": _features, "report": _page, "merge": _merge}
     if given.command in of_command:
         rows = of_command[given.command](paths)
     elif given.command == "intervene":
@@ -59,9 +59,11 @@ def _run(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
         yield from _one_sae(run.saes[0])
     elif counts["scored"]:
         yield from _several_saes(run)
-    yield from (("results", str(path)) for path in paths[:SHOWN])
-    if len(paths) > SHOWN:
-        yield "results", f"... and {len(paths) - SHOWN} more beside them"
+    results = [path for path in paths if path.suffix == ".json"]
+    yield from (("results", str(path)) for path in results[:SHOWN])
+    if len(results) > SHOWN:
+        yield "results", f"... and {len(results) - SHOWN} more beside them"
+    yield from (("report", str(path)) for path in paths if path not in results)
     if run.header["facts"]["settings"].get("shard") is not None:
         yield (
             "next",
@@ -182,6 +184,7 @@ def _intervene(paths: Sequence[Path], words: Sequence[str]) -> Iterator[tuple[st
         yield "next", _typed("intervene", *words, "--spare-first", remark=remark)
     else:
         yield "next", _typed("intervene", *words, "--regenerate", remark="writes responses, too")
+    yield "next", _typed("report", str(paths[-1].parent), remark="shows all of it as a page")
 
 
 def _report(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
@@ -189,6 +192,13 @@ def _report(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     yield from ((TABLE, line) for line in text.read_text(encoding="utf-8").splitlines())
     yield TABLE, ""
     yield "report", str(paths[-1])
+
+
+def _page(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    *figures, page = paths
+    if figures:
+        yield "figures", f"{len(figures)} files in {figures[0].parent}"
+    yield "report", f"{page} ({page.stat().st_size / 1e6:.1f} MB); open it in a browser"
 
 
 def _merge(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from atp.config.general import GeneralSettings
 from atp.config.intervention import InterventionSettings
 from atp.config.method import Method
 from atp.config.option import REQUIRED, Group, options_of
+from atp.config.report import ReportSettings
 from atp.config.selection import SelectionSettings
 from atp.config.settings import Settings
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     option.flag: option
-    for settings in (Settings, Method, SelectionSettings, InterventionSettings, GeneralSettings)
+    for settings in (
+        *(Settings, Method, SelectionSettings, InterventionSettings),
+        *(ReportSettings, GeneralSettings),
+    )
     for option in options_of(settings).values()
 }
 WIDTH, INDENT = 100, 28
@@ -34,10 +38,11 @@ Usage:
 Commands:
 {_SUMMARIES}
 
-A study is three commands; each ends with what to type next:
+A study is four commands; each ends with what to type next:
   atp run feedback.json
   atp features
   atp intervene
+  atp report
 
 Every option can come from the environment, --top-k=10 as ATP_TOP_K=10, and from
 a file: see atp config --help. Result paths go to standard output, the log to

@@ -26,7 +26,7 @@ REQUIRED: Any = MISSING  # as the default
 
 RUN_COMMANDS = ("run", "check", "fetch", "bench")  # they take all settings of a run
 MODEL_COMMANDS = (*RUN_COMMANDS, "intervene")
-ALL_COMMANDS = (*MODEL_COMMANDS, "merge", "features", "intervene --compare")
+ALL_COMMANDS = (*MODEL_COMMANDS, "merge", "features", "report", "intervene --compare")
 
 
 class Group(Enum):
@@ -39,9 +39,12 @@ class Group(Enum):
     SAVE = ("How to divide and save a run", RUN_COMMANDS)
     CHECK = ("How to report", ("check", "saes"))
     BENCH = ("How to measure", ("bench",))
-    SELECT = ("Which features to select", ("features",))
+    SHOW = ("What to do after the run", ("run",))
+    SELECT = ("Which features to select", ("features", "report"))
+    SELECTED = ("What to do with the selected features", ("features",))
     INTERVENE = ("What to remove, and what to measure", ("intervene",))
-    DRAW = ("How to draw at random", ("features", "intervene"))
+    DRAW = ("How to draw at random", ("features", "report", "intervene"))
+    REPORT = ("What to show", ("report",))
     GENERAL = ("Where to write, and what to show", ALL_COMMANDS)
 
     def __init__(self, title: str, commands: tuple[str, ...]) -> None:
@@ -75,7 +78,7 @@ class Option:
     @property
     def choices(self) -> tuple[str, ...]:
         """The values that it takes, if these are few and have names."""
-        return self.check.names if isinstance(self.check, checks.OneOf) else ()
+        return self.check.names if isinstance(self.check, checks.OneOf | checks.SomeOf) else ()
 
 
 def option(group: Group, default: T, metavar: str, check: Check, **more: object) -> T:

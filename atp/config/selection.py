@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-from atp.config.checks import number, or_none, whole_number
+from atp.config.checks import SomeOf, number, or_none, whole_number
 from atp.config.option import Group, json_values, option, switch
+
+Export = Literal["neuronpedia", "lm-eval"]
 
 _not_negative = number("a number of at least 0", lambda value: value >= 0)
 _positive = number("a number above 0", lambda value: value > 0)
@@ -38,7 +40,7 @@ class SelectionSettings:
     as in 0.05 (Benjamini-Hochberg); none turns this off. Default: none."""
     top_features: int = option(Group.SELECT, 50, "K", whole_number(1))
     """Of the features that are left, take the K of each SAE with the greatest mean."""
-    joint_effect: bool = switch(Group.SELECT)
+    joint_effect: bool = switch(Group.SELECTED)
     """Also remove the selected features together from every pair, at the positions that were
     scored, and measure what the metric loses. This loads the model and the SAEs of the results."""
     epsilon: float = option(Group.SELECT, 1e-6, "X", _positive)
@@ -46,8 +48,13 @@ class SelectionSettings:
     resamples: int = option(Group.SELECT, 9999, "N", whole_number(100))
     """Of the bootstrap for the 95 % intervals, and of the test by sign flips for the p-values."""
     seed: int = seed_option()
+    export: tuple[Export, ...] = option(Group.SELECTED, (), "NAMES", SomeOf(get_args(Export)))
+    """Also write the selected features as others read them, as in neuronpedia,lm-eval: the body of
+    a request that makes a list at Neuronpedia; a CSV for lm-evaluation-harness' --model=steered."""
     ratio_given: bool = False  # else `min_log_ratio` is left out where it cannot apply
 
     def as_json(self) -> dict[str, Any]:
         """Return every threshold as a JSON value, for `metadata.atp.selection`."""
-        return json_values(self, "features")
+        values = json_values(self, "features")
+        del values["export"]  # no threshold
+        return values

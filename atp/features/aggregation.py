@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -19,12 +20,14 @@ from atp.model.dictionaries.names import neuronpedia_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
     from atp.api.result import Result
     from atp.dataset.result_files import ResultFile
     from atp.features.scored import ScoredPairs
     from atp.features.selection import Selection
     from atp.features.table import Group
+    from atp.report.notebook import Report
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,24 @@ class Features:
     def without_ratio(self) -> list[str]:
         """The names of the SAEs whose features were selected without a ratio of activations."""
         return [sae.name for sae in self.saes if sae.settings.min_log_ratio is None]
+
+    def show(self) -> Report:
+        """Return the report of the results, a page with pictures: write it at the end of a cell.
+
+        It shows what `atp report` shows, with these thresholds, and needs no network.
+        """
+        shown: Report = _notebook().report(self.results, self.settings)
+        return shown
+
+    def _repr_html_(self) -> str:
+        """Return the display of a notebook: the strongest features of each SAE."""
+        shown: str = _notebook().features_html(self)
+        return shown
+
+
+def _notebook() -> ModuleType:
+    """Return the module that draws for a notebook. It is a floor above, hence by name."""
+    return import_module("atp.report.notebook")
 
 
 class Options(TypedDict, total=False):
@@ -125,8 +146,14 @@ def select_features(*results: str | Path | Result, **options: Unpack[Options]) -
     return aggregate(taken, settings)
 
 
-def aggregate(results: Sequence[ResultFile], settings: SelectionSettings) -> Features:
-    """Return the features of some results, or raise an InputError if they do not go together."""
+def aggregate(
+    results: Sequence[ResultFile], settings: SelectionSettings, in_groups: int | None = None
+) -> Features:
+    """Return the features of some results, or raise an InputError if they do not go together.
+
+    `in_groups` is of how many features, the strongest, the numbers in each group are computed;
+    None is all of them.
+    """
     check_alike(results)
     scored = read_pairs(results)
     applied = []
@@ -134,17 +161,25 @@ def aggregate(results: Sequence[ResultFile], settings: SelectionSettings) -> Fea
         path = next(result.path for result in results if result.metadata["sae"] == pairs.sae)
         applied.append(applicable(settings, pairs, path))
     saes = [
-        _features_of_sae(*of_sae) for of_sae in zip(scored, _names(scored), applied, strict=True)
+        _features_of_sae(*of_sae, in_groups)
+        for of_sae in zip(scored, _names(scored), applied, strict=True)
     ]
     if all(of_sae.min_log_ratio is None for of_sae in applied):
         settings = replace(settings, min_log_ratio=None)
     return Features(saes, list(results), settings)
 
 
-def _features_of_sae(scored: ScoredPairs, name: str, settings: SelectionSettings) -> SaeFeatures:
-    groups = groups_of(scored)
-    tables = [numbers_of(scored, group, settings) for group in groups]
+def _features_of_sae(
+    scored: ScoredPairs, name: str, settings: SelectionSettings, in_groups: int | None
+) -> SaeFeatures:
+    everything, *parts = groups = groups_of(scored)
+    tables = [numbers_of(scored, everything, settings)]
     selection = select(tables[0], settings)
+    if in_groups is not None:
+        order = tables[0]["mean_best"].abs().sort_values(ascending=False, kind="stable").index
+        strongest = tables[0]["feature"][order[:in_groups]]
+        scored = scored.only([*strongest, *map(int, selection.selected)])
+    tables += [numbers_of(scored, group, settings) for group in parts]
     for table, group in zip(tables, groups, strict=True):
         table["group"], table["value"] = group.name, group.value
     table = pd.concat(tables, ignore_index=True)

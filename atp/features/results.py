@@ -20,15 +20,22 @@ SETTINGS = {"chat_template", "max_tokens_to_check", "top_k"}
 
 def found_in(results: Sequence[Path]) -> tuple[list[ResultFile], list[Path]]:
     """Return the named files and the last run, all SAEs of it, in each folder; and the others."""
+    taken, left_out = last_runs(results, "features")
+    for result in taken:
+        _check_whole(result)
+    return taken, left_out
+
+
+def last_runs(results: Sequence[Path], command: str) -> tuple[list[ResultFile], list[Path]]:
+    """Return what `found_in` returns for `atp COMMAND`, parts of runs included."""
     taken: dict[Path, ResultFile] = {}
     left_out: list[Path] = []
     for path in dict.fromkeys(results):
-        read = results_in(path, PATTERN, "features") if path.is_dir() else [read_result(path)]
+        read = results_in(path, PATTERN, command) if path.is_dir() else [read_result(path)]
         candidates = [result for result in read if result.shard is None] or read
         last = max((result.started, result.run) for result in candidates)
         for result in candidates:
             if (result.started, result.run) == last:
-                _check_whole(result)
                 taken.setdefault(result.path.resolve(), result)
             else:
                 left_out.append(result.path)

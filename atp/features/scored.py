@@ -9,9 +9,10 @@ import hashlib
 import math
 from array import array
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import orjson
 
 from atp.dataset.journal import outcome
@@ -94,6 +95,18 @@ class ScoredPairs:
         self.has_activations.append(prompts is not None)
         for name, value in groups.items():
             self.groups[name].append(value)
+
+    def only(self, features: Sequence[int]) -> ScoredPairs:
+        """Return the same pairs with some of the features."""
+
+        def rows(listed: Listed) -> Listed:
+            kept = np.isin(np.asarray(listed["feature"]), features)
+            return {
+                name: array(column.typecode, np.asarray(column)[kept].tobytes())
+                for name, column in listed.items()
+            }
+
+        return replace(self, scores=rows(self.scores), activations=rows(self.activations))
 
 
 def _id(text: Any) -> int:  # noqa: ANN401  (any JSON value)

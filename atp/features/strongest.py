@@ -6,7 +6,6 @@ journal is read, not the result file: a run over gigabytes ends at once.
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -53,22 +52,10 @@ class SaeScores:
         ids, row = np.unique(feature, return_inverse=True)
         total = np.bincount(row, np.asarray(self.pairs.scores["best"]), len(ids))
         order = np.argsort(total, kind="stable")
-        most = {*ids[order[:count]], *ids[order[::-1][:count]]}
-        kept = np.isin(feature, list(most))
-        scores = {
-            name: array(column.typecode, np.asarray(column)[kept])
-            for name, column in self.pairs.scores.items()
-        }
+        most = np.union1d(ids[order[:count]], ids[order[::-1][:count]])
+        few = self.pairs.only(most)
         questions = len(np.unique(self.pairs.question))
-        everything = np.ones(len(self.pairs), bool)
-        group = Group(ALL, None, everything, len(self.pairs), questions)
-        few = ScoredPairs(
-            self.sae,
-            question=self.pairs.question,
-            has_effects=self.pairs.has_effects,
-            has_activations=self.pairs.has_activations,
-            scores=scores,
-        )
+        group = Group(ALL, None, np.ones(len(self.pairs), bool), len(self.pairs), questions)
         table = numbers_of(few, group, SelectionSettings()).sort_values(
             "mean_best", key=abs, ascending=False, kind="stable"
         )

@@ -48,7 +48,7 @@ def as_text(report: Mapping[str, Any]) -> str:
     ]
     labels = {"selected": "selected", "random": "random", "negative": "most negative"}
     lines += [_row(label, summary[name]) for name, label in labels.items() if summary[name]]
-    lines += ["", summary["verdict"], *_cautions(report)]
+    lines += ["", summary["verdict"], *cautions(report)]
     lines += [
         f"At the scored positions alone, {joint_in_words(sae['joint'])}."
         for sae in metadata["features"]["saes"]
@@ -80,8 +80,8 @@ def joint_in_words(joint: Mapping[str, Any]) -> str:
     )
 
 
-def _cautions(report: Mapping[str, Any]) -> list[str]:
-    """Return what a reader has to know before the numbers."""
+def cautions(report: Mapping[str, Any]) -> list[str]:
+    """Return what a reader has to know before the numbers of an intervention."""
     lines = []
     if breaks_the_model(report):
         lines.append(

@@ -22,11 +22,12 @@ from atp.model.dictionaries.files import CLT_LAYERS
 from atp.model.dictionaries.names import (
     check_metadata,
     check_sae_spec,
+    dictionary_label,
     published_at,
     refuse_unsuited,
     split_spec,
 )
-from atp.model.hook_names import IN_THE_STREAM, hook_point_of, layer_of
+from atp.model.hook_names import IN_THE_STREAM, hook_point_of
 from atp.model.names import OFFLINE, comparable
 from atp.runtime.paths import local_path
 
@@ -247,17 +248,8 @@ def places_of(spec: str, sae: SAE[Any]) -> list[str]:
 
 def label_of(sae: SAE[Any]) -> str:
     """Return the short name of an SAE, layer31-16k."""
-    hook, d_sae = sae.cfg.metadata.hook_name, sae.cfg.d_sae
-    layer = layer_of(hook)
-    width = f"{d_sae // 1024}k" if d_sae % 1024 == 0 else str(d_sae)
-    if layer is None:
-        return f"{hook.replace('.', '-')}-{width}"
-    written = sae.cfg.metadata.hook_name_out
-    if written:
-        part = "-clt" if isinstance(written, list) else "-transcoder"
-    else:
-        part = "" if "resid_post" in hook else "-" + hook.rpartition(".")[2].removeprefix("hook_")
-    return f"layer{layer}{part}-{width}"
+    metadata = sae.cfg.metadata
+    return dictionary_label(metadata.hook_name, sae.cfg.d_sae, metadata.hook_name_out)
 
 
 def sha256_of(sae: SAE[Any]) -> str:

@@ -14,6 +14,7 @@ from atp.errors import SettingsError, did_you_mean
 from atp.model.dictionaries.files import Published
 from atp.model.dictionaries.refusals import UNSUITED, refusal
 from atp.model.dictionaries.registry import NEURONPEDIA, OWN_FORMAT, find_release, release_names
+from atp.model.hook_names import layer_of
 from atp.runtime.paths import local_path
 
 if TYPE_CHECKING:
@@ -87,6 +88,27 @@ def refuse_unsuited(sae: str, architecture: str | None) -> None:
     if architecture in UNSUITED:
         msg = f"{sae} is {UNSUITED[architecture]}."
         raise SettingsError(msg, "Choose another one; atp saes lists those of a model.")
+
+
+def dictionary_label(hook_name: str, d_sae: int, written: str | Sequence[str] | None) -> str:
+    """Return the short name of a dictionary, layer31-16k.
+
+    Args:
+        hook_name: the hook point that it reads.
+        d_sae: its number of features.
+        written: the hook point that a transcoder writes to; those of a CLT layer; None of an SAE.
+    """
+    layer = layer_of(hook_name)
+    width = f"{d_sae // 1024}k" if d_sae % 1024 == 0 else str(d_sae)
+    if layer is None:
+        return f"{hook_name.replace('.', '-')}-{width}"
+    if written:
+        part = "-transcoder" if isinstance(written, str) else "-clt"
+    elif "resid_post" in hook_name:
+        part = ""
+    else:
+        part = "-" + hook_name.rpartition(".")[2].removeprefix("hook_")
+    return f"layer{layer}{part}-{width}"
 
 
 def neuronpedia_page(spec: str, path: str | None) -> str | None:

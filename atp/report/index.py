@@ -1,0 +1,59 @@
+"""The index page of a folder: its runs, the newest first, each with a link to its report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from atp.dataset.atomic import atomic_write
+from atp.dataset.result_files import read_result
+from atp.errors import InputError
+from atp.features.results import PATTERN
+from atp.report.page import render
+from atp.report.result_contents import label_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from atp.dataset.result_files import ResultFile
+
+NAME = "index.html"
+
+
+def name_of_page(result: Path) -> str:
+    """Return the name of the page of a result: a run has one, whenever it is written."""
+    return f"atp_report_{result.stem.removeprefix('atp_results_')}.html"
+
+
+def write_index(folder: Path) -> Path:
+    """Write the index page of a folder anew, and return it.
+
+    Of each result only its metadata is read. A file that is no result of this version is left out.
+    """
+    found = [result for path in folder.glob(PATTERN) if (result := _read(path)) is not None]
+    found.sort(key=lambda result: (result.started, result.path.name), reverse=True)
+    runs = [_row(result) for result in found]
+    content = render("index.html.j2", {}, folder=folder.name, runs=runs).encode()
+    with atomic_write(folder / NAME, len(content)) as file:
+        file.write(content)
+    return folder / NAME
+
+
+def _read(path: Path) -> ResultFile | None:
+    try:
+        return read_result(path)
+    except InputError:
+        return None
+
+
+def _row(result: ResultFile) -> dict[str, Any]:
+    page = result.path.with_name(name_of_page(result.path))
+    return {
+        "started": result.metadata["started"],
+        "finished": result.metadata["finished"],
+        "model": result.metadata["model"]["name"],
+        "dictionary": label_of(result.metadata["sae"]),
+        "counts": result.metadata["counts"],
+        "complete": result.metadata["complete"],
+        "result": result.path.name,
+        "report": page.name if page.is_file() else None,
+    }
