@@ -47,7 +47,7 @@ export async function featureView(root, { result, id }) {
     Object.entries(features.columns).map(([name, column]) => [name, column[row]]),
   );
   root.append(
-    el("div", { class: "sentences" }, inWords(numbers).map((sentence) => el("p", {}, sentence))),
+    el("div", { class: "sentences" }, paragraphs(numbers)),
     links(result, id),
   );
   const listing = await pairsListing(result, Number(id));
@@ -85,6 +85,14 @@ export async function featureView(root, { result, id }) {
   const best = Array.from(listing.values(), (listed) => ({ best: shortest(bestOf(listed)) }));
   await draw(distribution, "distribution", best);
   await draw(groups, "groups", groupRows);
+}
+
+/** @param {Record<string, number>} numbers */
+function paragraphs(numbers) {
+  return inWords(numbers).map((sentences) => {
+    const texts = sentences.map(([key, values]) => t(key, values));
+    return el("p", {}, texts.join(t("frame.between_sentences")));
+  });
 }
 
 /** @param {number} result @param {string} id */
