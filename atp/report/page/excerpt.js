@@ -12,9 +12,6 @@ const LETTERS_AFTER = 160;
 export function excerpt(pieces) {
   const marked = pieces.findIndex(({ mark }) => mark);
   return pieces.map(({ text, mark }, index) => {
-    if (mark) {
-      return { text, mark };
-    }
     return { text: index < marked ? endOf(text) : startOf(text), mark };
   });
 }

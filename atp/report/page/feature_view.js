@@ -7,7 +7,7 @@
  */
 import { format } from "./address.js";
 import { decoded, overview } from "./blocks.js";
-import { dataText, el } from "./dom.js";
+import { el } from "./dom.js";
 import { draw } from "./draw.js";
 import { excerpt } from "./excerpt.js";
 import { factList, plainTable } from "./facts.js";
@@ -144,7 +144,7 @@ async function pairCard(result, pair, listed) {
         { class: best < 0 ? "suppresses" : "promotes" },
         t(kind, { value: signed(shortest(best)) }),
       ),
-      el("span", { class: "soft" }, dataText(facts.join(" · "))),
+      el("span", { class: "soft" }, plainCell(facts.join(" · "))),
     ),
     el(
       "div",

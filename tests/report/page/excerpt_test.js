@@ -30,6 +30,11 @@ Deno.test("a word of any length is cut, never within a letter", () => {
   ok(/^(😀){1,160}…$/u.test(after.text));
 });
 
+Deno.test("a token of any length is cut, too", () => {
+  const [token] = excerpt([{ text: "w".repeat(100_000), mark: true }]);
+  equal(token, { text: `${"w".repeat(160)}…`, mark: true });
+});
+
 Deno.test("without a mark the beginning is shown", () => {
   const [only] = excerpt([{ text: "word ".repeat(100), mark: false }]);
   ok(only.text.startsWith("word word") && only.text.endsWith("…"));
