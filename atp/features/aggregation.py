@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+import numpy as np
 import pandas as pd
 
 from atp.config.option import options_of
@@ -178,7 +179,8 @@ def _features_of_sae(
     if in_groups is not None:
         order = tables[0]["mean_best"].abs().sort_values(ascending=False, kind="stable").index
         strongest = tables[0]["feature"][order[:in_groups]]
-        scored = scored.only([*strongest, *map(int, selection.selected)])
+        selected = np.array(selection.selected, np.int64)
+        scored = scored.only(np.union1d(strongest, selected))
     tables += [numbers_of(scored, group, settings) for group in parts]
     for table, group in zip(tables, groups, strict=True):
         table["group"], table["value"] = group.name, group.value
