@@ -13,11 +13,11 @@ from pyarrow import parquet
 from runs import read
 
 from atp import select_features
+from atp.api.selection import Options
 from atp.cli.main import main
 from atp.config.option import options_of
 from atp.config.selection import SelectionSettings
 from atp.errors import ExitCode, InputError, SettingsError
-from atp.features.aggregation import Options
 
 
 @pytest.fixture
