@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny
-from browser import chromium, opened
 
 from atp import Features, Result, attribute, load_sae, select_features
 from atp.errors import SaveError
@@ -90,23 +89,6 @@ def test_show_is_the_whole_report(of: str, request: pytest.FixtureRequest, tmp_p
     assert len(repr(page)) < 100
     with pytest.raises(SaveError, match="could not be written"):
         page.save(saved / "report.html")
-
-
-def test_the_frame_stays_in_the_notebook_and_its_links_in_the_frame(
-    found: Features, tmp_path: Path
-) -> None:
-    notebook = tmp_path / "notebook.html"
-    frame = found.show()._repr_html_()
-    notebook.write_text(f"<!doctype html><title>notebook</title>{frame}", encoding="utf-8")
-    with chromium() as browser, opened(browser, notebook) as page:
-        inside = page.frame_locator("iframe")
-        inside.locator("#content svg").first.wait_for()
-        inside.locator("nav a[data-view=features]").click()
-        inside.locator("nav a[data-view=features][aria-current=page]").wait_for()
-        frame_url = page.frames[1].url
-
-        assert frame_url == "about:srcdoc#/r0/features"
-        assert page.url == notebook.as_uri()
 
 
 def test_pictures_cost_nothing_until_they_are_asked_for() -> None:
