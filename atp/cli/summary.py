@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHOWN = 3  # features of each sign, or SAEs
 LABEL = 13  # columns
 TABLE = "table"  # its lines have no label
-UNWRAPPED = {TABLE, "results", "tables", "features", "report", "merged", "next"}
+UNWRAPPED = {TABLE, "results", "tables", "export", "features", "report", "merged", "next"}
 
 
 def summary(given: Given, paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
@@ -157,7 +157,8 @@ def _features(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
             yield "strongest", _feature(rows[feature], sae["pairs"])
         if joint := sae.get("joint"):
             yield "together", joint_in_words(joint)
-    yield from (("tables", str(path)) for path in paths[:-1])
+    for path in paths[:-1]:
+        yield ("export" if path.name.startswith("atp_export_") else "tables"), str(path)
     yield "features", str(paths[-1])
     if any(sae["selected"] for sae in content["saes"]):
         yield "next", _typed("intervene", f"--features={paths[-1]}")
