@@ -91,6 +91,19 @@ def test_the_answer_is_there_before_any_script_runs() -> None:
     assert "\u22120.5 \u2026 \u2013" in words  # an interval without an upper end
 
 
+def test_the_navigation_leads_only_to_views_that_there_are() -> None:
+    alone = overview() | {"results": [], "interventions": [{"file": "atp_intervention.json"}]}
+    assert _views(alone) == ["intervention", "about"]
+    assert _views(overview()) == ["answer", "features", "pairs", "about"]
+    two = overview() | {"results": 2 * overview()["results"]}
+    assert _views(two) == ["answer", "features", "pairs", "compare", "about"]
+
+
+def _views(content: dict[str, Any]) -> list[str | None]:
+    links = [attributes for attributes, _ in _Parsed(page(content, {})).all("a")]
+    return [attributes["data-view"] for attributes in links if "data-view" in attributes]
+
+
 def test_the_policy_allows_the_scripts_and_the_style_of_the_page_and_nothing_else() -> None:
     parsed = _Parsed(page(overview(), {"r0-pairs": "QUJD"}))
     (policy,) = (

@@ -41,7 +41,7 @@ const content = /** @type {HTMLElement} */ (document.querySelector("main"));
 
 /** @param {boolean} [moved] whether the reader asked for another view: then the focus follows */
 async function open(moved = true) {
-  const address = parse(location.hash);
+  const address = addressed();
   const view = views[address.view];
   const root = el("div", { class: `view ${address.view}` });
   const known = OF_ALL_RESULTS.has(address.view) || address.result < overview.results.length;
@@ -58,6 +58,14 @@ async function open(moved = true) {
     );
     throw error;
   }
+}
+
+/** The place that the hash names. Without a result, the first one is that of an intervention. */
+function addressed() {
+  const address = parse(location.hash);
+  return address.view === "answer" && overview.results.length === 0
+    ? { ...address, view: "intervention", id: "0" }
+    : address;
 }
 
 /** @param {HTMLElement} root */
@@ -121,7 +129,7 @@ select("language").addEventListener("change", () => {
 select("theme").value = recall("theme") ?? "auto";
 select("theme").addEventListener("change", () => setTheme(select("theme").value));
 select("result").addEventListener("change", () => {
-  const { view, id } = parse(location.hash);
+  const { view, id } = addressed();
   const same = view === "feature" ? { view, id } : { view: SECTIONS[view] ?? view };
   const open = OF_ALL_RESULTS.has(view) ? { view: "answer" } : same;
   go({ ...open, result: Number(select("result").value) });
