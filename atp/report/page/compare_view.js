@@ -1,19 +1,18 @@
 // @ts-check
 /**
- * Several results side by side, and the features of two results of one dictionary.
+ * Several results side by side.
  *
  * @import { Address, Result } from "./overview.d.ts"
  * @import { TableColumn } from "./table.js"
  */
-import { format, replace } from "./address.js";
+import { format } from "./address.js";
 import { decoded, overview } from "./blocks.js";
 import { dataText, el } from "./dom.js";
 import { draw } from "./draw.js";
 import { addressOf, featureLink } from "./feature_rows.js";
 import { t } from "./language.js";
-import { signed } from "./numbers.js";
 import { table } from "./table.js";
-import { sentence } from "./word_elements.js";
+import { twoResults } from "./two_results.js";
 
 const LINKED = 3; // strongest features of a result in the table
 const BARS_OF_EACH = 5; // of each direction
@@ -39,9 +38,7 @@ export async function compareView(root, address) {
     el("div", { class: "beside" }, parts),
   ));
   charts.forEach((chart, number) => draw(chart, "strongest", bars(number)));
-  for (const { a, b } of overview.compare) {
-    await twoResults(root, address, a, b);
-  }
+  await twoResults(root, address);
 }
 
 /** The means over the scored pairs of a result. @param {number} result @param {string} name */
@@ -90,16 +87,16 @@ async function resultsTable() {
         ...text("result", ({ name }) => name),
         cell: (row) => el("a", { href: format({ result: row }) }, dataText(results[row].name)),
       },
-      text("model", ({ model }) => model),
-      text("dictionary", ({ sae }) => String(sae.spec ?? "")),
-      text("hook", ({ sae }) => String(sae.hook_name ?? "")),
-      text("metric", ({ metric }) => t(`pairs.${metric}`)),
       number("pairs", ({ counts }) => counts.scored),
       number("mean_metric", (_, row) => metrics[row]),
       number("variance_explained", (_, row) => explained[row]),
       number("selected", ({ selection }) => selection?.selected.length ?? null),
       strongest("promotes", "promoting"),
       strongest("suppresses", "suppressing"),
+      text("metric", ({ metric }) => t(`pairs.${metric}`)),
+      text("model", ({ model }) => model),
+      text("dictionary", ({ sae }) => String(sae.spec ?? "")),
+      text("hook", ({ sae }) => String(sae.hook_name ?? "")),
     ],
   }).element;
 }
@@ -116,73 +113,4 @@ function bars(result) {
   return ["promotes", "suppresses"].flatMap((direction) =>
     strongest.filter((each) => each.direction === direction).slice(0, BARS_OF_EACH)
   ).map((each) => ({ ...each, href: addressOf(result, each.feature) }));
-}
-
-/**
- * The features of two results of one dictionary.
- *
- * @param {HTMLElement} root
- * @param {Address} address
- * @param {number} a
- * @param {number} b
- */
-async function twoResults(root, address, a, b) {
-  const { rows, columns } = await decoded(`compare-${a}-${b}`);
-  const { feature, mean_a, mean_b } = columns;
-  const [of_a, of_b] = [a, b].map((result) => overview.results[result]);
-  const labels = { ...of_b.labels, ...of_a.labels };
-  const chart = el("div");
-  /** @param {string} key @param {string} title @param {(row: number) => number} value @returns {TableColumn} */
-  const number = (key, title, value) => ({
-    key,
-    title,
-    kind: "number",
-    value: (row) => Number.isNaN(value(row)) ? null : value(row),
-    cell: (row) => signed(value(row)),
-  });
-  const parameters = { ...address.parameters };
-  const named = { a: of_a.name, b: of_b.name };
-  const { element } = table({
-    name: `compare-${a}-${b}`,
-    caption: t("compare.two_caption", named),
-    rows,
-    columns: [
-      {
-        key: "feature",
-        title: t("compare.feature"),
-        kind: "number",
-        value: (row) => feature[row],
-        cell: (row) => featureLink(a, feature[row]),
-      },
-      number("mean_a", t("compare.mean_in", { name: of_a.name }), (row) => mean_a[row]),
-      number("mean_b", t("compare.mean_in", { name: of_b.name }), (row) => mean_b[row]),
-      number("difference", t("compare.difference"), (row) => mean_b[row] - mean_a[row]),
-      {
-        key: "label",
-        title: t("compare.label"),
-        kind: "text",
-        value: (row) => labels[feature[row]] ?? null,
-      },
-    ],
-    search: (row) => `${feature[row]} ${labels[feature[row]] ?? ""}`,
-    searchLabel: t("compare.search"),
-    parameters,
-    onChange: (state) => replace({ ...address, parameters: Object.assign(parameters, state) }),
-  });
-  root.append(el(
-    "section",
-    {},
-    el("h2", {}, sentence("compare.two", { a: dataText(of_a.name), b: dataText(of_b.name) })),
-    el("p", {}, t("compare.two_intro")),
-    chart,
-    element,
-  ));
-  const points = Array.from({ length: rows }, (_, row) => ({
-    feature: String(feature[row]),
-    label: labels[feature[row]] ?? null,
-    mean_a: mean_a[row],
-    mean_b: mean_b[row],
-    href: addressOf(a, feature[row]),
-  }));
-  draw(chart, "compare", points);
 }

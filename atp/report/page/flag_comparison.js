@@ -2,14 +2,19 @@
 /**
  * A report of `atp intervene --compare`: which responses were flagged before, and which after.
  *
- * @import { Comparison, FlagRates } from "./intervention.d.ts"
+ * @import { Comparison, FlagRates, Limits } from "./intervention.d.ts"
  */
 import { el } from "./dom.js";
 import { t } from "./language.js";
-import { count, percent, shown } from "./numbers.js";
+import { count, percent, shown, signed } from "./numbers.js";
 import { table } from "./table.js";
 
-const CELLS = ["in_both", "before_only", "after_only", "in_neither"];
+const CELLS = /** @type {const} */ ([
+  "flagged_in_both",
+  "flagged_before_only",
+  "flagged_after_only",
+  "flagged_in_neither",
+]);
 
 /** @param {HTMLElement} root @param {Comparison} intervention */
 export function flagComparison(root, { file, overall, by_template_type }) {
@@ -40,14 +45,18 @@ function finding({ difference, interval_clustered: interval }) {
   if (interval[0] <= 0 && interval[1] >= 0) {
     return ["intervention.compare_verdict_none"];
   }
-  const values = { difference: points(difference), interval: interval.map(points).join(" … ") };
+  const values = { difference: points(difference), interval: range(interval) };
   return [`intervention.compare_verdict_${difference < 0 ? "fewer" : "more"}`, values];
 }
 
-/** A difference of shares, with its sign. @param {number} share */
+/** A difference of shares in percentage points. @param {number} share */
 function points(share) {
-  const text = percent(share).replace("-", "−");
-  return share > 0 ? `+${text}` : text;
+  return signed(Number((100 * share).toPrecision(3)));
+}
+
+/** @param {Limits} limits */
+function range(limits) {
+  return limits ? limits.map(points).join(" … ") : "–";
 }
 
 /** @param {FlagRates} overall */
@@ -80,17 +89,15 @@ function twoByTwo(overall) {
 /** @param {string} file @param {Record<string, FlagRates>} groups */
 function rates(file, groups) {
   const rows = Object.entries(groups);
-  /** @type {[key: string, value: (rates: FlagRates) => number | undefined, cell: (value: number) => string][]} */
+  /** @type {[key: string, value: (rates: FlagRates) => number | undefined, cell: (rates: FlagRates) => string][]} */
   const numbers = [
-    ["prompts", (of) => of.prompts, count],
-    ["rate_before", (of) => of.rate_before, percent],
-    ["rate_after", (of) => of.rate_after, percent],
-    ["difference", (of) => of.difference, points],
-    ["newcombe_low", (of) => of.interval?.[0], points],
-    ["newcombe_high", (of) => of.interval?.[1], points],
-    ["clustered_low", (of) => of.interval_clustered?.[0], points],
-    ["clustered_high", (of) => of.interval_clustered?.[1], points],
-    ["mcnemar", (of) => of.mcnemar_p, shown],
+    ["prompts", (of) => of.prompts, (of) => count(of.prompts)],
+    ["rate_before", (of) => of.rate_before, (of) => percent(of.rate_before)],
+    ["rate_after", (of) => of.rate_after, (of) => percent(of.rate_after)],
+    ["difference", (of) => of.difference, (of) => points(of.difference)],
+    ["clustered_low", (of) => of.interval_clustered?.[0], (of) => range(of.interval_clustered)],
+    ["newcombe_low", (of) => of.interval?.[0], (of) => range(of.interval)],
+    ["mcnemar", (of) => of.mcnemar_p, (of) => shown(of.mcnemar_p)],
   ];
   return table({
     name: `${file.replace(/\.json$/, "")}-rates`,
@@ -108,12 +115,13 @@ function rates(file, groups) {
         title: t(`intervention.${key}`),
         kind: /** @type {const} */ ("number"),
         value: (/** @type {number} */ row) => value(rows[row][1]) ?? null,
-        cell: (/** @type {number} */ row) => cell(value(rows[row][1]) ?? NaN),
+        cell: (/** @type {number} */ row) => cell(rows[row][1]),
       })),
     ],
-    exported: CELLS.map((cell) => ({
-      key: `flagged_${cell}`,
-      value: (row) => /** @type {any} */ (rows[row][1])[`flagged_${cell}`],
-    })),
+    exported: [
+      { key: "clustered_high", value: (row) => rows[row][1].interval_clustered?.[1] ?? null },
+      { key: "newcombe_high", value: (row) => rows[row][1].interval?.[1] ?? null },
+      ...CELLS.map((key) => ({ key, value: (/** @type {number} */ row) => rows[row][1][key] })),
+    ],
   }).element;
 }

@@ -27,10 +27,11 @@ export async function interventionView(root, { id }) {
     root.append(el("p", { role: "alert" }, t("intervention.missing", { n: id ?? "" })));
     return;
   }
-  if (overview.interventions.length > 1) {
-    root.append(others(number));
-  }
-  root.append(el("p", { class: "soft" }, dataText(intervention.file)));
+  root.append(
+    overview.interventions.length > 1
+      ? others(number)
+      : el("p", { class: "soft" }, dataText(intervention.file)),
+  );
   if (intervention.comparison) {
     flagComparison(
       root,
@@ -57,7 +58,11 @@ function others(here) {
       }, dataText(file)),
     )
   );
-  return el("nav", { "aria-label": t("intervention.choose") }, el("ul", {}, links));
+  return el(
+    "nav",
+    { class: "others", "aria-label": t("intervention.choose") },
+    el("ul", {}, links),
+  );
 }
 
 /** @param {HTMLElement} root @param {Experiment} intervention @param {number} number */
@@ -142,15 +147,22 @@ function setsTable({ file, summary }) {
       name: t(`intervention.${set}`, { n: summary.random?.sets ?? 0 }),
     })),
   ];
-  /** @type {[key: string, value: (row: any) => number | undefined, cell: (value: number) => string][]} */
+  /** @type {[key: string, value: (row: any) => number | undefined, cell: (row: any) => string][]} */
   const numbers = [
-    ["mean_metric", (row) => row.mean_after, shown],
-    ["change", (row) => row.mean_change, signed],
-    ["low", (row) => row.interval?.[0], signed],
-    ["high", (row) => row.interval?.[1], signed],
-    ["flips", (row) => row.flips, percent],
-    ["kl", (row) => row.side_effects?.kl_per_token, shown],
-    ["perplexity", (row) => row.side_effects?.perplexity_after, shown],
+    ["mean_metric", (row) => row.mean_after, (row) => shown(row.mean_after)],
+    ["change", (row) => row.mean_change, (row) => signed(row.mean_change)],
+    ["low", (row) => row.interval?.[0], (row) => limitsInWords(row.interval)],
+    ["flips", (row) => row.flips, (row) => percent(row.flips ?? NaN)],
+    [
+      "kl",
+      (row) => row.side_effects?.kl_per_token,
+      (row) => shown(row.side_effects?.kl_per_token),
+    ],
+    [
+      "perplexity",
+      (row) => row.side_effects?.perplexity_after,
+      (row) => shown(row.side_effects?.perplexity_after),
+    ],
   ];
   return table({
     name: `${file.replace(/\.json$/, "")}-sets`,
@@ -163,8 +175,11 @@ function setsTable({ file, summary }) {
         title: t(`intervention.${key}`),
         kind: /** @type {const} */ ("number"),
         value: (/** @type {number} */ row) => value(rows[row]) ?? null,
-        cell: (/** @type {number} */ row) => cell(value(rows[row]) ?? NaN),
+        cell: (/** @type {number} */ row) => cell(rows[row]),
       })),
+    ],
+    exported: [
+      { key: "high", value: (row) => /** @type {Changes} */ (rows[row]).interval?.[1] ?? null },
     ],
   }).element;
 }
@@ -204,9 +219,9 @@ function responses({ answers }) {
   return [el("p", {}, t("intervention.answers", values))];
 }
 
-/** @param {Limits} limits */
+/** @param {Limits | undefined} limits */
 function limitsInWords(limits) {
-  return limits ? `${signed(limits[0])} … ${signed(limits[1])}` : t("intervention.no_interval");
+  return limits ? `${signed(limits[0])} … ${signed(limits[1])}` : "–";
 }
 
 /** The removed features of each dictionary. @param {RemovedFeatures[]} saes */

@@ -151,7 +151,7 @@ function pairWords(pairs, pair, { prompt, response, base }, scored) {
       "div",
       {},
       el("h3", {}, t(key)),
-      text === null ? el("p", { class: "soft" }, t("pairs.no_text")) : words(pieces),
+      !text ? el("p", { class: "soft" }, t("pairs.no_text")) : words(pieces),
     );
   return el(
     "section",
@@ -181,7 +181,7 @@ function warnings(judged) {
       "p",
       { class: "notice" },
       el("strong", {}, t(`pairs.d_${each.name}`)),
-      " ",
+      ": ",
       t(each.key, each.values),
     )
   );

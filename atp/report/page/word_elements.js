@@ -4,9 +4,9 @@
  *
  * @import { Piece } from "./words.js"
  */
-import { el } from "./dom.js";
+import { dataText, el } from "./dom.js";
 import { t } from "./language.js";
-import { signed } from "./numbers.js";
+import { count, signed } from "./numbers.js";
 import { visible } from "./words.js";
 
 const FULL_HEAT = 55; // per cent of the colour: text stays readable on it, in light and in dark
@@ -15,7 +15,7 @@ const FOLDED = 600; // letters of a text that is shown whole
 /** A token within a sentence. @param {string | null} token */
 export function quoted(token) {
   const text = visible(token ?? "").replaceAll(/[\t\r\n]/g, "");
-  return el("bdi", { class: "data quoted" }, `‘${text}’`);
+  return el("bdi", { class: "quoted" }, "‘", dataText(text), "’");
 }
 
 /**
@@ -52,7 +52,7 @@ function folded(text, letters) {
   /** @param {boolean} open */
   function name(open) {
     button.setAttribute("aria-expanded", String(open));
-    button.textContent = t(open ? "pairs.fold" : "pairs.unfold", { n: letters });
+    button.textContent = t(open ? "pairs.fold" : "pairs.unfold", { n: count(letters) });
   }
   name(false);
   return box;
