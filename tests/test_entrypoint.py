@@ -127,6 +127,7 @@ def passed_on(done: subprocess.CompletedProcess[str]) -> list[str]:
         (["merge", "x"], ["merge", "x"]),
         (["features", "x"], ["features", "x"]),
         (["intervene", "x", "--features=y"], ["intervene", "x", "--features=y"]),
+        (["report", "--out=page.html"], ["report", "--out=page.html"]),
         (["--help"], ["--help"]),
         (["--version"], ["--version"]),
         (["nonsense"], ["nonsense"]),
@@ -171,7 +172,8 @@ def test_results_that_would_go_with_the_container_are_not_computed(container: Co
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
 @pytest.mark.parametrize(
-    "command", [[], ["fetch"], ["merge", "x"], ["features", "x"], ["intervene", "x"]]
+    "command",
+    [[], ["fetch"], ["merge", "x"], ["features", "x"], ["intervene", "x"], ["report", "x"]],
 )
 def test_a_volume_of_another_user_is_refused_with_the_mend(
     container: Container, command: list[str]
@@ -202,6 +204,9 @@ def test_a_mount_below_the_volume_must_hold_the_results(container: Container) ->
     assert container.run("run", "x", mounted_at=f"{data}/results").returncode == 7
     elsewhere = container.run("run", "x", f"--out={data}/a/b", mounted_at=f"{data}/a")
     assert passed_on(elsewhere)[0] == "run"
+    page = container.run("report", "x", f"--out={data}/a/b/page.html", mounted_at=f"{data}/a")
+    assert passed_on(page)[0] == "report"
+    assert container.run("report", f"--out={data}/b.html", mounted_at=f"{data}/a").returncode == 2
     assert container.run("fetch", mounted_at=f"{data}/input").returncode == 2
     assert container.run("fetch", mounted_at=f"{data}/cache").returncode == 7
 

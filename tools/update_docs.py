@@ -3,7 +3,8 @@
     python tools/update_docs.py [RESULT]
 
 A part of a document is between a <!-- name --> line and a <!-- /name --> line. RESULT is the result
-file of `make demo`; without it, only docs/cli.md and docs/dictionaries.md are written.
+file of `make demo`; without it, only docs/cli.md and docs/dictionaries.md are written. Chromium
+draws the picture of the report.
 """
 
 import io
@@ -33,6 +34,7 @@ FEATURES_SHOWN = 2
 BRIEF = ("target_token", "base_token", "logit_diff")  # of an analysis, in README.md
 BRIEF_FEATURE = ("id", "score", "relative_size", "effect", "ranked_by")  # of a feature, there
 COLUMNS = 92  # of the terminal that is shown
+WINDOW = "920,900"  # of the browser that is shown
 FAMILIES = {  # how the names of their releases begin; the first that fits counts
     "Gemma Scope 2": "gemma-scope-2-",
     "Gemma Scope": "gemma-scope-",
@@ -127,16 +129,29 @@ def tables() -> dict[str, str]:
     return {"defaults": defaults(), "coverage": coverage()}
 
 
-def summary(result: Path) -> str:
-    """Return the last lines that the run of a result shows on a terminal."""
-    shown = subprocess.run(
-        [sys.executable, "-m", "atp", "run", f"--config={result}", "--log-format=console"],
+def summary(result: Path) -> tuple[str, Path]:
+    """Return the last lines that the run of a result shows on a terminal, and its report."""
+    command = [sys.executable, "-m", "atp", "run", f"--config={result}", "--report"]
+    done = subprocess.run(
+        [*command, "--log-format=console"],
         check=True,
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": str(COLUMNS)},
-    ).stderr
-    return shown.strip().replace("python -m atp", "atp")
+    )
+    page = Path(done.stdout.splitlines()[-1])
+    return done.stderr.strip().replace("python -m atp", "atp"), page
+
+
+def photograph(page: Path, image: Path) -> None:
+    """Write what Chromium shows of a page, as PNG."""
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    view = [f"--window-size={WINDOW}", "--lang=en", "--virtual-time-budget=9000"]
+    subprocess.run(
+        [*browser, *view, f"--screenshot={image}", f"file://{page.resolve()}"],
+        check=True,
+        capture_output=True,
+    )
 
 
 def picture(text: str) -> str:
@@ -168,8 +183,10 @@ def main(results: list[str]) -> None:
     page = ROOT / "docs" / "dictionaries.md"
     page.write_text(updated(page.read_text(encoding="utf-8"), tables()), encoding="utf-8")
     for result in map(Path, results):
-        text = summary(result)
-        (ROOT / "docs" / "images" / "demo.svg").write_text(picture(text), encoding="utf-8")
+        text, report = summary(result)
+        images = ROOT / "docs" / "images"
+        (images / "demo.svg").write_text(picture(text), encoding="utf-8")
+        photograph(report, images / "report.png")
         documents = {
             "README.md": {"excerpt": excerpt(result, brief=True)},
             "docs/results.md": {"excerpt": excerpt(result)},

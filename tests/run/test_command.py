@@ -246,6 +246,23 @@ def test_a_finished_run_is_not_computed_again_unless_fresh(
     assert [*analyses(read(second))] == [*analyses(read(first))]
 
 
+def test_a_run_with_report_ends_with_its_page_and_lists_the_runs(
+    input_file: Path, options: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    main(["run", str(input_file), *options, "--fresh"])
+    plain = capfd.readouterr().out.strip()
+
+    code = main(["run", str(input_file), *options, "--fresh", "--report"])
+
+    result, page = capfd.readouterr().out.split()
+    assert code == ExitCode.OK
+    assert without_times(result) == without_times(plain)
+    assert Path(page).name == Path(result).name.replace("results", "report").replace("json", "html")
+    index = (Path(page).parent / "index.html").read_text(encoding="utf-8")
+    assert index.count("atp_report") == 1
+    assert Path(plain).name in index
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
     [
