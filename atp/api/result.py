@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 
+from atp.config.selection import SelectionSettings
 from atp.dataset.journal import outcome
 from atp.errors import SettingsError, did_you_mean
 
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from atp.dataset.journal import Analysis
     from atp.dataset.pairs import BrokenPair, Pair
     from atp.dataset.result_files import ResultFile
-
-SHOWN_FEATURES, SHOWN_PAIRS = 10, 10
-METRICS = ("logit_diff", "log_prob_diff")  # a scored pair has one of them
+    from atp.report.notebook import Report
 
 
 class Result:
@@ -178,6 +176,20 @@ class Result:
         """Return the result of each SAE as `select_features` reads files; errors give the name."""
         return [self._record.result_file(number, name) for number in self._which]
 
+    def show(self) -> Report:
+        """Return the report of the result, a page with pictures: write it at the end of a cell.
+
+        It shows what `atp report` shows, with the default thresholds, and needs no network.
+
+        Example:
+            >>> page = attribute("models/tiny", "saes/layer1", pairs).show()
+            >>> page.save("report.html").exists()
+            True
+        """
+        from atp.report.notebook import report  # noqa: PLC0415  (loads the library)
+
+        return report(self.as_result_files("<result>"), SelectionSettings())
+
     def __len__(self) -> int:
         return len(self._record)
 
@@ -212,24 +224,9 @@ class Result:
 
     def _repr_html_(self) -> str:
         """Return the display of a notebook: the strongest features, and the first pairs."""
-        lines = "<br>".join(map(html.escape, repr(self).splitlines()))
-        parts = [f"<p>{lines}</p>", self.top(SHOWN_FEATURES).to_html(index=False)]
-        parts += [result._pairs_table() for result in self.saes]  # noqa: SLF001  (of this class)
-        return "\n".join(parts)
+        from atp.report.notebook import result_html  # noqa: PLC0415  (loads the library)
 
-    def _pairs_table(self) -> str:
-        rows = []
-        for pair, analysis in enumerate(self.analyses[:SHOWN_PAIRS]):
-            metric = next((analysis[name] for name in METRICS if name in analysis), None)
-            listed = analysis.get("top_features", ())[:3]
-            strongest = ", ".join(f"{each['id']} ({each['score']:+.3g})" for each in listed)
-            why = analysis.get("error", analysis.get("skipped", ""))
-            tokens = (repr(analysis.get(name, "")) for name in ("target_token", "base_token"))
-            rows.append((pair, *tokens, metric, strongest or why))
-        columns = ["pair", "target_token", "base_token", "metric", self.names[0]]
-        more = len(self) - len(rows)
-        table: str = pd.DataFrame(rows, columns=columns).to_html(index=False, na_rep="")
-        return table + (f"\n<p>{more:,} more pairs</p>" if more else "")
+        return result_html(self)
 
     def _single(self) -> int:
         if len(self._which) == 1:

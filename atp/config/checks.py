@@ -77,6 +77,18 @@ class OneOf:
         return given
 
 
+@dataclass(frozen=True)
+class SomeOf:
+    """A check of names with commas between them."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, option: str, given: str) -> tuple[str, ...]:
+        """Return the names that are given, each once, or raise SettingsError."""
+        one = OneOf(self.names)
+        return tuple(dict.fromkeys(one(option, name.strip()) for name in given.split(",")))
+
+
 def path(option: str, given: str) -> Path:
     """Return a path that a result file, which is UTF-8, can record."""
     try:

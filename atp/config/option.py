@@ -78,7 +78,7 @@ class Option:
     @property
     def choices(self) -> tuple[str, ...]:
         """The values that it takes, if these are few and have names."""
-        return self.check.names if isinstance(self.check, checks.OneOf) else ()
+        return self.check.names if isinstance(self.check, checks.OneOf | checks.SomeOf) else ()
 
 
 def option(group: Group, default: T, metavar: str, check: Check, **more: object) -> T:

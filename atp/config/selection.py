@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-from atp.config.checks import number, or_none, whole_number
+from atp.config.checks import SomeOf, number, or_none, whole_number
 from atp.config.option import Group, json_values, option, switch
+
+Export = Literal["neuronpedia", "lm-eval"]
 
 _not_negative = number("a number of at least 0", lambda value: value >= 0)
 _positive = number("a number above 0", lambda value: value > 0)
@@ -46,8 +48,13 @@ class SelectionSettings:
     resamples: int = option(Group.SELECT, 9999, "N", whole_number(100))
     """Of the bootstrap for the 95 % intervals, and of the test by sign flips for the p-values."""
     seed: int = seed_option()
+    export: tuple[Export, ...] = option(Group.SELECTED, (), "NAMES", SomeOf(get_args(Export)))
+    """Also write the selected features as others read them, as in neuronpedia,lm-eval: the body of
+    a request that makes a list at Neuronpedia; a CSV for lm-evaluation-harness' --model=steered."""
     ratio_given: bool = False  # else `min_log_ratio` is left out where it cannot apply
 
     def as_json(self) -> dict[str, Any]:
         """Return every threshold as a JSON value, for `metadata.atp.selection`."""
-        return json_values(self, "features")
+        values = json_values(self, "features")
+        del values["export"]  # no threshold
+        return values

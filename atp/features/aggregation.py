@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+import numpy as np
 import pandas as pd
 
 from atp.config.option import options_of
@@ -19,12 +21,14 @@ from atp.model.dictionaries.names import neuronpedia_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
     from atp.api.result import Result
     from atp.dataset.result_files import ResultFile
     from atp.features.scored import ScoredPairs
     from atp.features.selection import Selection
     from atp.features.table import Group
+    from atp.report.notebook import Report
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,24 @@ class Features:
     def without_ratio(self) -> list[str]:
         """The names of the SAEs whose features were selected without a ratio of activations."""
         return [sae.name for sae in self.saes if sae.settings.min_log_ratio is None]
+
+    def show(self) -> Report:
+        """Return the report of the results, a page with pictures: write it at the end of a cell.
+
+        It shows what `atp report` shows, with these thresholds, and needs no network.
+        """
+        shown: Report = _notebook().report(self.results, self.settings)
+        return shown
+
+    def _repr_html_(self) -> str:
+        """Return the display of a notebook: the strongest features of each SAE."""
+        shown: str = _notebook().features_html(self)
+        return shown
+
+
+def _notebook() -> ModuleType:
+    """Return the module that draws for a notebook. It is a floor above, hence by name."""
+    return import_module("atp.report.notebook")
 
 
 class Options(TypedDict, total=False):
@@ -157,7 +179,8 @@ def _features_of_sae(
     if in_groups is not None:
         order = tables[0]["mean_best"].abs().sort_values(ascending=False, kind="stable").index
         strongest = tables[0]["feature"][order[:in_groups]]
-        scored = scored.only([*strongest, *map(int, selection.selected)])
+        selected = np.array(selection.selected, np.int64)
+        scored = scored.only(np.union1d(strongest, selected))
     tables += [numbers_of(scored, group, settings) for group in parts]
     for table, group in zip(tables, groups, strict=True):
         table["group"], table["value"] = group.name, group.value

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from atp.dataset import output
+from atp.dataset.atomic import write_files
 from atp.errors import SettingsError
 from atp.features import files
 from atp.features.aggregation import aggregate
+from atp.features.exports import LM_EVAL, exported
 from atp.features.joint import joint_effects
 from atp.features.results import found_in
 from atp.runtime.live import phase
@@ -30,7 +32,8 @@ def features(
 ) -> tuple[list[Path], SettingsError | None]:
     """Aggregate scored pairs, select features, and write the tables into the folder `out`.
 
-    Return the files (CSV, Parquet, JSON), and the error to end with where no feature is selected.
+    Return the files (exports, CSV, Parquet, JSON), and the error to end with where no feature is
+    selected.
     """
     began = time.monotonic()
     taken, left_out = found_in(results)  # a wrong name leaves no folder behind
@@ -43,14 +46,20 @@ def features(
         )
         with phase("aggregating the scored pairs"):
             found = aggregate(taken, settings)
+        exports = exported(found, settings.export)
         joint = joint_effects(found) if settings.joint_effect else {}
         now = datetime.now(UTC)
         run = output.run_name(out, taken[0].metadata["model"]["name"], now)
         created = now.isoformat(timespec="seconds")
-        paths = files.write(found, joint, out, f"atp_features_{run}", created)
+        paths = write_files(out, f"atp_export_{run}", exports)
+        paths += files.write(found, joint, out, f"atp_features_{run}", created)
     if settings.min_log_ratio is not None and found.without_ratio:
         reason = "selected without --min-log-ratio, which needs atp run --prompt-activations"
         log.warning("features.no_ratio", saes=found.without_ratio, reason=reason)
+    if LM_EVAL in exports and any(len(sae.selection.selected) > 1 for sae in found.saes):
+        strongest = {sae.name: sae.selection.selected[:1] for sae in found.saes}
+        reason = "lm-eval removes one feature of each SAE, that of its last row: the strongest"
+        log.warning("features.lm_eval", strongest=strongest, reason=reason)
     for sae in found.saes:
         selection = sae.selection
         if selection.selected:

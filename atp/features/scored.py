@@ -96,7 +96,7 @@ class ScoredPairs:
         for name, value in groups.items():
             self.groups[name].append(value)
 
-    def only(self, features: Sequence[int]) -> ScoredPairs:
+    def only(self, features: np.ndarray) -> ScoredPairs:
         """Return the same pairs with some of the features."""
 
         def rows(listed: Listed) -> Listed:

@@ -12,6 +12,7 @@ from atp.report.answer import strongest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from atp.features.aggregation import SaeFeatures
     from atp.report.collected import CollectedPairs
     from atp.report.result_contents import ResultContents
     from atp.report.sources import Intervention
@@ -22,7 +23,7 @@ def chart_tables(contents: ResultContents) -> dict[str, pd.DataFrame]:
     tables = {}
     features = contents.all_features
     if contents.features is not None:
-        tables["strongest"] = pd.DataFrame(strongest_rows(contents))
+        tables["strongest"] = pd.DataFrame(strongest_rows(contents.features, contents.labels))
     if features["log_ratio"].notna().any():
         columns = ["feature", "mean_best", "log_ratio", "selected"]
         tables["ratio"] = features.loc[features["log_ratio"].notna(), columns]
@@ -32,17 +33,17 @@ def chart_tables(contents: ResultContents) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def strongest_rows(contents: ResultContents) -> list[dict[str, Any]]:
+def strongest_rows(features: SaeFeatures, labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the strongest features of both directions, with their intervals; None for no limit."""
     names = ("mean_best", "mean_best_low", "mean_best_high")
     return [
         {
             "feature": str(row["feature"]),
-            "label": contents.labels.get(str(row["feature"])),
+            "label": labels.get(str(row["feature"])),
             **{name: None if np.isnan(row[name]) else row[name] for name in names},
             "direction": direction,
         }
-        for direction, rows in strongest(contents.features).items()
+        for direction, rows in strongest(features).items()
         for row in rows.to_dict("records")
     ]
 

@@ -70,9 +70,13 @@ def write(
 
 
 def as_svg(
-    chart: str, table: pd.DataFrame, style: Mapping[str, str], params: Params | None = None
+    chart: str,
+    table: pd.DataFrame,
+    style: Mapping[str, str],
+    params: Params | None = None,
+    width: int = DRAWN_WIDTH,
 ) -> str:
-    """Return a chart as SVG, `DRAWN_WIDTH` pixels wide, its colours replaced by a style."""
+    """Return a chart as SVG, its colours replaced by a style; the width is in pixels."""
     import vl_convert  # noqa: PLC0415  (starts an engine: only for those who draw)
 
     specification = json.loads(_replaced(json.dumps(specifications("en")[chart]), style))
@@ -80,7 +84,7 @@ def as_svg(
     for param in specification.get("params", ()):
         if param["name"] in given:
             param["value"] = given[param["name"]]
-    specification["width"] = DRAWN_WIDTH
+    specification["width"] = width
     specification["datasets"] = {"table": _rows(table)}
     svg: str = vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
     return svg

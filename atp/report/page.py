@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 FOLDER = Path(__file__).parent / "page"
+STYLES = ("page", "tables", "features", "views", "print")  # a later one overrules
 LANGUAGE = "en"  # of the page before its script runs
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export ((?:async )?(?:function\*?|const|let|class) (\w+))", re.MULTILINE)
@@ -54,7 +55,7 @@ def render(template: str, scripts: Mapping[str, str], **values: object) -> str:
     )
     environment.globals |= {"t": _translated, "text": partial(text, language=LANGUAGE)}
     environment.filters["number"] = _number
-    style = "".join(path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.css")))
+    style = "".join((FOLDER / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
     return environment.get_template(template).render(
         scripts={name: Markup(script) for name, script in scripts.items()},  # noqa: S704 - ours
         style=Markup(style),  # noqa: S704 - ours

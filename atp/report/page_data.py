@@ -109,7 +109,7 @@ def _overview(contents: ResultContents, blocks: list[str]) -> dict[str, Any]:
             ).sentences()
             for language in LANGUAGES
         },
-        "strongest": [] if features is None else strongest_rows(contents),
+        "strongest": [] if features is None else strongest_rows(features, contents.labels),
         "selection": None if features is None else _selection(features),
         "groups": [] if features is None else _groups(features),
         "labels": dict(contents.labels),

@@ -14,7 +14,7 @@ import atp
 
 DOCS = Path(__file__).parents[2] / "docs" / "library.md"
 PUBLIC = [name for name in atp.__all__ if inspect.isroutine(getattr(atp, name))]
-OF_RESULT = ["Result", "Result.top", "Result.to_frame", "Result.to_dict"]
+OF_RESULT = ["Result", "Result.top", "Result.to_frame", "Result.to_dict", "Result.show"]
 
 
 def run(text: str, name: str) -> None:

@@ -48,7 +48,11 @@ def strongest(texts: Texts) -> Json:
         encoding={"y": rows_axis(sort=STRONGEST_FIRST)},
         layer=[
             {
-                "mark": {"type": "bar", "height": {"band": 0.68}},
+                "mark": {  # the interval is seen on it, in light and in dark
+                    "type": "bar",
+                    "height": {"band": 0.68},
+                    "opacity": 0.75,
+                },
                 "encoding": {
                     "x": amount("mean_best", texts["mean"]),
                     "color": by_sign("mean_best"),
@@ -57,7 +61,7 @@ def strongest(texts: Texts) -> Json:
                     "href": LINK,
                 },
             },
-            *limits(LOW, HIGH),
+            limits(LOW, HIGH),
         ],
     )
 
@@ -190,7 +194,7 @@ def groups(texts: Texts) -> Json:
             )
         },
         layer=[
-            *limits(LOW, HIGH),
+            limits(LOW, HIGH),
             {
                 "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
                 "encoding": {

@@ -146,7 +146,7 @@ def intervention(texts: Texts) -> Json:
         ],
         encoding={"y": rows_axis(sort=[texts[name] for name in SETS])},
         layer=[
-            *limits("low", "high"),
+            limits("low", "high"),
             {
                 "mark": {"type": "point", "size": 90, "stroke": INK, "opacity": 1},
                 "encoding": {

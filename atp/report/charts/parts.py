@@ -165,16 +165,12 @@ def by_sign(field: str) -> Json:
     return {"condition": {"test": test, "value": SUPPRESSES}, "value": PROMOTES}
 
 
-def limits(low: str, high: str) -> list[Json]:
-    """Return the layers of the intervals: lines with a margin that sets them off from bars."""
-    encoding = {"x": {"field": low, "type": "quantitative"}, "x2": {"field": high}}
-    return [
-        {
-            "mark": {"type": "rule", "color": colour, "strokeWidth": width, "aria": False},
-            "encoding": encoding,
-        }
-        for colour, width in ((GROUND, 3.5), (INK, 1.5))
-    ]
+def limits(low: str, high: str) -> Json:
+    """Return the layer of the intervals, for a chart with a row for each thing."""
+    return {
+        "mark": {"type": "rule", "color": INK, "strokeWidth": 1.5, "aria": False},
+        "encoding": {"x": {"field": low, "type": "quantitative"}, "x2": {"field": high}},
+    }
 
 
 def two_kinds(field: str, kinds: Sequence[tuple[str, str, str]]) -> Json:

@@ -5,7 +5,7 @@
  * @import { Address } from "./overview.d.ts"
  */
 
-const OF_ALL_RESULTS = new Set(["intervention", "compare", "about"]);
+export const OF_ALL_RESULTS = new Set(["intervention", "compare", "about"]);
 
 /** @param {string} hash `location.hash` @returns {Address} */
 export function parse(hash) {
@@ -40,13 +40,23 @@ export function go(address) {
   location.hash = format(address);
 }
 
+const QUIET_MS = 300; // browsers refuse more than about 100 changes in 30 s
+let waiting = 0;
+
 /**
- * Writes the state of the open view into its address; the history gets no new entry.
+ * Writes the state of the open view into its address, once it stays for a moment; the history gets
+ * no new entry.
  *
  * @param {Partial<Address>} address
  */
 export function replace(address) {
-  history.replaceState(history.state, "", format(address));
+  const open = location.hash;
+  clearTimeout(waiting);
+  waiting = setTimeout(() => {
+    if (location.hash === open) { // else the reader has left
+      history.replaceState(history.state, "", format(address));
+    }
+  }, QUIET_MS);
 }
 
 /** @param {string} text @param {string} mark @returns {[string, string?]} */

@@ -35,6 +35,7 @@ export async function compareView(root, address) {
     "section",
     {},
     el("h2", {}, t("compare.strongest")),
+    el("p", {}, t("compare.scales")),
     el("div", { class: "beside" }, parts),
   ));
   charts.forEach((chart, number) => draw(chart, "strongest", bars(number)));

@@ -84,7 +84,7 @@ function pairColumns(pairs, addresses) {
     ...Object.fromEntries(given.map((name) => [name, {
       kind: /** @type {const} */ ("number"),
       value: (/** @type {number} */ row) => measured(row) ? pairs.columns[name][row] : null,
-      cell: (/** @type {number} */ row) => signed(pairs.columns[name][row]),
+      cell: (/** @type {number} */ row) => measured(row) ? signed(pairs.columns[name][row]) : "",
     }])),
     flip: {
       kind: "text",

@@ -1,7 +1,7 @@
 // @ts-check
 /** The frame: it opens the view that the address names, and holds language, colours and result. */
 import { aboutView } from "./about_view.js";
-import { format, go, parse } from "./address.js";
+import { format, go, OF_ALL_RESULTS, parse } from "./address.js";
 import { answerView } from "./answer_view.js";
 import { overview } from "./blocks.js";
 import { compareView } from "./compare_view.js";
@@ -35,6 +35,8 @@ const views = {
 /** Which entry of the navigation is marked. @type {Record<string, string>} */
 const SECTIONS = { feature: "features", pair: "pairs" };
 
+let result = 0; // that the frame leads to
+
 const content = /** @type {HTMLElement} */ (document.querySelector("main"));
 
 /** @param {boolean} [moved] whether the reader asked for another view: then the focus follows */
@@ -48,7 +50,7 @@ async function open(moved = true) {
   mark(address);
   try {
     const done = known ? view(root, address) : missing(root);
-    arrive(root, moved);
+    arrive(root, address, moved);
     await done;
   } catch (error) {
     root.append(
@@ -66,10 +68,17 @@ function missing(root) {
   );
 }
 
-/** Names the page after the view. @param {HTMLElement} root @param {boolean} moved */
-function arrive(root, moved) {
+/**
+ * Names the page after the view.
+ *
+ * @param {HTMLElement} root
+ * @param {import("./overview.d.ts").Address} address
+ * @param {boolean} moved
+ */
+function arrive(root, { view }, moved) {
   const heading = root.querySelector("h1");
-  document.title = `${heading?.textContent} · atp`;
+  const of = OF_ALL_RESULTS.has(view) ? [] : [overview.results[result]?.name];
+  document.title = [heading?.textContent, ...of, "atp"].filter((part) => part).join(" · ");
   if (moved && heading) {
     scrollTo(0, 0);
     heading.tabIndex = -1;
@@ -78,7 +87,8 @@ function arrive(root, moved) {
 }
 
 /** Leads the navigation to the address's result. @param {import("./overview.d.ts").Address} address */
-function mark({ view, result }) {
+function mark({ view, result: named }) {
+  result = OF_ALL_RESULTS.has(view) ? result : named;
   for (const link of document.querySelectorAll("a[data-view]")) {
     const target = link.getAttribute("data-view") ?? "";
     const id = target === "intervention" ? "0" : null;
@@ -113,7 +123,13 @@ select("theme").addEventListener("change", () => setTheme(select("theme").value)
 select("result").addEventListener("change", () => {
   const { view, id } = parse(location.hash);
   const same = view === "feature" ? { view, id } : { view: SECTIONS[view] ?? view };
-  go({ ...same, result: Number(select("result").value) });
+  const open = OF_ALL_RESULTS.has(view) ? { view: "answer" } : same;
+  go({ ...open, result: Number(select("result").value) });
+});
+document.querySelector(".skip")?.addEventListener("click", (event) => {
+  event.preventDefault(); // its address is no view's
+  content.tabIndex = -1;
+  content.focus();
 });
 addEventListener("hashchange", () => open());
 

@@ -12,8 +12,9 @@ import { el } from "./dom.js";
 import { draw } from "./draw.js";
 import { addressOf, featureLink, labelOf } from "./feature_rows.js";
 import { t } from "./language.js";
-import { shortest, signed } from "./numbers.js";
+import { shortest } from "./numbers.js";
 import { table } from "./table.js";
+import { signedCell } from "./word_elements.js";
 
 const BARS = 15;
 const SIGNED = ["score", "effect"];
@@ -91,7 +92,7 @@ function listedColumns(result, listed) {
     title: t(`pairs.${key}`),
     kind: "number",
     value: (row) => number(listed[row][key]),
-    ...(SIGNED.includes(key) ? { cell: (row) => signed(number(listed[row][key])) } : {}),
+    ...(SIGNED.includes(key) ? { cell: (row) => signedCell(number(listed[row][key])) } : {}),
   }));
   return [feature, ...numbers, ...(labelled ? [label] : [])];
 }

@@ -17,7 +17,7 @@ import { pairPrompt } from "./pair_prompt.js";
 import { judgements } from "./pair_trust.js";
 import { textIn } from "./pairs_filter.js";
 import { orderedPairs, pairLink } from "./pairs_table.js";
-import { quoted, sentence, words } from "./word_elements.js";
+import { quoted, sentence, withOptions, words } from "./word_elements.js";
 import { marked } from "./words.js";
 
 /** What to do about a pair without scores, by the start of its reason. */
@@ -126,7 +126,7 @@ function notScored(pairs, pair) {
     "div",
     { class: "notice" },
     el("p", {}, sentence(key, { reason: dataText(reason) })),
-    el("p", {}, t(`pairs.${remedy}`)),
+    el("p", {}, withOptions(t(`pairs.${remedy}`))),
   );
 }
 
@@ -182,7 +182,7 @@ function warnings(judged) {
       { class: "notice" },
       el("strong", {}, t(`pairs.d_${each.name}`)),
       ": ",
-      t(each.key, each.values),
+      withOptions(t(each.key, each.values)),
     )
   );
 }
@@ -197,7 +197,7 @@ function trust(judged) {
       " ",
       el("span", { class: `level ${level}` }, t(`pairs.${level}`)),
     ),
-    el("dd", {}, t(key, values)),
+    el("dd", {}, withOptions(t(key, values))),
   ]);
   return el(
     "section",

@@ -11,18 +11,25 @@ import { decoded, overview } from "./blocks.js";
 import { dataText, el } from "./dom.js";
 import { featureLink, labelOf } from "./feature_rows.js";
 import { t } from "./language.js";
-import { shortest, signed } from "./numbers.js";
+import { shortest } from "./numbers.js";
 import { bestOf, pairsListing, searchedTexts } from "./pair_blocks.js";
 import { keeps, textIn } from "./pairs_filter.js";
 import { arranged, sortFrom } from "./table_rows.js";
-import { quoted } from "./word_elements.js";
+import { quoted, signedCell } from "./word_elements.js";
 
 /** @typedef {(pair: number) => number | null} NumberOf */
 
 const NONE = 0xffffffff; // a whole number that a pair does not have
-const PLACE = ["question", "variation", "boundary", "token_position"];
-const TEXTS = ["question_id", "template_type", "dataset", "outcome", "reason"];
-const SHOWN = ["metric", "strongest", "variance_explained", "target_token", "base_token"];
+const SHOWN = [
+  "question_id",
+  "template_type",
+  "dataset",
+  "outcome",
+  "reason",
+  "metric",
+  "strongest",
+  "variance_explained",
+];
 
 /**
  * What table() needs, for the filter and the search in the parameters of an address.
@@ -63,12 +70,11 @@ export async function pairsTable(result, parameters) {
       cell: (pair) =>
         el("a", { href: pairLink(result, pair, parameters), "data-pair": pair }, String(pair)),
     },
-    question: {
+    question_id: {
       kind: "text",
       value: idsAreNumbers ? (pair) => Number(questionId(pair)) : questionId,
     },
-    template: { kind: "text", value: text("template_type") },
-    dataset: { kind: "text", value: text("dataset") },
+    template_type: { kind: "text", value: text("template_type") },
     tokens: {
       kind: "text",
       value: tokens,
@@ -84,7 +90,7 @@ export async function pairsTable(result, parameters) {
     [overview.results[result].metric]: {
       kind: "number",
       value: ifScored(number("metric")),
-      cell: (pair) => signed(ifScored(number("metric"))(pair)),
+      cell: (pair) => signedCell(ifScored(number("metric"))(pair)),
     },
     variance_explained: { kind: "number", value: number("variance_explained") },
     ...(feature === null ? {} : {
@@ -102,38 +108,29 @@ export async function pairsTable(result, parameters) {
       cell: (pair) => t(`pairs.${text("outcome")(pair)}`),
     },
     strongest: {
-      kind: "number",
+      kind: "text",
       value: ifScored(number("strongest")),
       cell: (pair) => {
         const strongest = ifScored(number("strongest"))(pair);
         return strongest === null ? "" : linkWithLabel(result, strongest);
       },
     },
+    dataset: { kind: "text", value: text("dataset") },
     reason: { kind: "text", value: text("reason") },
   };
-  const further = Object.keys(pairs.columns).filter((name) => ![...TEXTS, ...SHOWN].includes(name));
   return {
     columns: Object.entries(columns).map(([key, column]) => ({
       key,
       title: t(`pairs.${key}`, { feature: feature ?? "" }),
       ...column,
     })),
-    exported: [
-      "target_token",
-      "base_token",
-      ...PLACE,
-      ...further.filter((name) => !PLACE.includes(name)),
-    ]
+    exported: Object.keys(pairs.columns).filter((name) => !SHOWN.includes(name))
       .map((key) => ({ key, value: pairs.values[key] ? text(key) : number(key) })),
     filter: keeps(pairs, filter, listing),
     search: (/** @type {number} */ pair) =>
-      [
-        text("question_id")(pair),
-        text("target_token")(pair),
-        text("base_token")(pair),
-        textOf(pair),
-      ]
-        .join("\n"),
+      [questionId(pair), text("target_token")(pair), text("base_token")(pair), textOf(pair)].join(
+        "\n",
+      ),
   };
 }
 

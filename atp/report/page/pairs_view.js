@@ -75,13 +75,12 @@ export async function pairsView(root, address) {
     for (const pair of kept) {
       of[textIn(pairs, "outcome", pair) ?? "error"]++;
     }
-    const numbers = { n: count(kept.length), total: count(pairs.rows) };
-    const { scored, skipped, error } = of;
     status.textContent = t("pairs.kept", {
-      ...numbers,
-      scored: count(scored),
-      skipped: count(skipped),
-      failed: count(error),
+      n: count(kept.length),
+      total: count(pairs.rows),
+      scored: count(of.scored),
+      skipped: count(of.skipped),
+      failed: count(of.error),
     });
   }
 
@@ -109,8 +108,8 @@ export async function pairsView(root, address) {
       { onchange: () => set(name, select.value) },
       el("option", { value: "" }, t("pairs.any")),
       values.map((value) => {
-        const known = OUTCOMES.includes(value) ? t(`pairs.${value}`) : value;
-        const text = value === WITHOUT ? t("pairs.none") : known;
+        const known = value === WITHOUT ? t("pairs.none") : value;
+        const text = name === "outcome" ? t(`pairs.${value}`) : known;
         return el("option", { value, selected: value === parameters[name] }, text);
       }),
     );

@@ -71,7 +71,8 @@ export function table(options) {
     el("button", { type: "button", onclick: saveFile }, t("frame.save_csv")),
     said,
   );
-  const element = el("div", { class: "table" }, bar, box);
+  const printed = el("p", { class: "on-paper" });
+  const element = el("div", { class: "table" }, bar, box, printed);
 
   const buttons = columns.map((column) => {
     const button = el(
@@ -87,7 +88,10 @@ export function table(options) {
     changed();
   });
   box.addEventListener("scroll", () => show(), { passive: true });
-  new ResizeObserver(() => show()).observe(box);
+  new ResizeObserver(() => {
+    holdWidths(false);
+    show();
+  }).observe(box);
   // Paper does not scroll: it shows the first rows.
   const printing = matchMedia("print");
   printing.addEventListener("change", () => show());
@@ -100,6 +104,8 @@ export function table(options) {
       buttons[index].parentElement?.setAttribute("aria-sort", state);
     });
     total.textContent = t("frame.rows", { shown: count(order.length), all: count(rows) });
+    const onPaper = { shown: count(PRINTED_ROWS), all: count(order.length) };
+    printed.textContent = order.length > PRINTED_ROWS ? t("frame.printed", onPaper) : "";
     tableElement.setAttribute("aria-rowcount", String(order.length + 1));
     said.textContent = "";
     for (const row of drawn.values()) {
@@ -149,6 +155,14 @@ export function table(options) {
     }
     stretch(above, first * rowHeight());
     stretch(below, (order.length - end) * rowHeight());
+    holdWidths(true);
+  }
+
+  /** Columns only grow while other rows come into sight. @param {boolean} hold */
+  function holdWidths(hold) {
+    const cells = [...head.cells];
+    const widths = cells.map((cell) => hold ? `${cell.offsetWidth}px` : "");
+    cells.forEach((cell, index) => cell.style.minInlineSize = widths[index]);
   }
 
   /** @param {number} position */

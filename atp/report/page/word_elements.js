@@ -31,6 +31,18 @@ export function sentence(key, nodes, values = {}) {
   return parts.map((part, index) => (index % 2 ? nodes[part] ?? part : part));
 }
 
+/** A number with its sign; empty without one. @param {number | null} value */
+export function signedCell(value) {
+  return value === null ? "" : signed(value);
+}
+
+/** A text whose command-line options stay whole. @param {string} text */
+export function withOptions(text) {
+  return text.split(/(--[a-z][a-z-]*(?:=[a-z0-9]+)?)/).map((part, index) =>
+    index % 2 ? el("code", { class: "option" }, part) : part
+  );
+}
+
 /** @param {Piece[]} pieces */
 export function words(pieces) {
   const parts = pieces.map(({ text, mark }) => mark ? el("mark", {}, visible(text)) : text);

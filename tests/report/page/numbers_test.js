@@ -4,7 +4,19 @@ import { deepStrictEqual as equal } from "node:assert/strict";
 import { csv, percent, shortest, shown, signed } from "../../../atp/report/page/numbers.js";
 
 Deno.test("a float32 becomes the number with the fewest digits", () => {
-  for (const number of [0.1, -0.10708707, 1e-7, 16777216, 4057898.2, 3.4028235e38, 1.1754944e-38, 1e-45, 0]) {
+  for (
+    const number of [
+      0.1,
+      -0.10708707,
+      1e-7,
+      16777216,
+      4057898.2,
+      3.4028235e38,
+      1.1754944e-38,
+      1e-45,
+      0,
+    ]
+  ) {
     equal(shortest(Math.fround(number)), number);
   }
   equal(shortest(NaN), NaN);
