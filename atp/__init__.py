@@ -9,21 +9,21 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run the module
-    from atp.api import AtpError as AtpError
-    from atp.api import Dictionary as Dictionary
-    from atp.api import Features as Features
-    from atp.api import FileAnalysis as FileAnalysis
-    from atp.api import Model as Model
-    from atp.api import Response as Response
-    from atp.api import Result as Result
-    from atp.api import ablate as ablate
-    from atp.api import attribute as attribute
-    from atp.api import attribute_file as attribute_file
-    from atp.api import exact_effects as exact_effects
-    from atp.api import generate as generate
-    from atp.api import load_model as load_model
-    from atp.api import load_sae as load_sae
-    from atp.api import select_features as select_features
+    from atp.api.ablation import ablate as ablate
+    from atp.api.attribution import FileAnalysis as FileAnalysis
+    from atp.api.attribution import attribute as attribute
+    from atp.api.attribution import attribute_file as attribute_file
+    from atp.api.effects import exact_effects as exact_effects
+    from atp.api.generation import Response as Response
+    from atp.api.generation import generate as generate
+    from atp.api.loading import load_model as load_model
+    from atp.api.loading import load_sae as load_sae
+    from atp.api.result import Result as Result
+    from atp.api.selection import Features as Features
+    from atp.api.selection import select_features as select_features
+    from atp.errors import AtpError as AtpError
+    from atp.model.dictionaries.loading import Dictionary as Dictionary
+    from atp.model.language_model import Model as Model
 
 __version__ = version("atp-sycophancy")
 
@@ -46,18 +46,30 @@ __all__ = [
     "select_features",
 ]
 
-_WITHOUT_TORCH = {
+_HOMES = {
     "AtpError": "atp.errors",
-    "Features": "atp.features.aggregation",
-    "select_features": "atp.features.aggregation",
+    "Dictionary": "atp.model.dictionaries.loading",
+    "Features": "atp.api.selection",
+    "FileAnalysis": "atp.api.attribution",
+    "Model": "atp.model.language_model",
+    "Response": "atp.api.generation",
+    "Result": "atp.api.result",
+    "ablate": "atp.api.ablation",
+    "attribute": "atp.api.attribution",
+    "attribute_file": "atp.api.attribution",
+    "exact_effects": "atp.api.effects",
+    "generate": "atp.api.generation",
+    "load_model": "atp.api.loading",
+    "load_sae": "atp.api.loading",
+    "select_features": "atp.api.selection",
 }
 
 if not TYPE_CHECKING:  # a checker would take every name for known
 
     def __getattr__(name: str) -> object:
         """Import a public name when it is first asked for."""
-        if name in __all__:
-            return getattr(import_module(_WITHOUT_TORCH.get(name, "atp.api")), name)
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
         msg = f"module 'atp' has no attribute {name!r}"
         raise AttributeError(msg)
 

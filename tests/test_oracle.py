@@ -17,7 +17,7 @@ from oracle import Answer, Oracle
 from sae_lens import SAE
 from tiers import first_tier
 
-from atp.api import attribute
+from atp import attribute
 from atp.attribution.batches import Batch
 from atp.attribution.capture import capture
 from atp.attribution.scores import score

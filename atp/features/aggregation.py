@@ -1,19 +1,14 @@
-"""From result files to a table and the selected features, for the command and for notebooks."""
+"""From result files to a table of features, and those that are selected."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from atp.config.option import options_of
-from atp.config.selection import SelectionSettings
-from atp.errors import SettingsError, did_you_mean
-from atp.features.results import check_alike, found_in
+from atp.features.results import check_alike
 from atp.features.scored import read_pairs
 from atp.features.selection import applicable, select
 from atp.features.table import COLUMNS, groups_of, numbers_of
@@ -21,14 +16,12 @@ from atp.model.dictionaries.names import neuronpedia_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
 
-    from atp.api.result import Result
+    from atp.config.selection import SelectionSettings
     from atp.dataset.result_files import ResultFile
     from atp.features.scored import ScoredPairs
     from atp.features.selection import Selection
     from atp.features.table import Group
-    from atp.report.notebook import Report
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,7 @@ class SaeFeatures:
 
 
 @dataclass(frozen=True)
-class Features:
+class Aggregated:
     """The features of every SAE."""
 
     saes: list[SaeFeatures]
@@ -71,85 +64,10 @@ class Features:
         """The names of the SAEs whose features were selected without a ratio of activations."""
         return [sae.name for sae in self.saes if sae.settings.min_log_ratio is None]
 
-    def show(self) -> Report:
-        """Return the report of the results, a page with pictures: write it at the end of a cell.
-
-        It shows what `atp report` shows, with these thresholds, and needs no network.
-        """
-        shown: Report = _notebook().report(self.results, self.settings)
-        return shown
-
-    def _repr_html_(self) -> str:
-        """Return the display of a notebook: the strongest features of each SAE."""
-        shown: str = _notebook().features_html(self)
-        return shown
-
-
-def _notebook() -> ModuleType:
-    """Return the module that draws for a notebook. It is a floor above, hence by name."""
-    return import_module("atp.report.notebook")
-
-
-class Options(TypedDict, total=False):
-    """The options of `select_features`: those of `atp features`, with underscores."""
-
-    min_score: float
-    min_log_ratio: float | None
-    min_impact: float
-    fdr: float | None
-    top_features: int
-    epsilon: float
-    resamples: int
-    seed: int
-
-
-def select_features(*results: str | Path | Result, **options: Unpack[Options]) -> Features:
-    """Aggregate the scored pairs of some results, and select features.
-
-    Intervals and tests are over questions. Pairs that `attribute` took as plain texts count as
-    questions of their own; of several pairs to a question, give `attribute` the questions.
-
-    Args:
-        *results: files of one model and method, or folders, whose last run is taken; or results of
-            `attribute`.
-        **options: those of `atp features`, with underscores: min_score (logits, default 0),
-            min_log_ratio (by default 0.5 where pairs carry activations; None leaves it out),
-            min_impact (logits, default 0), fdr (default None), top_features (50), epsilon (1e-6),
-            resamples (9999), seed (0).
-
-    Returns:
-        The table of all features, and the selected ones.
-
-    Raises:
-        InputError: a result is at fault, or results do not go together.
-        SettingsError: an option is at fault.
-
-    Example:
-        >>> result = attribute("models/tiny", "saes/layer1", "feedback.json")
-        >>> found = select_features(result, top_features=3, resamples=200)
-        >>> {name: len(features) for name, features in found.selected.items()}
-        {'saes/layer1': 3}
-    """
-    if not results:
-        msg = "no results are named."
-        raise SettingsError(msg, "Write select_features(RESULT, ...).")
-    taken, _ = found_in([Path(path) for path in results if isinstance(path, str | Path)])
-    for number, result in enumerate(dict.fromkeys(results), start=1):
-        if not isinstance(result, str | Path):
-            taken += result.as_result_files(f"<result {number}>")
-    values, known = {}, options_of(SelectionSettings)
-    for name, value in options.items():  # parsed as on the command line
-        if name not in Options.__annotations__:
-            msg = f"select_features has no option {name}."
-            raise SettingsError(msg, did_you_mean(name, Options.__annotations__))
-        values[name] = known[name].check(name, "none" if value is None else str(value))
-    settings = SelectionSettings(**values, ratio_given="min_log_ratio" in values)
-    return aggregate(taken, settings)
-
 
 def aggregate(
     results: Sequence[ResultFile], settings: SelectionSettings, in_groups: int | None = None
-) -> Features:
+) -> Aggregated:
     """Return the features of some results, or raise an InputError if they do not go together.
 
     `in_groups` is of how many features, the strongest, the numbers in each group are computed;
@@ -167,7 +85,7 @@ def aggregate(
     ]
     if all(of_sae.min_log_ratio is None for of_sae in applied):
         settings = replace(settings, min_log_ratio=None)
-    return Features(saes, list(results), settings)
+    return Aggregated(saes, list(results), settings)
 
 
 def _features_of_sae(

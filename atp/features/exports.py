@@ -25,7 +25,7 @@ from atp.model.dictionaries.registry import NEURONPEDIA
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from atp.features.aggregation import Features, SaeFeatures
+    from atp.features.aggregation import Aggregated, SaeFeatures
 
 ENDS_OF_LAYERS = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
 LM_EVAL_COLUMNS = (
@@ -36,7 +36,7 @@ NEURONPEDIA_LIST, LM_EVAL = "neuronpedia.json", "lm_eval.csv"  # the ends of the
 LEAVE_OUT = "Leave the option out, or name results of other SAEs."
 
 
-def exported(features: Features, formats: Sequence[str]) -> dict[str, bytes]:
+def exported(features: Aggregated, formats: Sequence[str]) -> dict[str, bytes]:
     """Return the files of some formats, by the ends of their names; none without a selection.
 
     A SettingsError names an SAE that a format cannot hold.
@@ -64,7 +64,7 @@ def _selected(sae: SaeFeatures) -> Iterator[tuple[Any, str]]:
         yield row, text
 
 
-def _neuronpedia(features: Features, saes: Sequence[SaeFeatures]) -> dict[str, Any]:
+def _neuronpedia(features: Aggregated, saes: Sequence[SaeFeatures]) -> dict[str, Any]:
     items = []
     for sae in saes:
         for row, text in _selected(sae):
@@ -76,14 +76,14 @@ def _neuronpedia(features: Features, saes: Sequence[SaeFeatures]) -> dict[str, A
             items.append(item)
     model = features.results[0].metadata["model"]["name"]
     return {
-        "name": f"Features that make {model} sycophantic (atp)",
+        "name": f"Aggregated that make {model} sycophantic (atp)",
         "description": f"Selected by atp features: {', '.join(sae.name for sae in saes)}. "
         "Positive scores promote the sycophantic response.",
         "features": items,
     }
 
 
-def _lm_eval(features: Features, saes: Sequence[SaeFeatures]) -> Iterator[dict[str, Any]]:
+def _lm_eval(features: Aggregated, saes: Sequence[SaeFeatures]) -> Iterator[dict[str, Any]]:
     layers: str | None = None
     for sae in saes:
         release, sae_id, layer = _place(sae)
@@ -117,7 +117,7 @@ def _place(sae: SaeFeatures) -> tuple[str, str, int]:
     return *named, layer
 
 
-def _layers(features: Features) -> str:
+def _layers(features: Aggregated) -> str:
     from atp.model.hub.records import go_offline_if_fetched  # noqa: PLC0415  (seconds, seldom)
     from atp.model.plain_layers import layers_name  # noqa: PLC0415
 

@@ -18,7 +18,7 @@ from atp.stats.bootstrap import LEVEL
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from atp.features.aggregation import Features, SaeFeatures
+    from atp.features.aggregation import Aggregated, SaeFeatures
 
 SHARED_COLUMNS = ["sae", "sae_sha256", "hook_name", "group", "value", "pairs", "questions"]
 """Columns that the JSON file gives once for all features of an SAE."""
@@ -34,7 +34,7 @@ Joint = Mapping[str, dict[str, Any]]
 """What joint.py measured, by the SAE's name; empty if it was not asked to."""
 
 
-def write(features: Features, joint: Joint, folder: Path, name: str, created: str) -> list[Path]:
+def write(features: Aggregated, joint: Joint, folder: Path, name: str, created: str) -> list[Path]:
     """Write all files, and return them: CSV, Parquet, JSON; `name` is without their endings."""
     table = features.table
     as_parquet = io.BytesIO()
@@ -61,7 +61,7 @@ def _schema() -> pa.Schema:  # the same whatever the values of the columns
     return pa.schema([(name, types.get(name, pa.float64())) for name in COLUMNS])
 
 
-def as_json(features: Features, joint: Joint, created: str) -> dict[str, Any]:
+def as_json(features: Aggregated, joint: Joint, created: str) -> dict[str, Any]:
     """Return the content of the features file, which `atp intervene` reads."""
     metadatas = [result.metadata for result in features.results]
     first = metadatas[0]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from atp.dataset.pairs import Pair, PairKey
     from atp.dataset.result_files import ResultFile
-    from atp.features.aggregation import Features
+    from atp.features.aggregation import Aggregated
     from atp.model.dictionaries.loading import Dictionary
     from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
     from atp.scoring.dictionary_scorer import DictionaryScores
@@ -64,7 +64,7 @@ class _Observer:
             self.of_pairs[sae, id(pair)] = joint, single
 
 
-def joint_effects(features: Features) -> dict[str, dict[str, Any]]:
+def joint_effects(features: Aggregated) -> dict[str, dict[str, Any]]:
     """Measure, and return `joint` of each SAE with a selected feature, by the SAE's name.
 
     An AtpError says that an input, the model or an SAE is not there, or not as it was.

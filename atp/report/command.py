@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from atp.dataset.atomic import atomic_write, not_written
 from atp.report import chart_tables, figures, page_data
 from atp.report.charts import specifications
 from atp.report.index import name_of_page
+from atp.report.labels import read_labels
 from atp.report.page import page
 from atp.report.result_contents import names_of, read
 from atp.report.sources import found_in
@@ -56,13 +58,16 @@ def report(
         interventions=[str(each.path) for each in interventions],
         left_out=[str(path) for path in left_out],
     )
-    contents = read_all(results, selection)
+    contents = read_all(results, selection, own.labels)
     written: list[Path] = []
     if own.figures is not None:
         with phase("drawing the figures"):
             charts = chart_tables.of_all(contents, interventions)
-            written = figures.write(own.figures, charts)
-    path = out if out.suffix in PAGE else out / name_of_page(results[0].path)
+            names = ("min_score", "min_log_ratio")
+            thresholds = {name: getattr(selection, name) for name in names}
+            written = figures.write(own.figures, charts, thresholds)
+    first = results[0].path if results else interventions[0].path
+    path = out if out.suffix in PAGE else out / name_of_page(first)
     with phase("writing the page"):
         content = page_of(contents, interventions).encode()
         write(path, content)
@@ -76,12 +81,17 @@ def report(
     return [*written, path]
 
 
-def read_all(results: Sequence[ResultFile], selection: SelectionSettings) -> list[ResultContents]:
-    """Read results, one after the other."""
+def read_all(
+    results: Sequence[ResultFile], selection: SelectionSettings, labels: Path | None = None
+) -> list[ResultContents]:
+    """Read results, one after the other, with the labels of their features."""
+    saes = [result.metadata["sae"] for result in results]
+    of_saes = {} if labels is None else read_labels(labels, saes)
     contents = []
-    for name, result in zip(names_of(results), results, strict=True):
-        with phase(f"reading {result.path.name}"):
-            contents.append(read(name, result, selection))
+    for number, name in enumerate(names_of(saes)):
+        with phase(f"reading {results[number].path.name}"):
+            found = read(name, results[number], selection)
+        contents.append(replace(found, labels=of_saes.get(number, {})))
     return contents
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from atp.dataset.atomic import atomic_write
@@ -21,7 +22,7 @@ NAME = "index.html"
 
 def name_of_page(result: Path) -> str:
     """Return the name of the page of a result: a run has one, whenever it is written."""
-    return f"atp_report_{result.stem.removeprefix('atp_results_')}.html"
+    return f"atp_report_{re.sub('^atp_(results_)?', '', result.stem)}.html"
 
 
 def write_index(folder: Path) -> Path:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from atp.config.selection import SelectionSettings
     from atp.dataset.journal import Analysis
     from atp.dataset.result_files import ResultFile
-    from atp.features.aggregation import Features, SaeFeatures
+    from atp.features.aggregation import Aggregated, SaeFeatures
 
 STYLE = {  # readable on a light and on a dark notebook
     "var(--ink)": "currentColor",
@@ -86,7 +86,7 @@ def result_html(result: Result) -> str:
     return "\n".join(parts)
 
 
-def features_html(features: Features) -> str:
+def features_html(features: Aggregated) -> str:
     """Return the display of selected features: a picture and a table of each SAE."""
     return "\n".join(map(_sae_html, features.saes))
 

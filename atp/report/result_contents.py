@@ -31,7 +31,7 @@ FEATURE_COLUMNS = (
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class ResultContents:
     """One result, read once."""
 
@@ -80,9 +80,8 @@ class _Watched(ResultFile):
         yield from self._pairs.watch(self._result.questions())
 
 
-def names_of(results: Sequence[ResultFile]) -> list[str]:
-    """Return the short names of results, with a number where two have the same."""
-    saes = [result.metadata["sae"] for result in results]
+def names_of(saes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the short names of the dictionaries of results, with a number where two are alike."""
     labels = [label_of(sae) for sae in saes]
     return [
         f"{label}-{labels[:number].count(label) + 1}" if labels.count(label) > 1 else label

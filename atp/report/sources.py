@@ -47,9 +47,6 @@ def found_in(paths: Sequence[Path]) -> tuple[list[ResultFile], list[Intervention
     named = {path: _is_report(path) for path in dict.fromkeys(paths) if not path.is_dir()}
     reports = [path for path, is_report in named.items() if is_report]
     results = [path for path in dict.fromkeys(paths) if path not in reports]
-    if not results:
-        msg = f"{paths[0]} is a report of atp intervene, without the result that it is of."
-        raise InputError(msg, f"Name both: atp report RESULT {paths[0]}.")
     taken, left_out = last_runs(results, "report")
     for folder in (path for path in results if path.is_dir()):
         finished = max(each.path.stat().st_mtime for each in taken)

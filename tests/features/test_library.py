@@ -13,11 +13,11 @@ from pyarrow import parquet
 from runs import read
 
 from atp import select_features
+from atp.api.selection import Options
 from atp.cli.main import main
 from atp.config.option import options_of
 from atp.config.selection import SelectionSettings
 from atp.errors import ExitCode, InputError, SettingsError
-from atp.features.aggregation import Options
 
 
 @pytest.fixture
@@ -74,9 +74,9 @@ def test_what_is_wrong_is_told_as_by_the_command(tmp_path: Path, file: Path) -> 
         select_features()
 
 
-def test_editors_know_every_option_but_the_one_that_runs_the_model() -> None:
-    assert {*Options.__annotations__, "joint_effect"} == set(options_of(SelectionSettings))
-    assert "joint_effect" not in Options.__annotations__
+def test_editors_know_every_option_but_those_that_run_the_model_or_write_files() -> None:
+    of_the_command = {"joint_effect", "export"}
+    assert {*Options.__annotations__} == set(options_of(SelectionSettings)) - of_the_command
 
 
 def test_it_imports_no_torch(file: Path) -> None:

@@ -28,9 +28,9 @@ QUICK = SelectionSettings(resamples=100)
 def data_of(*files: Path, settings: SelectionSettings = QUICK) -> tuple[dict[str, Any], Any]:
     """Return the overview and the blocks of a page of some files."""
     results, interventions, _ = found_in(files)
+    saes = [result.metadata["sae"] for result in results]
     contents = [
-        read(name, result, settings)
-        for name, result in zip(names_of(results), results, strict=True)
+        read(name, result, settings) for name, result in zip(names_of(saes), results, strict=True)
     ]
     overview, blocks = page_data(contents, interventions, {}, "now")
     json.dumps(overview, allow_nan=False)

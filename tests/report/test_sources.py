@@ -75,6 +75,7 @@ def test_named_reports_are_taken(tmp_path: Path, path: Path) -> None:
 
     assert [each.path for each in interventions] == reports
     assert [each.is_comparison for each in interventions] == [False, True]
+    assert found_in(reports)[0] == []  # it opens without its result
 
 
 def test_a_shard_opens(tmp_path: Path, path: Path) -> None:
@@ -91,7 +92,6 @@ def test_a_shard_opens(tmp_path: Path, path: Path) -> None:
         ({"metadata": {"atp": {"features": {}, "settings": {}}}}, "as atp intervene", "again"),
         ({"metadata": {"atp": {"selection": {}}}}, "a file of atp features", "--config="),
         ({"metadata": {}}, "no result of atp run", "Name result files"),
-        ({"files": {}, "overall": {}}, "without the result", "Name both"),
     ],
 )
 def test_other_files_are_named(

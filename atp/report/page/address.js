@@ -41,7 +41,8 @@ export function go(address) {
 }
 
 const QUIET_MS = 300; // browsers refuse more than about 100 changes in 30 s
-let waiting = 0;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let waiting;
 
 /**
  * Writes the state of the open view into its address, once it stays for a moment; the history gets

@@ -96,7 +96,7 @@ export async function featuresView(root, address) {
       panel,
       withRatio ? ratio : el("p", { class: "soft" }, t("features.no_ratio")),
       withRatio ? leftOutOfRatio(features) : null,
-      selection && stepsTable(selection),
+      selection && stepsTable(selection, features.rows),
     ),
     el(
       "section",
@@ -112,12 +112,12 @@ export async function featuresView(root, address) {
   await agreement(root, result);
 }
 
-/** How `atp features` selected. @param {Selection} selection */
-function stepsTable({ steps, selected }) {
+/** How `atp features` selects. @param {Selection} selection @param {number} all features */
+function stepsTable({ steps, selected }, all) {
   return el(
     "details",
     {},
-    el("summary", {}, t("features.chosen", { n: count(selected.length) })),
+    el("summary", {}, t("features.chosen", { n: count(selected.length), all: count(all) })),
     plainTable(
       t("features.steps"),
       [

@@ -21,7 +21,7 @@ import { pairsView } from "./pairs_view.js";
  * @typedef {(root: HTMLElement, address: import("./overview.d.ts").Address) => void | Promise<void>} View
  */
 
-/** @type {Record<string, View>} */
+/** @type {Record<string, View | undefined>} */
 const views = {
   about: aboutView,
   answer: answerView,
@@ -44,12 +44,12 @@ async function open(moved = true) {
   const address = parse(location.hash);
   const view = views[address.view];
   const root = el("div", { class: `view ${address.view}` });
-  const known = view !== undefined && address.result < overview.results.length;
+  const known = OF_ALL_RESULTS.has(address.view) || address.result < overview.results.length;
   content.replaceChildren(root);
   eraseLeftCharts();
   mark(address);
   try {
-    const done = known ? view(root, address) : missing(root);
+    const done = view && known ? view(root, address) : missing(root);
     arrive(root, address, moved);
     await done;
   } catch (error) {
