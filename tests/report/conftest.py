@@ -1,27 +1,18 @@
-"""Fixtures: a browser, and the page of a real run, each made once."""
+"""The page of a real run, made once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
-from browser import chromium
-from playwright.sync_api import Browser
 from reports import Shown, command, page, scored
 
 from atp.errors import ExitCode
 
 TOO_LONG = "word " * 400  # the tiny models read 256 tokens
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """The Chromium that is on PATH."""
-    with chromium() as started:
-        yield started
 
 
 def questions() -> list[dict[str, Any]]:

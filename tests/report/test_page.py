@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,10 @@ def rows(page: Page) -> Locator:
     return page.locator(".table-box").first.locator("tbody tr[aria-rowindex]")
 
 
-def saved(page: Page) -> list[dict[str, str]]:
-    """Return the first large table as the page saves it."""
+def saved(page: Page, number: int = 0) -> list[dict[str, str]]:
+    """Return a large table as the page saves it."""
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save as CSV").first.click()
+        page.get_by_role("button", name="Save as CSV").nth(number).click()
     text = Path(download.value.path()).read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text)))
 
@@ -76,6 +77,18 @@ def test_features_are_searched_sorted_and_saved(browser: Browser, shown: Shown) 
             for name in ("mean_best", "mean_score", "frequency", "log_ratio"):
                 assert float(table[feature][name]) == pytest.approx(wanted[name], rel=1e-9)
 
+        search = page.get_by_role("searchbox")
+        page.get_by_role("button", name="Copy as CSV").click()
+        search.press("Control+v")
+        assert search.input_value().startswith("feature,")
+        search.fill("")
+        reached = []
+        for _ in range(20):  # as the keyboard goes on from there
+            page.keyboard.press("Tab")
+            reached.append(page.evaluate("document.activeElement.innerText"))
+        assert "Mean score" in "".join(reached)
+        assert list(table)[:2] == [int(text) for text in reached if text.isdigit()][:2]
+
         page.get_by_role("columnheader", name="Mean score").get_by_role("button").press("Enter")
         by_score = sorted(table, key=lambda each: float(table[each]["mean_score"]))
         first = rows(page).first.locator("th").inner_text()
@@ -83,7 +96,7 @@ def test_features_are_searched_sorted_and_saved(browser: Browser, shown: Shown) 
         expect(page).to_have_url(re.compile("sort=-?mean_score"))
         assert page.locator("th[aria-sort=ascending], th[aria-sort=descending]").count() == 1
 
-        page.get_by_role("searchbox").fill("praise")
+        search.fill("praise")
         expect(rows(page)).to_have_count(1)
         assert rows(page).locator("th").inner_text() == "39"
         expect(page).to_have_url(re.compile("q=praise"))
@@ -214,13 +227,18 @@ def test_the_page_holds_the_numbers_of_the_result(browser: Browser, shown: Shown
 
 
 def test_the_intervention_has_the_numbers_of_its_report(browser: Browser, shown: Shown) -> None:
-    summary = read(shown.intervention)["summary"]
+    report = read(shown.intervention)
     with opened(browser, shown.page, "#/intervention/0") as page:
-        table = page.locator(".table-box").first
-        for name, what in (("selected", "selected features"), ("random", "random features")):
-            cells = table.locator("tr", has_text=what).first.locator("td").all_inner_texts()
-            assert float(cells[1].replace("−", "-")) == pytest.approx(
-                summary[name]["mean_change"], rel=1e-3
+        for name in ("selected", "random"):
+            row = page.locator(".table-box").first.locator("tr", has_text=re.compile(f"^{name}"))
+            change = row.locator("td").nth(1).inner_text().replace("−", "-")
+            assert float(change) == pytest.approx(report["summary"][name]["mean_change"], rel=1e-3)
+        found = saved(page, 1)
+    assert len(found) == len(report["pairs"]) == 15
+    for row, pair in zip(found, report["pairs"], strict=True):
+        for name in ("before", "after", "change"):
+            assert float(row[name] or "nan") == pytest.approx(
+                pair.get(name, nan), abs=0, nan_ok=True
             )
 
 
