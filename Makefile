@@ -18,7 +18,7 @@ DENO = DENO_DIR=.cache/deno DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 TESTS = $(PYTEST) --numprocesses=$(WORKERS) --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install model demo image image-push image-test docs package test test-all test-slow test-demo test-faults bench check sbom audit lock clean
+.PHONY: help install model demo image image-push image-test docs package test test-all test-slow test-page test-demo test-faults bench check sbom audit lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,10 +45,14 @@ test: $(VENV)/.installed-dev ## run the first tier of the tests (under 3 minutes
 	$(TESTS)
 
 test-all: $(VENV)/.installed-dev ## run both tiers of the tests (under 12 minutes)
-	$(TESTS) -m "not full and not demo and not image"
+	$(TESTS) -m "not full and not demo and not image and not page"
 
 test-slow: $(VENV)/.installed-dev ## run the second tier alone: the tests marked slow
 	$(TESTS) -m slow
+
+test-page: $(VENV)/.installed-dev ## open the report in Chromium and use it as a reader would
+	tools/chromium.sh
+	$(PYTEST) -m page
 
 test-demo: $(VENV)/.installed-dev model ## compare the demo, and Gemma 3 from a GGUF file, with the plain procedure; run the example's notebook
 	PYTHONPATH=benchmarks $(BIN)/python -c 'import gemma3; gemma3.main()'

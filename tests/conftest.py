@@ -17,6 +17,8 @@ import structlog
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from atp.model.language_model import Model
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))  # also where a worker imports it
@@ -127,6 +129,15 @@ def sae_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return folder
 
     return get
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The Chromium that is on PATH."""
+    from browser import chromium  # noqa: PLC0415  (only for the tests of pages)
+
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

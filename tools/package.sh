@@ -47,6 +47,7 @@ unset PYTHONPATH
 export HF_HUB_OFFLINE=1 CUDA_VISIBLE_DEVICES=""
 venv/bin/atp --help >/dev/null
 result=$(venv/bin/atp run questions.json --model=tiny --sae=sae --out=results)
+venv/bin/atp report "$result" --out=report.html >/dev/null # of files that are no modules
 venv/bin/python - "$result" <<'END'
 import json, sys
 from importlib.metadata import version

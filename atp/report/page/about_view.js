@@ -93,9 +93,9 @@ function factName(name) {
 }
 
 /** @param {Result} content */
-function groupTable({ groups }) {
+function groupTable({ name, groups }) {
   return plainTable(
-    t("frame.groups"),
+    `${t("frame.groups")}: ${name}`,
     [
       { title: t("frame.group"), kind: "text" },
       { title: t("frame.value"), kind: "text" },
