@@ -76,7 +76,7 @@ def _neuronpedia(features: Aggregated, saes: Sequence[SaeFeatures]) -> dict[str,
             items.append(item)
     model = features.results[0].metadata["model"]["name"]
     return {
-        "name": f"Aggregated that make {model} sycophantic (atp)",
+        "name": f"Features that make {model} sycophantic (atp)",
         "description": f"Selected by atp features: {', '.join(sae.name for sae in saes)}. "
         "Positive scores promote the sycophantic response.",
         "features": items,

@@ -24,6 +24,7 @@ EACH_VALUE, EACH_SWITCH = (
 )
 EACH_COMMAND = pytest.mark.parametrize("command", ALL_COMMANDS)
 TEXTS = (
+    "lm-eval",
     "7",
     "sdpa",
     "0.5",
