@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from unicodedata import bidirectional
 
 import pandas as pd
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from atp.features.aggregation import SaeFeatures
 
+LONGEST_LABEL = 60  # letters, in a sentence
+DIRECTED = "\N{FIRST STRONG ISOLATE}{}\N{POP DIRECTIONAL ISOLATE}"
 NAMED = 3  # features of each direction in a sentence
 STRONGEST = 10  # of each direction in the picture
 DIRECTIONS = ("promotes", "suppresses")
@@ -75,7 +78,9 @@ class Answer:
 
     def _named(self, feature: int) -> str:
         label = self.labels.get(str(feature))
-        return str(feature) if label is None else self._text("labelled", id=feature, label=label)
+        if label is None:
+            return str(feature)
+        return self._text("labelled", id=feature, label=_within_a_sentence(label))
 
     def _sure(self, features: SaeFeatures, rows: pd.DataFrame) -> str:
         sure = (rows["mean_best_low"] > 0) | (rows["mean_best_high"] < 0)
@@ -111,6 +116,14 @@ class Answer:
                 reason = next((why for of_kind, why, _ in self.reasons if of_kind == kind), "")
                 numbers = {"count": f"{counts[kind]:,}", "pairs": f"{counts['pairs']:,}"}
                 yield self._text(kind, **numbers, reason=reason)
+
+
+def _within_a_sentence(label: str) -> str:
+    """Return a label as one line, cut, and unable to turn the direction of what follows."""
+    turns = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    line = " ".join("".join(c for c in label if bidirectional(c) not in turns).split())
+    cut = line if len(line) <= LONGEST_LABEL else f"{line[:LONGEST_LABEL]}\N{HORIZONTAL ELLIPSIS}"
+    return DIRECTED.format(cut)
 
 
 def _signed(value: float) -> str:

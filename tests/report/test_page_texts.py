@@ -67,6 +67,10 @@ def test_hostile_texts_are_shown_and_change_nothing(browser: Browser, hostile: P
             assert shown.locator("script").count() == blocks, view
             assert shown.locator("main img, main b, main iframe, [onerror], [onload]").count() == 0
             assert shown.locator(".problem").count() == 0, view
+            if view == "#/":
+                sentences = shown.locator(".sentences").inner_text()
+                assert "\u202e" not in sentences
+                assert 300 < len(sentences) < 3000
             if view == "#/r0/features":
                 link = shown.locator(".table-box a[href*='/feature/']").first
                 views.append(link.get_attribute("href") or "")
