@@ -33,6 +33,18 @@ VIEWS = (
 )
 
 
+# Text that follows a hostile one reads from left to right.
+ENDS_AT_THE_RIGHT = """(element) => {
+    const [first, last] = [0, element.firstChild.length - 1].map((place) => {
+        const range = document.createRange();
+        range.setStart(element.firstChild, place);
+        range.setEnd(element.firstChild, place + 1);
+        return range.getBoundingClientRect();
+    });
+    return last.top > first.top || last.left > first.left;
+}"""
+
+
 @pytest.fixture(scope="module")
 def hostile(
     tmp_path_factory: pytest.TempPathFactory,
@@ -81,6 +93,7 @@ def test_hostile_texts_are_shown_and_change_nothing(browser: Browser, hostile: P
             expect(words).to_have_count(3)
             assert words.nth(0).text_content() == f"{text}\nComment:"
             assert words.nth(1).text_content() == text
+            assert shown.locator("main code").first.evaluate(ENDS_AT_THE_RIGHT)
 
 
 def test_a_search_for_markup_finds_it(browser: Browser, hostile: Path) -> None:
