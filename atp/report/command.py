@@ -14,7 +14,7 @@ from atp.report import chart_tables, figures, page_data
 from atp.report.charts import specifications
 from atp.report.index import name_of_page
 from atp.report.labels import read_labels
-from atp.report.page import page
+from atp.report.rendering import page
 from atp.report.result_contents import names_of, read
 from atp.report.sources import found_in
 from atp.report.texts import LANGUAGES

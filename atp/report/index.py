@@ -9,7 +9,7 @@ from atp.dataset.atomic import atomic_write
 from atp.dataset.result_files import read_result
 from atp.errors import InputError
 from atp.features.results import PATTERN
-from atp.report.page import render
+from atp.report.rendering import render
 from atp.report.result_contents import label_of
 
 if TYPE_CHECKING:

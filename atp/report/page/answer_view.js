@@ -125,7 +125,7 @@ function reasons({ reasons }) {
       { title: t("frame.kind"), kind: "text" },
       { title: t("frame.pairs_n"), kind: "number" },
     ],
-    reasons.map(([kind, reason, pairs]) => [plainCell(reason), plainCell(kind), count(pairs)]),
+    reasons.map(([kind, reason, pairs]) => [plainCell(reason), t(`frame.${kind}`), count(pairs)]),
   );
 }
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from atp.report.packing import TextColumn, table
-from atp.report.page import joined_modules, page
+from atp.report.rendering import joined_modules, page
 from atp.report.texts import LANGUAGES, all_texts, texts_in
 
 HOSTILE = [
