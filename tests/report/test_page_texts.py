@@ -93,6 +93,7 @@ def test_hostile_texts_are_shown_and_change_nothing(browser: Browser, hostile: P
             expect(words).to_have_count(3)
             assert words.nth(0).text_content() == f"{text}\nComment:"
             assert words.nth(1).text_content() == text
+            assert len(shown.locator("main p", has=shown.locator("code")).first.inner_text()) < 600
             assert shown.locator("main code").first.evaluate(ENDS_AT_THE_RIGHT)
 
 

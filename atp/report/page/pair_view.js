@@ -17,6 +17,7 @@ import { pairPrompt } from "./pair_prompt.js";
 import { judgements } from "./pair_trust.js";
 import { textIn } from "./pairs_filter.js";
 import { orderedPairs, pairLink } from "./pairs_table.js";
+import { plainCell } from "./table.js";
 import { quoted, sentence, withOptions, words } from "./word_elements.js";
 import { marked } from "./words.js";
 
@@ -67,7 +68,7 @@ export async function pairView(root, address) {
 function facts(pairs, pair) {
   const { question, variation } = pairs.columns;
   /** @param {string} name */
-  const text = (name) => dataText(textIn(pairs, name, pair) || t("pairs.none"));
+  const text = (name) => el("span", {}, plainCell(textIn(pairs, name, pair) || t("pairs.none")));
   const nodes = {
     question: text("question_id"),
     template: text("template_type"),
