@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from atp.config.shard import Shard
 
 # Raised by code that uses a value of a result file which is not as atp writes it.
-NOT_AS_WRITTEN = (KeyError, TypeError, ValueError, AttributeError, SettingsError)
+NOT_AS_WRITTEN = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    SettingsError,
+)
 
 
 @dataclass(eq=False)

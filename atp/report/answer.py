@@ -20,6 +20,7 @@ LONGEST_LABEL = 60  # letters, in a sentence
 DIRECTED = "\N{FIRST STRONG ISOLATE}{}\N{POP DIRECTIONAL ISOLATE}"
 NAMED = 3  # features of each direction in a sentence
 STRONGEST = 10  # of each direction in the picture
+DISCOVERY = 0.05  # false discovery rate: of many intervals, some exclude 0 by chance
 DIRECTIONS = ("promotes", "suppresses")
 Reasons = list[tuple[str, str, int]]
 """Skipped or error, why, and the number of pairs; the most frequent first."""
@@ -83,13 +84,15 @@ class Answer:
         return self._text("labelled", id=feature, label=_within_a_sentence(label))
 
     def _sure(self, features: SaeFeatures, rows: pd.DataFrame) -> str:
+        overall = features.table[features.table["group"] == ALL]
         sure = (rows["mean_best_low"] > 0) | (rows["mean_best_high"] < 0)
         return self._text(
             "sure_of_one" if rows["mean_best_low"].isna().all() else "sure",
             shown=len(rows),
             sure=int(sure.sum()),
+            discoveries=int((overall["q_value"] <= DISCOVERY).sum()),
             selected=len(features.selection.selected),
-            features=f"{features.table['feature'].nunique():,}",
+            features=f"{len(overall):,}",
         )
 
     def _checked(self) -> Iterator[str]:

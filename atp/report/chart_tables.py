@@ -66,14 +66,18 @@ def agreement(pairs: CollectedPairs) -> pd.DataFrame:
 
 
 def comparisons(read: Sequence[ResultContents]) -> dict[tuple[int, int], pd.DataFrame]:
-    """Return the features of each two results of one dictionary, with their means in both.
+    """Return the features of each two results of one dictionary and metric, with both means.
 
     A feature that no pair of a result lists has the mean 0 there.
     """
     found = {}
     for second, other in enumerate(read):
         for first, one in enumerate(read[:second]):
-            if one.features is None or other.features is None or one.result.sae != other.result.sae:
+            if one.features is None or other.features is None:
+                continue
+            if one.result.sae != other.result.sae or (
+                one.pairs.metric_name != other.pairs.metric_name
+            ):
                 continue
             means = (
                 each.all_features.set_index("feature")["mean_best"].rename(name)

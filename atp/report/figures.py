@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 WIDTH_MM, PPI = 85, 300  # a column of a paper
 DRAWN_WIDTH = 340  # pixels: letters of 12 pixels become 8.5 points
 LONGEST = 200  # characters of a text that reach the drawing
+LONGEST_NAME = 200  # characters: with an ending, no file system refuses them
 MM_PER_INCH, POINTS_PER_INCH = 25.4, 72
 PRINT = {
     "currentColor": "#000000",
@@ -66,7 +67,16 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise not_written(folder, error, hint=HINT) from error
-    return [path for name, files in contents.items() for path in write_files(folder, name, files)]
+    return [
+        path
+        for name, files in contents.items()
+        for path in write_files(folder, _plain(name), files)
+    ]
+
+
+def _plain(name: str) -> str:
+    """Return the name of a picture as a file name: the hook point in it is of the result's file."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-LONGEST_NAME:].lstrip(".-")
 
 
 def as_svg(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 BATCHES = "batch-*.jsonl*"  # of a folder of Neuronpedia's data sets
 EXPLANATION = {"modelId": str, "layer": str, "index": str | int, "description": str}
 FORMS = 'Write {"515": "label"}, or a CSV file with the columns feature and label.'
-MAX_SHOWN = 5  # names in a message
+MAX_SHOWN, LONGEST_SHOWN = 5, 40  # names in a message, characters of a feature in it
 
 
 def read_labels(path: Path, saes: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, str]]:
@@ -95,7 +95,7 @@ def _feature(path: Path, feature: str, sae: Mapping[str, Any]) -> str:
     """Return a feature's id as results have it."""
     digits = feature.strip()
     if not (digits.isascii() and digits.isdigit() and int(digits) < sae["d_sae"]):
-        msg = f"{path}: {feature!r} is no feature of {sae['spec']}, "
+        msg = f"{path}: {feature[:LONGEST_SHOWN]!r} is no feature of {sae['spec']}, "
         msg += f"which has 0 to {sae['d_sae'] - 1:,}."
         raise InputError(msg, "Mend it, or name the labels of this SAE.")
     return str(int(digits))
@@ -149,12 +149,15 @@ def _parsed(text: bytes, line: int) -> Any:  # noqa: ANN401  (JSON)
 
 
 def _of_table(path: Path, file: IO[bytes]) -> Iterator[Label]:
-    rows = csv.DictReader(codecs.iterdecode(file, "utf-8-sig"))
+    rows = csv.DictReader(codecs.iterdecode(file, "utf-8-sig"), strict=True)
     missing = {"feature", "label"} - {*(rows.fieldnames or ())}
     if missing:
         msg = f"{path} has no column {' and no column '.join(sorted(missing))}."
         raise InputError(msg, "Its first line names the columns: feature,label.")
     for row in rows:
+        if None in row:  # DictReader's name for what has no column
+            msg = f"{path}, line {rows.line_num}, has more values than its first line has columns."
+            raise InputError(msg, 'Put quotation marks around a label with commas: 515,"a, b".')
         yield row.get("sae") or None, row["feature"] or "", row["label"] or ""
 
 

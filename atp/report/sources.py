@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from atp.dataset.output import stamp
 from atp.dataset.result_files import NOT_AS_WRITTEN, metadata_of
 from atp.errors import InputError
 from atp.features.results import last_runs
+from atp.intervention.report import as_text, comparison_as_text
+from atp.report.chart_tables import changes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,14 +52,39 @@ def found_in(paths: Sequence[Path]) -> tuple[list[ResultFile], list[Intervention
     reports = [path for path, is_report in named.items() if is_report]
     results = [path for path in dict.fromkeys(paths) if path not in reports]
     taken, left_out = last_runs(results, "report")
+    for result in taken:
+        _check_metadata(result)
     for folder in (path for path in results if path.is_dir()):
-        finished = max(each.path.stat().st_mtime for each in taken)
+        started = stamp(max(each.started for each in taken))
         for pattern in REPORTS:
             files = [path for path in folder.glob(pattern) if not path.name.endswith(RESPONSES)]
-            newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
-            if newest is not None and newest.stat().st_mtime >= finished:
+            newest = max(files, key=_started, default=None)
+            if newest is not None and _started(newest) >= started:
                 reports.append(newest)
     return taken, [read_intervention(path) for path in dict.fromkeys(reports)], left_out
+
+
+def _check_metadata(result: ResultFile) -> None:
+    """Refuse metadata that a page cannot show; a field that old versions did not write may lack."""
+    metadata = result.metadata
+    exact, path = metadata.get("exact") or {}, metadata.get("path") or {}
+    try:
+        _ = metadata["versions"], metadata["sae"]["spec"]
+        numbers = [metadata["sae"]["d_sae"], *metadata.get("means", {}).values()]
+        numbers += [exact["features"]] if exact else []
+        if exact.get("pearson") is not None:
+            numbers += [exact["pearson"], exact["sign_agreement"]]
+        if not path.get("complete", True):
+            numbers.append(path["median_gap"])
+        math.fsum(numbers)
+    except NOT_AS_WRITTEN as error:
+        msg = f"{result.path}: its metadata.atp is not as atp writes it: {error!r}."
+        raise InputError(msg, "Run it again with --fresh.") from error
+
+
+def _started(report: Path) -> str:
+    """Return when a report was started, by its name: a copied file has the time of the copy."""
+    return report.stem[-len("20260131_120000") :]
 
 
 def _is_report(path: Path) -> bool:
@@ -85,10 +114,24 @@ def read_intervention(path: Path) -> Intervention:
     """Read a report of `atp intervene`, or raise an InputError."""
     try:
         content = orjson.loads(path.read_bytes())
-        if "overall" not in content:
-            _ = content["summary"]["selected"]["mean_change"], content["pairs"][:0]
-            _ = content["metadata"]["atp"]["settings"]
+        found = Intervention(path, content)
+        _use(found)
     except NOT_AS_WRITTEN as error:
         msg = f"{path} is not as atp intervene writes it."
         raise InputError(msg, "Run atp intervene again.") from error
-    return Intervention(path, content)
+    return found
+
+
+def _use(intervention: Intervention) -> None:
+    """Use all that a page shows of a report; raise one of NOT_AS_WRITTEN where it is missing."""
+    content = intervention.content
+    if intervention.is_comparison:
+        comparison_as_text(content)
+        return
+    as_text(content)
+    changes(content["summary"])
+    content["metadata"]["atp"]["input"]["sha256"]
+    for pair in content["pairs"]:
+        texts = (pair["pair"], pair.get("target_token", ""), pair.get("base_token", ""))
+        numbers = (pair.get(name) or 0.0 for name in ("before", "after", "change"))
+        _ = "".join(texts), math.fsum(numbers)

@@ -78,6 +78,16 @@ def test_the_longest_name_of_a_chart_counts(tmp_path: Path) -> None:
     assert "Metric without the features" in svg
 
 
+def test_a_name_from_a_file_leads_to_no_other_folder(tmp_path: Path) -> None:
+    name = f"{tmp_path / 'other'}/../x\0{'h' * 300}-2k_strongest"
+    folder = tmp_path / "figures"
+
+    paths = figures.write(folder, {name: STRONGEST})
+
+    assert [path.parent for path in paths] == [folder] * 3
+    assert all(path.stem.endswith("h-2k_strongest") for path in paths)
+
+
 def test_thresholds_are_those_of_the_run(tmp_path: Path) -> None:
     table = pd.DataFrame({"feature": [1], "mean_best": [0.1], "log_ratio": [0.2], "selected": [1]})
     marked = {

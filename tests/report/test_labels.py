@@ -124,6 +124,8 @@ def test_a_folder_of_neuronpedia_is_read_in_all_its_batches(tmp_path: Path, fold
         ("l.csv", "id,label\n515,x\n", "has no column feature"),
         ("l.csv", "", "has no column feature and no column label"),
         ("l.csv", "feature,label\n515," + "x" * 200_000, "cannot be read: field larger"),
+        ("l.csv", "feature,label\n515,one, two\n", "line 2, has more values than its first line"),
+        ("l.csv", 'feature,label\n515,"one\n327,two\n', "cannot be read: unexpected end of data"),
     ],
 )
 def test_a_file_at_fault_is_one_line(

@@ -176,6 +176,19 @@ def test_results_of_one_dictionary_are_compared(tmp_path: Path, path: Path) -> N
         assert columns[name] == expected
 
 
+def test_logits_are_not_compared_with_log_probabilities(tmp_path: Path, path: Path) -> None:
+    in_nats = analyses(path)
+    for each in in_nats.values():
+        if "logit_diff" in each:
+            each["log_prob_diff"] = each.pop("logit_diff")
+    files = [made(tmp_path / "first", path), made(tmp_path / "sequence", path, found=in_nats)]
+
+    overview, _ = data_of(*files)
+
+    assert {result["metric"] for result in overview["results"]} == {"logit_diff", "log_prob_diff"}
+    assert overview["compare"] == []
+
+
 def test_effects_are_set_against_scores_those_of_samples_included(
     tmp_path: Path, path: Path
 ) -> None:
@@ -246,10 +259,14 @@ def test_the_strongest_are_named_in_the_answer(tmp_path: Path, path: Path) -> No
 
     (result,) = overview["results"]
     strongest = pd.DataFrame(result["strongest"])
-    which = result["answer"]["en"][0]
+    which, sure, *_ = result["answer"]["en"]
     for direction, rows in strongest.groupby("direction"):
         assert (rows["mean_best"] > 0).all() == (direction == "promotes")
         for row in rows.head(3).itertuples():
             mean = f"{row.mean_best:+.3g}".replace("-", "\N{MINUS SIGN}")
             assert f"{row.feature} ({mean})" in which
     assert result["sae"] == sae()
+    rows = select_features(tmp_path / "in", resamples=100).table
+    q_values = rows[rows["group"] == "all"]["q_value"]
+    found = (q_values <= 0.05).sum()
+    assert f"Of all {len(q_values)} features, {found} have a q-value" in sure
