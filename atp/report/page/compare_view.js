@@ -88,6 +88,7 @@ async function resultsTable() {
         ...text("result", ({ name }) => name),
         cell: (row) => el("a", { href: format({ result: row }) }, dataText(results[row].name)),
       },
+      text("settings", ({ settings }) => given(settings)),
       number("pairs", ({ counts }) => counts.scored),
       number("mean_metric", (_, row) => metrics[row]),
       number("variance_explained", (_, row) => explained[row]),
@@ -98,8 +99,14 @@ async function resultsTable() {
       text("model", ({ model }) => model),
       text("dictionary", ({ sae }) => String(sae.spec ?? "")),
       text("hook", ({ sae }) => String(sae.hook_name ?? "")),
+      text("file", ({ file }) => file),
     ],
   }).element;
+}
+
+/** The settings that differ from the defaults. @param {Record<string, any>} settings */
+function given(settings) {
+  return Object.entries(settings).map(([name, value]) => `${name}=${value}`).join(" ");
 }
 
 /** @param {Result} result @param {"promotes" | "suppresses"} direction */
