@@ -8,7 +8,7 @@ import { format } from "./address.js";
 import { overview } from "./blocks.js";
 import { dataText, el } from "./dom.js";
 import { draw } from "./draw.js";
-import { asText, factList, plainTable } from "./facts.js";
+import { asOption, factList, plainTable } from "./facts.js";
 import { addressOf, featureLink } from "./feature_rows.js";
 import { language, t } from "./language.js";
 import { count, shown, signed } from "./numbers.js";
@@ -92,9 +92,7 @@ function links(result) {
 function whatWasRun({ model, sae, metric, counts, settings }) {
   const { pairs = 0, scored = 0, skipped = 0, error = 0 } = counts;
   const others = t("frame.counts_more", { skipped: count(skipped), error: count(error) });
-  const changed = Object.entries(settings).map(([name, value]) =>
-    el("code", {}, `${name.replaceAll("_", "-")}=${asText(value)}`)
-  );
+  const changed = Object.entries(settings).map((setting) => el("code", {}, asOption(setting)));
   return factList([
     [t("frame.model"), model],
     [t("frame.dictionary"), sae.spec],

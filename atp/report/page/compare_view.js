@@ -9,6 +9,7 @@ import { format } from "./address.js";
 import { decoded, overview } from "./blocks.js";
 import { dataText, el } from "./dom.js";
 import { draw } from "./draw.js";
+import { asOption } from "./facts.js";
 import { addressOf, featureLink } from "./feature_rows.js";
 import { t } from "./language.js";
 import { table } from "./table.js";
@@ -88,7 +89,7 @@ async function resultsTable() {
         ...text("result", ({ name }) => name),
         cell: (row) => el("a", { href: format({ result: row }) }, dataText(results[row].name)),
       },
-      text("settings", ({ settings }) => given(settings)),
+      text("settings", ({ settings }) => Object.entries(settings).map(asOption).join(" ")),
       number("pairs", ({ counts }) => counts.scored),
       number("mean_metric", (_, row) => metrics[row]),
       number("variance_explained", (_, row) => explained[row]),
@@ -102,11 +103,6 @@ async function resultsTable() {
       text("file", ({ file }) => file),
     ],
   }).element;
-}
-
-/** The settings that differ from the defaults. @param {Record<string, any>} settings */
-function given(settings) {
-  return Object.entries(settings).map(([name, value]) => `${name}=${value}`).join(" ");
 }
 
 /** @param {Result} result @param {"promotes" | "suppresses"} direction */

@@ -18,6 +18,11 @@ export function asText(value) {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
+/** A setting of a run as an option of the command line. @param {[name: string, value: unknown]} setting */
+export function asOption([name, value]) {
+  return `${name.replaceAll("_", "-")}=${asText(value)}`;
+}
+
 /**
  * @param {[name: string, value: unknown][]} facts without those that have no value
  * @param {string} [style]

@@ -35,6 +35,7 @@ const NUMBERS = /** @type {const} */ ([
 export function pairFeatures(root, address, pair, listed) {
   const { result } = address;
   const chart = el("div");
+  const measured = listed.slice(0, BARS).some(({ effect }) => !Number.isNaN(effect));
   const parameters = { ...address.parameters };
   const { element } = table({
     name: `${overview.results[result].name}-pair-${pair}`,
@@ -49,7 +50,12 @@ export function pairFeatures(root, address, pair, listed) {
     "section",
     {},
     el("h2", {}, t("pairs.top_features")),
-    el("p", {}, t("pairs.chart", { n: Math.min(BARS, listed.length) })),
+    el(
+      "p",
+      {},
+      t("pairs.chart", { n: Math.min(BARS, listed.length) }),
+      measured ? ` ${t("pairs.chart_effects")}` : null,
+    ),
     chart,
     element,
   ));
