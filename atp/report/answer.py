@@ -102,15 +102,15 @@ class Answer:
         elif exact.get("pearson") is None:
             yield self._text("exact_alone", count=f"{exact['features']:,}")
         else:
-            signs = f"{exact['sign_agreement']:.0%}"
+            signs = _share(exact["sign_agreement"], 0)
             r = f"{exact['pearson']:.2f}"
             yield self._text("exact", count=f"{exact['features']:,}", r=r, signs=signs)
         explained = self.metadata.get("means", {}).get("variance_explained")
         if explained is not None:
-            yield self._text("explained", share=f"{explained:.1%}")
+            yield self._text("explained", share=_share(explained, 1))
         path = self.metadata.get("path", {})
         if not path.get("complete", True):
-            yield self._text("incomplete", gap=f"{path['median_gap']:.0%}")
+            yield self._text("incomplete", gap=_share(path["median_gap"], 0))
 
     def _left_out(self) -> Iterator[str]:
         counts = self.metadata["counts"]
@@ -131,3 +131,7 @@ def _within_a_sentence(label: str) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _share(value: float, digits: int) -> str:
+    return f"{100 * value:.{digits}f} %"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,8 @@ class CollectedPairs:
             self.feature.append(int(entry["id"]))
             for name, column in self.listed.items():
                 column.append(float(entry.get(name, "nan")))
+                if math.isinf(column[-1]):
+                    raise ValueError(name)  # as a float32
         self.start.append(len(self.feature))
 
     def _add_diagnostics(self, diagnostics: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from atp.dataset.atomic import atomic_write, not_written
+from atp.errors import SettingsError
 from atp.report import chart_tables, figures, page_data
 from atp.report.charts import specifications
 from atp.report.index import name_of_page
@@ -49,8 +50,12 @@ def report(
     Raises:
         InputError: a file is at fault.
         SaveError: the page or a figure cannot be written.
+        SettingsError: `out` is another file.
     """
     began = time.monotonic()
+    if out.suffix not in PAGE and out.is_file():
+        msg = f"--out={out} is a file, and no page."
+        raise SettingsError(msg, "Name a folder, or a file that ends in .html.")
     results, interventions, left_out = found_in(paths)
     log.info(
         "report.found",

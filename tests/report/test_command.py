@@ -57,6 +57,8 @@ def test_out_is_a_folder_or_the_page_itself(
     result: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert page_of(capfd, result, f"--out={tmp_path / 'new'}").parent == tmp_path / "new"
+    assert main(["report", str(result), f"--out={result}"]) == ExitCode.USAGE
+    assert "ends in .html" in events(capfd.readouterr().err)[-1]["hint"]
     mine = tmp_path / "further" / "mine.html"
     assert page_of(capfd, result, f"--out={mine}") == mine
     assert mine.is_file()

@@ -18,6 +18,7 @@ from atp import select_features
 from atp.config.selection import SelectionSettings
 from atp.dataset.journal import outcome
 from atp.dataset.reader import pairs as pairs_of
+from atp.errors import InputError
 from atp.report.page_data import page_data
 from atp.report.result_contents import names_of, read
 from atp.report.sources import found_in
@@ -235,6 +236,17 @@ def test_what_an_old_result_lacks_is_missing(tmp_path: Path, path: Path) -> None
     columns, _ = table(blocks["r0-listed"])
     assert set(columns) == {"feature", "score", "activation", "start"}
     assert "r0-agreement" not in blocks
+
+
+@pytest.mark.parametrize("name", ["score", "relative_size"])
+def test_a_number_beyond_float32_is_not_as_atp_writes_it(
+    tmp_path: Path, path: Path, name: str
+) -> None:
+    found = analyses(path)
+    next(iter(found.values()))["top_features"][0][name] = 1e39
+
+    with pytest.raises(InputError, match="is not as atp writes it"):
+        data_of(made(tmp_path / "in", path, found=found))
 
 
 def test_tokens_of_a_prompt_come_with_the_scores_in_them(tmp_path: Path, path: Path) -> None:

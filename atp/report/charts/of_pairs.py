@@ -98,10 +98,9 @@ def pair(texts: Texts) -> Json:
         transform=[
             *names(texts),
             *map(number, fields),
-            calculate("best", f"{known} ? datum.effect : datum.score"),
             calculate("kind", value(texts["effect"])),
         ],
-        encoding={"y": rows_axis(sort={"field": "best", "op": "max", "order": "descending"})},
+        encoding={"y": rows_axis(sort={"field": "score", "op": "max", "order": "descending"})},
         layer=[
             {
                 "mark": {"type": "bar", "height": {"band": 0.68}},
@@ -120,6 +119,7 @@ def pair(texts: Texts) -> Json:
                     "stroke": INK,
                     "strokeWidth": 1.5,
                     "opacity": 1,
+                    "aria": False,  # an empty layer would be a picture without a name
                 },
                 "encoding": common
                 | {

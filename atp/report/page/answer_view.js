@@ -18,6 +18,7 @@ import { plainCell } from "./table.js";
 export async function answerView(root, { result }) {
   const content = overview.results[result];
   const chart = el("div");
+  const note = t("frame.strongest_note", { unit: t(`frame.unit_${content.metric}`) });
   root.append(
     el("h1", {}, t("frame.answer_title", { model: content.model })),
     el("p", { class: "soft" }, dataText(inShort(content))),
@@ -33,7 +34,7 @@ export async function answerView(root, { result }) {
             "figcaption",
             {},
             el("h2", {}, t("frame.strongest")),
-            el("p", { class: "soft" }, t("frame.strongest_note")),
+            el("p", { class: "soft" }, note),
           ),
           chart,
           el(

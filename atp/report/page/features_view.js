@@ -21,8 +21,9 @@ import { thresholdsPanel } from "./thresholds_panel.js";
 /** @param {HTMLElement} root @param {Address} address */
 export async function featuresView(root, address) {
   const { result } = address;
-  const { name } = overview.results[result];
-  root.append(el("h1", {}, t("features.title")), el("p", { class: "soft" }, t("features.intro")));
+  const { name, metric } = overview.results[result];
+  const intro = t("features.intro", { unit: t(`frame.unit_${metric}`) });
+  root.append(el("h1", {}, t("features.title")), el("p", { class: "soft" }, intro));
   const features = await featuresOf(result);
   if (features.rows === 0) {
     root.append(el("p", {}, t("features.none")));
