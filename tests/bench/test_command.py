@@ -145,6 +145,7 @@ def test_a_bench_writes_figures_that_agree_and_prints_them(
     assert "Please comment" not in err  # no prompt in the log
 
 
+@pytest.mark.slow
 def test_a_procedure_without_memory_is_reported_and_the_others_are_measured(
     input_file: Path,
     options: list[str],
@@ -243,6 +244,7 @@ def test_a_broken_input_is_reported_before_the_model_is_loaded(
         assert "model.loaded" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_pairs_that_cannot_be_scored_are_no_part_of_what_is_timed(
     tmp_path: Path, options: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from structlog.testing import capture_logs
+from tiers import first_tier
 
 from atp.bench.measure import Contender, interleave, ratio
 from atp.model.device_memory import reset_peak
@@ -39,6 +40,7 @@ def timed(*seconds: float) -> Contender:
     return Contender("timed", nothing, nothing, list(seconds))
 
 
+@pytest.mark.slow
 def test_rounds_are_interleaved_and_each_starts_with_another_contender() -> None:
     log: list[str] = []
     contenders = noting("abc", log)
@@ -47,12 +49,14 @@ def test_rounds_are_interleaved_and_each_starts_with_another_contender() -> None
     assert [len(contender.seconds) for contender in contenders] == [4, 4, 4]
 
 
+@pytest.mark.slow
 def test_a_warm_up_is_not_timed() -> None:
     slow_start = Contender("a", nothing, lambda: time.sleep(0.3))
     interleave([slow_start], 3, CPU)
     assert max(slow_start.seconds) < 0.3
 
 
+@pytest.mark.slow
 def test_what_is_timed_is_how_long_it_takes() -> None:
     contenders = [
         Contender("long", lambda: time.sleep(0.06), nothing),
@@ -80,7 +84,7 @@ def test_the_median_of_no_rounds_is_none() -> None:
     assert timed(3, 1, 2).median == 2
 
 
-@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("place", first_tier([1], range(3)))
 def test_a_contender_without_memory_is_left_out_and_the_others_are_measured(place: int) -> None:
     log: list[str] = []
     contenders = noting("ab", log)
@@ -104,6 +108,7 @@ def test_a_contender_without_memory_is_left_out_and_the_others_are_measured(plac
     assert sorted(rounds) == [(number, name) for number in (1, 2, 3) for name in "ab"]
 
 
+@pytest.mark.slow
 def test_a_contender_that_runs_out_of_memory_late_has_no_median() -> None:
     rounds: list[int] = []
 

@@ -58,6 +58,7 @@ def test_a_capture_takes_the_same(name: str, layers: tuple[int, ...]) -> None:
     assert bool(prefixes.numel()) == (name == "shared prefixes")
 
 
+@pytest.mark.slow
 def test_the_other_procedures_take_the_same() -> None:
     """They are counted to their end, where the notebook's procedure reads a number."""
 

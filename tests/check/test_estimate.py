@@ -173,7 +173,9 @@ def test_a_cpu_is_measured() -> None:
     assert "just now" in found["basis"]
 
 
-@pytest.mark.parametrize("layout", [None, 2], ids=["one line", "indented"])
+@pytest.mark.parametrize(
+    "layout", [None, pytest.param(2, marks=pytest.mark.slow)], ids=["one line", "indented"]
+)
 @pytest.mark.parametrize("saes", first_tier([2], [1, 2]))
 def test_the_disk_is_within_a_fifth_of_what_a_run_writes(  # noqa: PLR0913, PLR0917  (fixtures)
     tmp_path: Path,

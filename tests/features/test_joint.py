@@ -82,7 +82,7 @@ def joint_effect(plain: Rerun, pair: Texts, ids: list[int], how: dict[str, str])
 @pytest.mark.parametrize(
     "how",
     [
-        {"exact": "flagged", "exact-above": "0.3"},
+        pytest.param({"exact": "flagged", "exact-above": "0.3"}, marks=pytest.mark.slow),
         {"exact": "all", "baseline": "base"},
         pytest.param({"position": "all", "metric": "sequence"}, marks=pytest.mark.slow),
         {"limit": "4"},

@@ -167,6 +167,7 @@ def test_strength_0_changes_nothing(run: Callable[..., Any], features: Callable[
     assert "no control set" in summary["verdict"]
 
 
+@pytest.mark.slow
 def test_two_runs_of_a_seed_give_the_same_numbers(
     run: Callable[..., Any], features: Callable[..., Path]
 ) -> None:

@@ -288,7 +288,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return found
 
 
-@pytest.mark.parametrize("shard", [(), ("--shard=1/3",)])
+@pytest.mark.parametrize("shard", [(), pytest.param(("--shard=1/3",), marks=pytest.mark.slow)])
 @every_way
 def test_a_check_counts_the_tokens_that_the_run_computes(  # noqa: PLR0913, PLR0917  (fixtures)
     tmp_path: Path,
@@ -420,7 +420,7 @@ def _no_collections() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_collections")
-@pytest.mark.parametrize("offload", [False, True])
+@pytest.mark.parametrize("offload", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "way", first_tier(["sequence, ig, all"], ["exact", "ig", "sequence, ig, all"])
 )
