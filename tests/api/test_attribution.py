@@ -13,6 +13,7 @@ import tiny
 import torch
 from oracle import Oracle
 from runs import analyses, read
+from tiers import first_tier
 
 from atp import Result, attribute, attribute_file, exact_effects, load_sae
 from atp.cli.main import main
@@ -81,7 +82,7 @@ def named(model_folder: ModelFolder, sae_folder: SaeFolder) -> tuple[Path, list[
 
 
 @pytest.mark.usefixtures("runs_share_models")
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", first_tier(["plain", "flagged", "small batches"], METHODS))
 def test_the_analyses_are_those_of_a_run(
     tmp_path: Path,
     input_file: Path,

@@ -24,6 +24,7 @@ from disk import files_limited_to
 from fake_hub import MODEL, SAES, SPEC, FakeHub, Place, Repository
 from huggingface_hub import constants
 from runs import events, of
+from tiers import first_tier
 from transformers import AutoModelForCausalLM
 
 from atp import attribute, load_model, load_sae
@@ -349,11 +350,11 @@ def test_a_check_after_a_fetch_asks_no_hub_and_says_so(
     ("named", "left_alone"),
     [
         ((MODEL, None, [SPEC]), True),
-        ((MODEL, "main", [SPEC]), True),
-        ((MODEL, None, []), True),
+        pytest.param((MODEL, "main", [SPEC]), True, marks=pytest.mark.slow),
+        pytest.param((MODEL, None, []), True, marks=pytest.mark.slow),
         ((MODEL, None, [SPEC, f"{SAES}:layer_1/other"]), False),
-        ((MODEL, "1" * 40, [SPEC]), False),
-        (("owner/other", None, [SPEC]), False),
+        pytest.param((MODEL, "1" * 40, [SPEC]), False, marks=pytest.mark.slow),
+        pytest.param(("owner/other", None, [SPEC]), False, marks=pytest.mark.slow),
     ],
     ids=["as fetched", "main by name", "less", "another SAE", "by its commit", "another model"],
 )
@@ -411,7 +412,10 @@ def test_a_cache_whose_branch_another_tool_has_moved_is_not_what_was_fetched(
     assert not is_fetched()
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"commit": 1}', None])
+RECORDS = [b"", b"[]", b"{}", b'{"commit": 1}', None]
+
+
+@pytest.mark.parametrize("content", first_tier([b"", None], RECORDS))
 def test_a_record_that_cannot_be_read_is_none(
     at_hub: FakeHub, capsys: Capture, content: bytes | None
 ) -> None:

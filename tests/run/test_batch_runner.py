@@ -12,6 +12,7 @@ import pytest
 import tiny
 import torch
 from structlog.testing import capture_logs
+from tiers import first_tier
 
 from atp.config.method import Method
 from atp.errors import UnavailableError
@@ -569,7 +570,10 @@ def test_a_base_prompt_that_gives_no_number_is_an_error_of_its_pair(
         runner.scorer.take_means(prompts)
 
 
-@pytest.mark.parametrize("method", [*REPLAYS.values(), Method(baseline="base", exact="all")])
+LENT = [*REPLAYS.values(), Method(baseline="base", exact="all")]
+
+
+@pytest.mark.parametrize("method", first_tier([LENT[0], LENT[-1]], LENT))
 def test_lent_saes_on_several_hook_points_give_the_numbers_of_each_alone(
     model: Model, neutral: list[TokenizedPair], method: Method
 ) -> None:

@@ -453,6 +453,7 @@ def test_what_a_pass_leaves_behind_is_gone_before_the_next_one(
     assert not any(trace() is not None for trace in traces)
 
 
+@pytest.mark.slow
 def test_the_result_bounds_the_scores_that_were_not_checked_and_a_merge_says_the_same(
     tmp_path: Path, run: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,7 +96,7 @@ def test_relative_sizes_are_those_that_the_next_norms_see(
         assert_close(told(analysis, "relative_size"), expected)
 
 
-@pytest.mark.parametrize("kind", tiny.SAE_KINDS)
+@pytest.mark.parametrize("kind", first_tier(["standard", "topk, layer_norm"], tiny.SAE_KINDS))
 def test_relative_sizes_and_flagged_effects_of_every_sae_kind(
     parts: Callable[..., Parts], kind: str
 ) -> None:
