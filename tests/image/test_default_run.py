@@ -88,12 +88,15 @@ def test_a_named_volume_takes_input_and_gives_the_result_back(
 def test_settings_come_from_the_environment_and_options_need_no_command(
     image: Image, volume: Path
 ) -> None:
-    environment = ("--env=ATP_TOP_K=7", "--env=ATP_LIMIT=2")
-    done = image.run("--out=/data/few", options=(*OFFLINE, *environment, mount(volume)))
+    environment = ("--env=ATP_TOP_K=7", "--env=ATP_LIMIT=2", "--env=ATP_REPORT=1")
+    done = image.run("--out=/data/few", options=(*HARDENED, *environment, mount(volume)))
     assert done.code == 0, done
-    about = runs.read(done.result(volume))["metadata"]["atp"]
-    assert done.result(volume).parent == volume / "few"
+    result, page = (volume / Path(line).relative_to("/data") for line in done.stdout.split())
+    about = runs.read(result)["metadata"]["atp"]
+    assert result.parent == page.parent == volume / "few"
     assert (about["settings"]["top_k"], about["counts"]["pairs"]) == (7, 2)
+    assert "</html>" in page.read_text(encoding="utf-8")
+    assert page.name in (volume / "few" / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_volume_that_cannot_be_written_to_is_refused(image: Image, volume: Path) -> None:
