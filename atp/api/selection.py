@@ -32,7 +32,7 @@ class Features(Aggregated):
 
     def _repr_html_(self) -> str:
         """Return the display of a notebook: the strongest features of each SAE."""
-        from atp.report import notebook  # noqa: PLC0415
+        from atp.report import notebook  # noqa: PLC0415  (as above)
 
         return notebook.features_html(self)
 

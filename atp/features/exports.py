@@ -119,7 +119,7 @@ def _place(sae: SaeFeatures) -> tuple[str, str, int]:
 
 def _layers(features: Aggregated) -> str:
     from atp.model.hub.records import go_offline_if_fetched  # noqa: PLC0415  (seconds, seldom)
-    from atp.model.plain_layers import layers_name  # noqa: PLC0415
+    from atp.model.plain_layers import layers_name  # noqa: PLC0415  (as above)
 
     metadata = features.results[0].metadata
     name, revision = metadata["settings"]["model"], metadata["model"].get("revision")

@@ -101,7 +101,7 @@ def as_svg(
 
 
 def _as_png(svg: str) -> bytes:
-    import vl_convert  # noqa: PLC0415
+    import vl_convert  # noqa: PLC0415  (as above)
 
     scale = WIDTH_MM / MM_PER_INCH * POINTS_PER_INCH / DRAWN_WIDTH
     png: bytes = vl_convert.svg_to_png(svg, scale=scale, ppi=PPI)

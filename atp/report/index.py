@@ -11,6 +11,7 @@ from atp.errors import InputError
 from atp.features.results import PATTERN
 from atp.report.rendering import render
 from atp.report.result_contents import label_of
+from atp.report.sources import check_metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,8 @@ def write_index(folder: Path) -> Path:
     """
     found = [result for path in folder.glob(PATTERN) if (result := _read(path)) is not None]
     found.sort(key=lambda result: (result.started, result.path.name), reverse=True)
-    runs = [_row(result) for result in found]
+    reports = {_run_of(result): page for result in found if (page := _page(result)) is not None}
+    runs = [{**_row(result), "report": reports.get(_run_of(result))} for result in found]
     content = render("index.html.j2", {}, folder=folder.name, runs=runs).encode()
     with atomic_write(folder / NAME, len(content)) as file:
         file.write(content)
@@ -41,20 +43,28 @@ def write_index(folder: Path) -> Path:
 
 def _read(path: Path) -> ResultFile | None:
     try:
-        return read_result(path)
+        result = read_result(path)
+        check_metadata(result)
     except InputError:
         return None
+    return result
+
+
+def _run_of(result: ResultFile) -> tuple[object, ...]:
+    return result.started, result.run
+
+
+def _page(result: ResultFile) -> str | None:
+    """Return the name of a result's page; a run over several SAEs has one, of its first result."""
+    page = result.path.with_name(name_of_page(result.path))
+    return page.name if page.is_file() else None
 
 
 def _row(result: ResultFile) -> dict[str, Any]:
-    page = result.path.with_name(name_of_page(result.path))
     return {
         "started": result.metadata["started"],
-        "finished": result.metadata["finished"],
         "model": result.metadata["model"]["name"],
         "dictionary": label_of(result.metadata["sae"]),
         "counts": result.metadata["counts"],
-        "complete": result.metadata["complete"],
         "result": result.path.name,
-        "report": page.name if page.is_file() else None,
     }

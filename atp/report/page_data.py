@@ -96,7 +96,6 @@ def _overview(contents: ResultContents, blocks: list[str]) -> dict[str, Any]:
         "metric": pairs.metric_name,
         "counts": metadata["counts"],
         "means": metadata.get("means", {}),
-        "exact": metadata.get("exact"),
         "reasons": contents.reasons,
         "settings": different_settings(metadata["settings"]),
         "facts": {

@@ -53,18 +53,18 @@ def found_in(paths: Sequence[Path]) -> tuple[list[ResultFile], list[Intervention
     results = [path for path in dict.fromkeys(paths) if path not in reports]
     taken, left_out = last_runs(results, "report")
     for result in taken:
-        _check_metadata(result)
+        check_metadata(result)
     for folder in (path for path in results if path.is_dir()):
-        started = stamp(max(each.started for each in taken))
-        for pattern in REPORTS:
+        runs = [each.started for each in taken if folder in each.path.parents]
+        for pattern in REPORTS if runs else ():  # none: another name of the folder has them
             files = [path for path in folder.glob(pattern) if not path.name.endswith(RESPONSES)]
             newest = max(files, key=_started, default=None)
-            if newest is not None and _started(newest) >= started:
+            if newest is not None and _started(newest) >= stamp(max(runs)):
                 reports.append(newest)
     return taken, [read_intervention(path) for path in dict.fromkeys(reports)], left_out
 
 
-def _check_metadata(result: ResultFile) -> None:
+def check_metadata(result: ResultFile) -> None:
     """Refuse metadata that a page cannot show; a field that old versions did not write may lack."""
     metadata = result.metadata
     exact, path = metadata.get("exact") or {}, metadata.get("path") or {}

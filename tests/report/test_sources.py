@@ -97,6 +97,17 @@ def test_a_report_older_than_the_run_is_of_another_run(tmp_path: Path, path: Pat
     assert found_in([folder])[1] == []
 
 
+def test_each_folder_has_its_own_intervention(tmp_path: Path, path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder, day in zip(folders, (1, 20), strict=True):
+        made(folder, path, changed={"started": f"2026-02-{day:02}T12:00:00+00:00"})
+    report = intervention(folders[0], "20260203_120000")  # before the second run began
+
+    _, interventions, _ = found_in([*folders, tmp_path / "second"])
+
+    assert [each.path for each in interventions] == [report]
+
+
 def test_named_reports_are_taken(tmp_path: Path, path: Path) -> None:
     result = made(tmp_path / "out", path)
     reports = [intervention(tmp_path, EARLIER), comparison(tmp_path)]

@@ -247,20 +247,25 @@ def test_a_finished_run_is_not_computed_again_unless_fresh(
 
 
 def test_a_run_with_report_ends_with_its_page_and_lists_the_runs(
-    input_file: Path, options: list[str], capfd: pytest.CaptureFixture[str]
+    input_file: Path,
+    options: list[str],
+    sae_folder: Callable[..., Path],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    main(["run", str(input_file), *options, "--fresh"])
-    plain = capfd.readouterr().out.strip()
+    options = ["run", str(input_file), *options, f"--sae={sae_folder('topk', layer=0)}", "--fresh"]
+    main(options)
+    plain = capfd.readouterr().out.split()
 
-    code = main(["run", str(input_file), *options, "--fresh", "--report"])
+    code = main([*options, "--report"])
 
-    result, page = capfd.readouterr().out.split()
+    *results, page = capfd.readouterr().out.split()
     assert code == ExitCode.OK
-    assert without_times(result) == without_times(plain)
-    assert Path(page).name == Path(result).name.replace("results", "report").replace("json", "html")
+    assert list(map(without_times, results)) == list(map(without_times, plain))
+    name = Path(results[0]).name.replace("results", "report").replace("json", "html")
+    assert Path(page).name == name
     index = (Path(page).parent / "index.html").read_text(encoding="utf-8")
-    assert index.count("atp_report") == 1
-    assert Path(plain).name in index
+    assert index.count(f'href="{name}"') == len(results) == 2  # both are on the one page
+    assert all(Path(path).name in index for path in (*plain, *results))
 
 
 @pytest.mark.parametrize(

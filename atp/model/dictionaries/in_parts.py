@@ -29,6 +29,7 @@ class InParts(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401  (as torch calls it)
         """Take products in parts; anything else as of a plain tensor of the host."""
+        # torch gives neither of the two calls a type.
         if func in PRODUCTS and isinstance(args[1], cls):
             return _Product.apply(args[0], args[1].as_subclass(Tensor))  # type: ignore[no-untyped-call]
         result = super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]

@@ -15,11 +15,11 @@ from atp.report.charts.parts import (
     by_sign,
     calculate,
     chart,
-    diagonal,
     interval,
     limits,
     names,
     number,
+    of_two_kinds,
     row_heights,
     rows_axis,
     shortened,
@@ -216,26 +216,8 @@ def compare(texts: Texts) -> Json:
     same, opposite = (value(texts[key]) for key in ("same", "opposite"))
     shown = {"feature": "feature", "label": "label_text"}
     shown |= {"mean_a": "mean_a_text", "mean_b": "mean_b_text"}
-    return chart(
-        texts["compare"],
-        SCATTER_HEIGHT,
-        transform=[
-            *names(texts),
-            number("mean_a"),
-            number("mean_b"),
-            calculate("state", f"datum.mean_a * datum.mean_b < 0 ? {opposite} : {same}"),
-        ],
-        layer=[
-            diagonal("mean_a", "mean_b"),
-            {
-                "mark": {"type": "point", "filled": True, "size": 36, "aria": False},
-                "encoding": {
-                    "x": amount("mean_a", texts["mean_a"]),
-                    "y": amount("mean_b", texts["mean_b"]),
-                    **two_kinds("state", kinds),
-                    "tooltip": tooltip(texts, shown),
-                    "href": LINK,
-                },
-            },
-        ],
+    state = calculate("state", f"datum.mean_a * datum.mean_b < 0 ? {opposite} : {same}")
+    transform = [*names(texts), state]
+    return of_two_kinds(
+        texts, "compare", "mean_a", "mean_b", kinds=kinds, transform=transform, shown=shown
     )

@@ -22,6 +22,7 @@ from atp.report.charts.parts import (
     limits,
     names,
     number,
+    of_two_kinds,
     row_heights,
     rows_axis,
     tooltip,
@@ -168,26 +169,8 @@ def before_after(texts: Texts) -> Json:
     kinds = [(texts["keeps"], PROMOTES, "circle"), (texts["flips"], INK, "cross")]
     flips, keeps = (value(texts[key]) for key in ("flips", "keeps"))
     shown = {"pair": "pair_text", "before": "before_text", "after": "after_text"}
-    return chart(
-        texts["before_after"],
-        SCATTER_HEIGHT,
-        transform=[
-            number("before"),
-            number("after"),
-            calculate("pair_text", f"isValid(datum.pair) ? '' + datum.pair : '{DASH}'"),
-            calculate("state", f"datum.flips ? {flips} : {keeps}"),
-        ],
-        layer=[
-            diagonal("before", "after"),
-            {
-                "mark": {"type": "point", "filled": True, "size": 40, "aria": False},
-                "encoding": {
-                    "x": amount("before", texts["before"]),
-                    "y": amount("after", texts["after"]),
-                    **two_kinds("state", kinds),
-                    "tooltip": tooltip(texts, shown),
-                    "href": LINK,
-                },
-            },
-        ],
+    pair_text = calculate("pair_text", f"isValid(datum.pair) ? '' + datum.pair : '{DASH}'")
+    transform = [pair_text, calculate("state", f"datum.flips ? {flips} : {keeps}")]
+    return of_two_kinds(
+        texts, "before_after", "before", "after", kinds=kinds, transform=transform, shown=shown
     )

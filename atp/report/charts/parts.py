@@ -203,3 +203,32 @@ def diagonal(x: str, y: str) -> Json:
             "y2": {"field": "max"},
         },
     }
+
+
+def of_two_kinds(  # noqa: PLR0913  (keywords)
+    texts: Texts,
+    name: str,
+    x: str,
+    y: str,
+    *,
+    kinds: Sequence[tuple[str, str, str]],
+    transform: Sequence[Json],
+    shown: Mapping[str, str],
+) -> Json:
+    """Return points of two fields beside the line on which they are equal; `state` has the kind."""
+    points = {
+        "mark": {"type": "point", "filled": True, "size": 36, "aria": False},
+        "encoding": {
+            "x": amount(x, texts[x]),
+            "y": amount(y, texts[y]),
+            **two_kinds("state", kinds),
+            "tooltip": tooltip(texts, shown),
+            "href": LINK,
+        },
+    }
+    return chart(
+        texts[name],
+        SCATTER_HEIGHT,
+        transform=[number(x), number(y), *transform],
+        layer=[diagonal(x, y), points],
+    )

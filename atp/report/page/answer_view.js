@@ -3,16 +3,17 @@
  * The first screen: the answer in sentences, the strongest features, what was run.
  *
  * @import { Address, Result } from "./overview.d.ts"
+ * @import { TableColumn } from "./table.js"
  */
 import { format } from "./address.js";
 import { overview } from "./blocks.js";
 import { dataText, el } from "./dom.js";
 import { draw } from "./draw.js";
 import { asOption, factList, plainTable } from "./facts.js";
-import { addressOf, featureLink } from "./feature_rows.js";
+import { addressOf, columnTitle, featureLink } from "./feature_rows.js";
 import { language, t } from "./language.js";
-import { count, shown, signed } from "./numbers.js";
-import { plainCell } from "./table.js";
+import { count, signed } from "./numbers.js";
+import { plainCell, table } from "./table.js";
 
 /** @param {HTMLElement} root @param {Address} address */
 export async function answerView(root, { result }) {
@@ -129,22 +130,43 @@ function reasons({ reasons }) {
 }
 
 /** @param {number} result @param {Result} content */
-function strongestTable(result, { strongest }) {
-  return plainTable(
-    t("frame.strongest"),
-    [
-      { title: t("frame.feature"), kind: "number" },
-      { title: t("frame.mean"), kind: "number" },
-      { title: t("frame.interval"), kind: "number" },
-      { title: t("frame.direction"), kind: "text" },
-      { title: t("frame.label"), kind: "text" },
+function strongestTable(result, { name, strongest }) {
+  /** @param {"mean_best" | "mean_best_low" | "mean_best_high"} key @returns {TableColumn} */
+  const limit = (key) => ({
+    key,
+    title: columnTitle(key),
+    kind: "number",
+    value: (row) => strongest[row][key],
+    cell: (row) => signed(strongest[row][key]),
+  });
+  return table({
+    name: `${name}-strongest`,
+    caption: t("frame.strongest"),
+    rows: strongest.length,
+    columns: [
+      {
+        key: "feature",
+        title: t("frame.feature"),
+        kind: "number",
+        value: (row) => Number(strongest[row].feature),
+        cell: (row) => featureLink(result, strongest[row].feature),
+      },
+      limit("mean_best"),
+      limit("mean_best_low"),
+      limit("mean_best_high"),
+      {
+        key: "direction",
+        title: t("frame.direction"),
+        kind: "text",
+        value: (row) => strongest[row].direction,
+        cell: (row) => t(`frame.${strongest[row].direction}`),
+      },
+      {
+        key: "label",
+        title: t("frame.label"),
+        kind: "text",
+        value: (row) => strongest[row].label ?? "",
+      },
     ],
-    strongest.map((row) => [
-      featureLink(result, row.feature),
-      signed(row.mean_best),
-      t("frame.range", { low: shown(row.mean_best_low), high: shown(row.mean_best_high) }),
-      t(`frame.${row.direction}`),
-      plainCell(row.label),
-    ]),
-  );
+  }).element;
 }

@@ -4,20 +4,21 @@
  *
  * @import { Address, TableBlock } from "./overview.d.ts"
  * @import { Listed } from "./pair_blocks.js"
+ * @import { TableColumn } from "./table.js"
  */
 import { format } from "./address.js";
 import { decoded, overview } from "./blocks.js";
 import { el } from "./dom.js";
 import { draw } from "./draw.js";
 import { excerpt } from "./excerpt.js";
-import { factList, plainTable } from "./facts.js";
+import { factList } from "./facts.js";
 import { columnTitle, featuresOf, labelOf } from "./feature_rows.js";
 import { outwardLink, pageOnNeuronpedia } from "./feature_rows.js";
 import { inWords } from "./feature_words.js";
 import { t } from "./language.js";
 import { count, shortest, shown, signed } from "./numbers.js";
 import { bestOf, pairsListing, textsOf } from "./pair_blocks.js";
-import { plainCell } from "./table.js";
+import { plainCell, table } from "./table.js";
 import { words } from "./word_elements.js";
 import { marked } from "./words.js";
 
@@ -79,7 +80,12 @@ export async function featureView(root, { result, id }) {
       el("section", {}, el("h2", {}, t("features.groups_title")), groups),
     ),
     el("section", {}, el("h2", {}, t("features.top_title")), el("ol", { class: "cards" }, cards)),
-    el("details", {}, el("summary", {}, t("features.groups_title")), groupTable(id, groupRows)),
+    el(
+      "details",
+      {},
+      el("summary", {}, t("features.groups_title")),
+      groupTable(overview.results[result].name, id, groupRows),
+    ),
     el("details", {}, el("summary", {}, t("features.numbers_title")), allNumbers(numbers)),
   );
   const best = Array.from(listing.values(), (listed) => ({ best: shortest(bestOf(listed)) }));
@@ -196,27 +202,50 @@ function groupsOf(block, result, feature) {
   return found;
 }
 
-/** @param {string} id @param {ReturnType<typeof groupsOf>} rows */
-function groupTable(id, rows) {
-  return plainTable(
-    t("features.groups_caption", { feature: id }),
-    [
-      { title: t("frame.group"), kind: "text" },
-      { title: t("frame.value"), kind: "text" },
-      { title: t("frame.mean"), kind: "number" },
-      { title: t("frame.interval"), kind: "number" },
-      { title: t("frame.pairs_n"), kind: "number" },
-      { title: t("frame.questions"), kind: "number" },
+/** @param {string} name of the result @param {string} id @param {ReturnType<typeof groupsOf>} groups */
+function groupTable(name, id, groups) {
+  /** @param {"mean_best" | "mean_best_low" | "mean_best_high"} key @returns {TableColumn} */
+  const limit = (key) => ({
+    key,
+    title: columnTitle(key),
+    kind: "number",
+    value: (row) => exact(groups[row][key]),
+    cell: (row) => signed(groups[row][key]),
+  });
+  /** @param {"pairs" | "questions"} key @param {string} title @returns {TableColumn} */
+  const size = (key, title) => ({ key, title, kind: "number", value: (row) => groups[row][key] });
+  return table({
+    name: `${name}-feature-${id}-groups`,
+    caption: t("features.groups_caption", { feature: id }),
+    rows: groups.length,
+    columns: [
+      {
+        key: "group",
+        title: t("frame.group"),
+        kind: "text",
+        value: (row) => groups[row].group,
+        cell: (row) => t(`frame.group_${groups[row].group}`),
+      },
+      {
+        key: "value",
+        title: t("frame.value"),
+        kind: "text",
+        value: (row) => groups[row].value ?? "",
+        cell: (row) =>
+          groups[row].group === "all" ? "" : plainCell(groups[row].value || t("frame.none")),
+      },
+      limit("mean_best"),
+      limit("mean_best_low"),
+      limit("mean_best_high"),
+      size("pairs", t("frame.pairs_n")),
+      size("questions", t("frame.questions")),
     ],
-    rows.map((row) => [
-      t(`frame.group_${row.group}`),
-      row.group === "all" ? "" : plainCell(row.value || t("frame.none")),
-      signed(row.mean_best),
-      t("frame.range", { low: shown(row.mean_best_low), high: shown(row.mean_best_high) }),
-      count(row.pairs),
-      count(row.questions),
-    ]),
-  );
+  }).element;
+}
+
+/** A float32 with the fewest digits. @param {number | null} value */
+function exact(value) {
+  return value === null ? null : shortest(value);
 }
 
 /** @param {Record<string, number>} numbers */

@@ -18,7 +18,6 @@ export interface Result {
   metric: string;
   counts: Record<string, number>;
   means: Record<string, number>;
-  exact: Record<string, unknown> | null;
   reasons: [kind: string, reason: string, count: number][];
   settings: Record<string, unknown>;
   facts: Record<string, unknown>;
