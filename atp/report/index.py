@@ -51,7 +51,8 @@ def _read(path: Path) -> ResultFile | None:
 
 
 def _run_of(result: ResultFile) -> tuple[object, ...]:
-    return result.started, result.run
+    """Return the identity of a result's run; of the names in a folder, no two runs share a time."""
+    return result.run, result.path.stem[-len("20260131_120000") :]
 
 
 def _page(result: ResultFile) -> str | None:
