@@ -27,7 +27,7 @@ from atp.scoring.preflight import check_dictionaries
 from atp.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from atp.api.loading import AnyModel, AnySae, AnyTokenizer
     from atp.api.pairs import Pairs, Source
@@ -119,7 +119,7 @@ class Call:
 
         `advance` takes the number of pairs just done, `before` each window before it is scored.
         """
-        n_saes = len(self.dictionaries)
+        n_saes, planner = len(self.dictionaries), self.runner.planner()
         pairs = self.source.pairs()
         while window := list(islice(pairs, WINDOW_PAIRS)):
             items = [self.tokenised(pair) for pair in window]
@@ -129,16 +129,13 @@ class Call:
             ]
             left = {i: item for i, item in enumerate(items) if isinstance(item, TokenizedPair)}
             advance(len(items) - len(left))
-            for group in self._groups(left):
-                captured = [
-                    part
-                    for batch in group
-                    for part in self.runner.capture([left[i] for i in batch])
-                ]
-                numbers = [i for batch in group for i in batch]
-                for i, of_pair in zip(numbers, self.runner.score(captured), strict=True):
+            numbers = list(left)
+            planned = planner.plan(list(left.values()))
+            for group in planner.grouped(planned.batches):
+                task = planned.task(group, numbers)
+                for i, of_pair in zip(task.keys, self.runner.run(task), strict=True):
                     analyses[i] = of_pair
-                advance(len(numbers))
+                advance(len(task.keys))
             yield list(zip(window, analyses, strict=True))
         self.runner.release_memory()
 
@@ -171,13 +168,6 @@ class Call:
             "results": self.names,
             "facts": known,
         }
-
-    def _groups(self, left: Mapping[int, TokenizedPair]) -> list[list[list[int]]]:
-        """Return batches of numbers of pairs, in the groups that are scored together."""
-        numbers = list(left)
-        plan = self.runner.plan(list(left.values()))
-        batches = [[numbers[i] for i in batch] for batch in plan]
-        return [batches] if self.runner.scores_whole_windows else [[batch] for batch in batches]
 
     def _base_prompts(self) -> Iterator[tuple[int, ...]]:
         count = 0

@@ -31,6 +31,7 @@ from atp.model.hook_names import layer_of
 from atp.model.loading import load_plain
 from atp.model.pair_tokenizer import TokenizedPair
 from atp.run.command import score
+from atp.run.engine.in_process import InProcess
 from atp.runtime.signals import StopRequest
 
 if TYPE_CHECKING:
@@ -122,12 +123,9 @@ def contenders(settings: Settings, loaded: Loaded, plain: Any, work: Workload) -
 
     def atp() -> None:
         with TemporaryDirectory(prefix="atp-bench-") as folder:
-            score(
-                replace(settings, out=Path(folder), batch_tokens=work.batch_tokens),
-                scan_input(settings.input),
-                loaded,
-                StopRequest(),
-            )
+            scan = scan_input(settings.input)
+            own = replace(settings, out=Path(folder), batch_tokens=work.batch_tokens)
+            score(own, scan, InProcess(loaded, own, scan), StopRequest())
             _check_none_lost(Path(folder))
 
     def passes() -> None:

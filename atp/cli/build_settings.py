@@ -11,6 +11,7 @@ from atp.config.checks import path
 from atp.config.intervention import ComparisonSettings, InterventionSettings
 from atp.config.method import Method
 from atp.config.report import ReportSettings
+from atp.config.run import RunSettings
 from atp.config.selection import SelectionSettings
 from atp.config.settings import NO_INPUT, Settings
 from atp.errors import SettingsError
@@ -53,6 +54,13 @@ def selection_settings(given: Given) -> SelectionSettings:
 def report_settings(given: Given) -> ReportSettings:
     """Return the settings that only `atp report` has, and `--report` of `atp run`."""
     return ReportSettings(**given.values(ReportSettings))
+
+
+def own_run_settings(given: Given) -> RunSettings:
+    """Return the settings that only `atp run` has."""
+    own = RunSettings(**given.values(RunSettings))
+    own.check()
+    return own
 
 
 def intervention_settings(given: Given) -> InterventionSettings:

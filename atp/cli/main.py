@@ -146,8 +146,8 @@ def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
             from atp.intervention.command import intervene
 
             with stop.unwinding():
-                own = build_settings.intervention_settings(given)
-                code, lines = intervene(build_settings.run_settings(given), own)
+                chosen = build_settings.intervention_settings(given)
+                code, lines = intervene(build_settings.run_settings(given), chosen)
         case "intervene --compare":
             from atp.intervention.command import compare
 
@@ -158,7 +158,8 @@ def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
         case _:
             from atp.run.command import run
 
-            code, lines = run(build_settings.run_settings(given), stop)
+            own = build_settings.own_run_settings(given)
+            code, lines = run(build_settings.run_settings(given), stop, own)
             if given.options.get("report") and code in {ExitCode.OK, ExitCode.PAIRS_FAILED}:
                 with stop.unwinding():
                     lines = _with_report(given, cast("Sequence[Path]", lines))

@@ -11,6 +11,7 @@ from atp.config.intervention import InterventionSettings
 from atp.config.method import Method
 from atp.config.option import REQUIRED, Group, options_of
 from atp.config.report import ReportSettings
+from atp.config.run import RunSettings
 from atp.config.selection import SelectionSettings
 from atp.config.settings import Settings
 
@@ -21,7 +22,7 @@ OPTIONS = {
     option.flag: option
     for settings in (
         *(Settings, Method, SelectionSettings, InterventionSettings),
-        *(ReportSettings, GeneralSettings),
+        *(RunSettings, ReportSettings, GeneralSettings),
     )
     for option in options_of(settings).values()
 }

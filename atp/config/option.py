@@ -36,6 +36,7 @@ class Group(Enum):
     CONTRAST = ("What to contrast", MODEL_COMMANDS)
     SCORE = ("How to score features", RUN_COMMANDS)
     RUN = ("How to run", MODEL_COMMANDS)
+    WORKERS = ("How to spread a run over GPUs and machines", ("run",))
     SAVE = ("How to divide and save a run", RUN_COMMANDS)
     CHECK = ("How to report", ("check", "saes"))
     BENCH = ("How to measure", ("bench",))

@@ -127,6 +127,7 @@ def _measure(
     how = (settings.top_k, settings.scoring, budget)
     scorer = Scorer(model, dictionaries, *how, observe=observer, together=together)
     runner, tokenizer = BatchRunner(scorer), loaded.pair_tokenizer
+    planner = runner.planner()
     if settings.scoring.baseline == "mean":
         runner.take_means(_base_prompts(settings.input, tokenizer))
     scored = {  # pairs beyond --limit are not, nor pairs with an error
@@ -139,8 +140,9 @@ def _measure(
         while window := list(islice(pairs, WINDOW_PAIRS)):
             observer.of_pairs.clear()
             items = list(_tokenised(window, tokenizer))
-            for indices in runner.plan([item for _, item in items]):
-                runner.score(runner.capture([items[i][1] for i in indices]))
+            planned = planner.plan([item for _, item in items])
+            for batch in planned.batches:
+                runner.run(planned.task([batch], items))
             for sae, (key, item) in product(together, items):
                 if key in scored[sae] and (sae, id(item)) in observer.of_pairs:
                     of_pair = observer.of_pairs[sae, id(item)]

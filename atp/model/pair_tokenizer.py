@@ -55,6 +55,22 @@ class PairIssue:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class TokenizerAlone:
+    """The tokenizer of a model that is elsewhere."""
+
+    name: str
+    tokenizer: Any
+    n_ctx: int
+    """The longest sequence the model can read, in tokens."""
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The token that starts every sequence; None when the model has none."""
+        bos: int | None = self.tokenizer.bos_token_id
+        return bos
+
+
 EMPTY_PROMPT = PairIssue("Empty prompt", failed=True, details={"field": "prompt"})
 
 
@@ -81,7 +97,7 @@ class PairTokenizer:
 
     def __init__(
         self,
-        model: Model | Outline,
+        model: Model | Outline | TokenizerAlone,
         *,
         max_tokens_to_check: int,
         chat_template: bool,

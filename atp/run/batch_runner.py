@@ -1,4 +1,4 @@
-"""BatchRunner: plans and scores the batches of a window; one pair's fault costs no other pair.
+"""BatchRunner: scores tasks, batch by batch; one pair's fault costs no other pair.
 
 A batch that fails is halved, down to the pair at fault; that pair's result is an error.
 """
@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from atp.attribution.batches import plan
 from atp.errors import UnavailableError
 from atp.model.halving import in_halves
+from atp.run.tasks import Planner
 from atp.scoring.analysis_json import error_analysis
 from atp.scoring.preflight import check_dictionaries
 from atp.scoring.scorer import CapturedBatch, Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from atp.dataset.journal import Analysis
     from atp.model.halving import Failure
     from atp.model.pair_tokenizer import TokenizedPair
+    from atp.run.tasks import Task
 
 FAILURES_IN_A_ROW = 8
 """Pairs that may fail one after the other before a probe shows whether the model still works."""
@@ -45,9 +46,6 @@ class BatchRunner:
         self.scorer = scorer
         self.method = scorer.method
         self.n_saes = len(scorer.dictionaries)
-        # With offloaded SAEs, a whole window is captured before it is scored, so that each SAE is
-        # copied to the device once; but resumable captures would occupy too much memory.
-        self.scores_whole_windows = scorer.dictionaries.offloaded and not scorer.resumable
         self._failures_in_a_row: Counter[str] = Counter()
         """Of captures and of scoring: either may be lost while the other works."""
 
@@ -59,16 +57,27 @@ class BatchRunner:
         """Return the memory that torch keeps in reserve to the device."""
         self.scorer.model.release_memory()
 
-    def plan(self, window: Sequence[TokenizedPair]) -> list[list[int]]:
-        """Plan the batches of a window, and its base prompts; return indices into the window.
-
-        Finished pairs are planned, too: a resumed run makes the same batches as an uninterrupted
-        one, and a pair's numbers depend in their last bits on its batch.
-        """
-        self.scorer.plan_base_prompts(window)
-        contrasts = [pair.contrast for pair in window]
+    def planner(self) -> Planner:
+        """Return what plans windows of pairs for this runner."""
+        # With offloaded SAEs, a whole window is captured before it is scored, so that each SAE is
+        # copied to the device once; but resumable captures would occupy too much memory.
+        together = self.scorer.dictionaries.offloaded and not self.scorer.resumable
         whole = not self.scorer.model.keeps_all_keys
-        return plan(contrasts, self.scorer.batch_tokens, self.method.position, whole=whole)
+        return Planner(self.method.position, self.scorer.batch_tokens, whole, together)
+
+    def run(self, task: Task, stopped: Callable[[], bool] = lambda: False) -> list[list[Analysis]]:
+        """Capture and score a task's batches; raises as `capture` does.
+
+        Returned is, for each pair, one analysis for each SAE. Once `stopped` says so, no further
+        batch is captured, and the analyses are those of the first pairs.
+        """
+        self.scorer.base_prompts.expect(task.window, task.base_batches)
+        captured: list[CapturedBatch | FailedPair] = []
+        for batch in task.batches:
+            captured += self.capture(batch)
+            if stopped():
+                break
+        return self.score(captured)
 
     def capture(self, pairs: Sequence[TokenizedPair]) -> list[CapturedBatch | FailedPair]:
         """Run the model over a batch; return it captured, or its captured parts and failed pairs.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
 
+from atp.config.run import RunSettings
 from atp.config.shard import WHOLE
 from atp.dataset import output
 from atp.dataset.input_scan import scan_input
@@ -14,18 +16,21 @@ from atp.run import setup
 from atp.run.writer import catch_up
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from atp.config.settings import Settings
     from atp.dataset.input_scan import InputScan
     from atp.errors import ExitCode
-    from atp.run.setup import Loaded
+    from atp.run.tasks import Engine
     from atp.runtime.signals import StopRequest
 
 log = structlog.get_logger()
 
 
-def run(settings: Settings, stop: StopRequest) -> tuple[ExitCode, list[Path]]:
+def run(
+    settings: Settings, stop: StopRequest, own: RunSettings | None = None
+) -> tuple[ExitCode, list[Path]]:
     """Score every pair of the input; return OK or PAIRS_FAILED, and the result files.
 
     AtpError is anything that the user can mend; the journal holds the results so far.
@@ -44,23 +49,44 @@ def run(settings: Settings, stop: StopRequest) -> tuple[ExitCode, list[Path]]:
             **({} if settings.shard is None else {"shard": str(settings.shard)}),
         )
         catch_up(settings.out, scan)
-        return score(settings, scan, setup.load(settings, specs), stop)
+        with _engine(settings, own or RunSettings(), scan, specs) as engine:
+            return score(settings, scan, engine, stop)
+
+
+@contextmanager
+def _engine(
+    settings: Settings, own: RunSettings, scan: InputScan, specs: Sequence[str]
+) -> Iterator[Engine]:
+    """Yield what scores, its model loaded."""
+    # Imported here: they import torch, and ray is an extra.
+    if not own.on_ray:
+        from atp.run.engine.in_process import InProcess  # noqa: PLC0415
+
+        yield InProcess(setup.load(settings, specs), settings, scan)
+        return
+    from atp.run.engine.cluster import connected  # noqa: PLC0415
+
+    with connected(own, settings.device) as places:
+        from atp.run.engine.on_ray import OnRay  # noqa: PLC0415
+
+        engine = OnRay(settings, scan, places)
+        try:
+            yield engine
+        finally:
+            engine.end()
 
 
 def score(
-    settings: Settings, scan: InputScan, loaded: Loaded, stop: StopRequest
+    settings: Settings, scan: InputScan, engine: Engine, stop: StopRequest
 ) -> tuple[ExitCode, list[Path]]:
-    """Score every pair with a loaded model; returns and raises as `run` does."""
+    """Score every pair on an engine; returns and raises as `run` does."""
     # Imported here: they import torch, and earlier errors need not wait for it.
-    from atp.run.batch_runner import BatchRunner  # noqa: PLC0415
     from atp.run.pipeline import Pipeline  # noqa: PLC0415
     from atp.run.resume import open_journal  # noqa: PLC0415
     from atp.run.writer import ResultWriter  # noqa: PLC0415
-    from atp.scoring.scorer import Scorer  # noqa: PLC0415
 
-    with open_journal(settings, scan, loaded) as journal:
-        budget = journal.header["facts"]["settings"]["batch_tokens"]
-        scorer = Scorer(loaded.model, loaded.dictionaries, settings.top_k, settings.scoring, budget)
-        writer = ResultWriter(scan, journal, len(loaded.dictionaries), settings.save_interval)
-        runner, shard = BatchRunner(scorer), settings.shard or WHOLE
-        return Pipeline(loaded.pair_tokenizer, runner, writer, stop, shard).run()
+    with open_journal(settings, scan, engine) as journal:
+        writer = ResultWriter(scan, journal, len(engine.labels), settings.save_interval)
+        planner = engine.planner(journal.header["facts"]["settings"]["batch_tokens"])
+        baseline, shard = settings.scoring.baseline, settings.shard or WHOLE
+        return Pipeline(engine, planner, writer, stop, baseline, shard).run()

@@ -1,14 +1,14 @@
-"""The loop of a run: read > tokenise > batch > capture > score > save.
+"""The loop of a run: read > tokenise > plan > score > save.
 
 Every result is a function of the input and the settings alone. Pairs that the journal holds are not
 scored again, but they are tokenised and planned again: so a resumed run makes the same batches as
 an uninterrupted one and gets the same bits. A shard plans all windows and batches, too, and records
-the owning shard for the pairs of other shards.
+the owning shard for the pairs of other shards. Who scores the tasks, in whatever order, is the
+engine's matter (atp/run/engine).
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -29,16 +29,16 @@ from atp.runtime.signals import BatchAbortedError
 from atp.scoring.analysis_json import issue_analysis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from atp.config.method import Baseline
     from atp.dataset.journal import Analysis
     from atp.dataset.pairs import Pair, PairKey
-    from atp.model.pair_tokenizer import PairTokenizer
-    from atp.run.batch_runner import BatchRunner, FailedPair
+    from atp.run.tasks import Engine, Planner, Scored, Task
     from atp.run.writer import ResultWriter
+    from atp.runtime.live import LiveLine
     from atp.runtime.signals import StopRequest
-    from atp.scoring.scorer import CapturedBatch
 
     Window = list[tuple[PairKey, TokenizedPair | Analysis]]
     """Pairs in input order, tokenised, or with the analysis that says why they are not."""
@@ -50,10 +50,11 @@ log = structlog.get_logger()
 class Pipeline:
     """Scores the pairs that are left of one run."""
 
-    pair_tokenizer: PairTokenizer
-    runner: BatchRunner
+    engine: Engine
+    planner: Planner
     writer: ResultWriter
     stop: StopRequest
+    baseline: Baseline = "zero"
     shard: Shard = WHOLE
 
     def run(self) -> tuple[ExitCode, list[Path]]:
@@ -61,16 +62,14 @@ class Pipeline:
         if not self.writer.finished:
             with self.stop.finishing():
                 try:
-                    if self.runner.method.baseline == "mean" and self.writer.total:
+                    if self.baseline == "mean" and self.writer.total:
                         with phase("reading base prompts"):
                             self._take_means()
                     total, handled = self.writer.total, self.writer.handled
                     with phase("scoring", total, handled, "pairs") as line:
-                        self.writer.advance = line.advance
-                        explained = Explained(self.runner.scorer.dictionaries)
-                        self._score_pairs(StrongestSoFar(line), explained)
-                        explained.end()
-                    self.runner.release_memory()
+                        self.writer.advance, line.state = line.advance, self.engine.state
+                        self._score_pairs(line)
+                    self.engine.end()
                     with phase("writing the results"):
                         self.writer.end()
                     self._warn_of_gaps()
@@ -97,12 +96,21 @@ class Pipeline:
                     hint="The scores do not add up to the change: raise --ig-steps.",
                 )
 
-    def _score_pairs(self, strongest: StrongestSoFar, explained: Explained) -> None:
-        """Read > tokenise > batch > capture > score > save, a window of pairs at a time."""
+    def _score_pairs(self, line: LiveLine) -> None:
+        strongest, explained = StrongestSoFar(line), Explained(self.engine.facts["saes"])
+        for done in self.engine.results(self._tasks(), self.stop):
+            self._save(done)
+            strongest.add(of_first_sae for of_first_sae, *_ in done.analyses)
+            explained.add(done.analyses)
+            self._raise_if_stopped()
+        self._raise_if_stopped()
+        explained.end()
+
+    def _tasks(self) -> Iterator[Task]:
+        """Yield what is left to score, a window of pairs at a time; save what needs no model."""
         pairs = reader.pairs(self.writer.scan.path, self.writer.total)  # read
         pairs_before = batches_before = 0  # those of earlier windows
         for window in prefetch(self._tokenise(pairs)):  # tokenise
-            self._raise_if_stopped()
             without_batch = [
                 (key, [item if self.shard.does(number) else self._other_shard(number)])
                 for number, (key, item) in enumerate(window, start=pairs_before)
@@ -111,17 +119,20 @@ class Pipeline:
             self.writer.append(without_batch)
             self.writer.save_if_due()
             tokenised = [(key, item) for key, item in window if isinstance(item, TokenizedPair)]
-            plan = self.runner.plan([pair for _, pair in tokenised])  # batch
-            batches = [[tokenised[i] for i in indices] for indices in plan]
-            numbered = list(enumerate(batches, start=batches_before))
-            whole = self.runner.scores_whole_windows
-            groups = [numbered] if whole else [[batch] for batch in numbered]
-            for group in groups:
-                self._score_batches(group, strongest, explained)  # capture, score, save
-                self._raise_if_stopped()
+            keys = [key for key, _ in tokenised]
+            planned = self.planner.plan([pair for _, pair in tokenised])  # plan
+            todo = []
+            for number, batch in enumerate(planned.batches, start=batches_before):
+                if not self.shard.does(number):
+                    self.writer.append([(keys[i], [self._other_shard(number)]) for i in batch])
+                elif not all(self.writer.is_done(keys[i]) for i in batch):
+                    todo.append(batch)
+            for batches in self.planner.grouped(todo):
+                if self.stop.requested:
+                    return
+                yield planned.task(batches, keys)
             pairs_before += len(window)
-            batches_before += len(batches)
-        self._raise_if_stopped()  # a signal ends the windows, too
+            batches_before += len(planned.batches)
 
     def _tokenise(self, pairs: Iterator[Pair | BrokenPair]) -> Iterator[Window]:
         while raw := list(islice(pairs, WINDOW_PAIRS)):
@@ -133,52 +144,23 @@ class Pipeline:
                     window.append((pair.key, {"error": pair.error, "details": pair.details}))
                     continue
                 texts = pair.prompt, pair.target_response, pair.base_response
-                item = self.pair_tokenizer(*texts, base_prompt=pair.base_prompt)
+                item = self.engine.pair_tokenizer(*texts, base_prompt=pair.base_prompt)
                 result = issue_analysis(item) if isinstance(item, PairIssue) else item
                 window.append((pair.key, result))
             yield window
 
-    def _score_batches(
-        self,
-        batches: Sequence[tuple[int, Sequence[tuple[PairKey, TokenizedPair]]]],
-        strongest: StrongestSoFar,
-        explained: Explained,
-    ) -> None:
-        """Score and save this shard's batches among some numbered ones."""
-        todo = []
-        for number, batch in batches:
-            if not self.shard.does(number):
-                self.writer.append([(key, [self._other_shard(number)]) for key, _ in batch])
-            elif not all(self.writer.is_done(key) for key, _ in batch):
-                todo.append(batch)
-        if not todo:
-            return
-        began = time.monotonic()
-        keyed: list[tuple[PairKey, TokenizedPair]] = []
-        captured: list[CapturedBatch | FailedPair] = []
-        try:
-            with self.stop.abortable():
-                for batch in todo:
-                    captured += self.runner.capture([pair for _, pair in batch])  # capture
-                    keyed += batch
-                    if self.stop.requested:
-                        break  # the captured batches are scored and saved
-                analyses = self.runner.score(captured)  # score
-        except BatchAbortedError:
-            log.info("batch.given_up", seconds=round(time.monotonic() - began, 3))
-            return  # the next start computes it
-        keys = [key for key, _ in keyed]
-        new = self.writer.append(list(zip(keys, analyses, strict=True)))  # save
+    def _save(self, done: Scored) -> None:
+        pairs = done.task.pairs[: len(done.analyses)]  # after a signal, the first ones
+        new = self.writer.append(list(zip(done.task.keys, done.analyses, strict=False)))
         self.writer.save_if_due()  # after all of the batch is in the journal: saving may fail
-        strongest.add(of_first_sae for of_first_sae, *_ in analyses)
-        explained.add(analyses)
         log.info(
             "batch.done",
             **self.writer.progress(),
-            pairs=len(keyed),
+            pairs=len(pairs),
             new=new,
-            tokens=sum(pair.contrast.read for _, pair in keyed),
-            seconds=round(time.monotonic() - began, 3),
+            tokens=sum(pair.contrast.read for pair in pairs),
+            seconds=round(done.seconds(), 3),
+            **({} if done.worker is None else {"worker": done.worker}),
         )
 
     def _other_shard(self, number: int) -> Analysis:
@@ -186,8 +168,7 @@ class Pipeline:
 
     def _take_means(self) -> None:
         try:
-            with self.stop.abortable():
-                self.runner.take_means(self._base_prompts())
+            self.engine.take_means(self._base_prompts(), self.stop)
         except BatchAbortedError:
             self._raise_if_stopped()
 
@@ -199,7 +180,7 @@ class Pipeline:
             if pair.key.question == question or isinstance(pair, BrokenPair):
                 continue
             question = pair.key.question
-            prompt = self.pair_tokenizer.prompt(pair.base_prompt)
+            prompt = self.engine.pair_tokenizer.prompt(pair.base_prompt)
             if isinstance(prompt, PairIssue):
                 left_out += 1
                 continue

@@ -8,8 +8,7 @@ import structlog
 
 from atp.dataset import output
 from atp.dataset.journal import SUFFIX, Journal, journals
-from atp.model.memory_model import batch_tokens
-from atp.run.metadata import facts, fingerprint, now
+from atp.run.metadata import fingerprint, now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from atp.config.settings import Settings
     from atp.dataset.input_scan import InputScan
-    from atp.run.setup import Loaded
+    from atp.run.tasks import Engine
 
 DIFFERENCES = {
     "versions": "another version of atp or of its libraries wrote it",
@@ -32,14 +31,13 @@ DIFFERENCES = {
 log = structlog.get_logger()
 
 
-def open_journal(settings: Settings, scan: InputScan, loaded: Loaded) -> Journal:
+def open_journal(settings: Settings, scan: InputScan, engine: Engine) -> Journal:
     """Return the journal of an earlier start of this run, or a new one.
 
     An earlier start keeps the token budget it began with, unless --batch-tokens asks for another:
     the default depends on the memory that is free.
     """
-    budget = settings.batch_tokens or batch_tokens(loaded.model, loaded.dictionaries, settings.tail)
-    known = facts(settings, scan, loaded.model, loaded.dictionaries, budget)
+    known = engine.facts
     identity = fingerprint(known)
     earlier = journals(settings.out)
     for path, header in earlier:
@@ -52,7 +50,7 @@ def open_journal(settings: Settings, scan: InputScan, loaded: Loaded) -> Journal
             return _reopened(path)
         if not settings.fresh:
             _warn_if_left(path, header["facts"], known)
-    name = output.run_name(settings.out, loaded.model.name, shard=settings.shard)
+    name = output.run_name(settings.out, known["model"]["name"], shard=settings.shard)
     header = {
         "run": name,
         "number": 1 + max((header["number"] for _, header in earlier if header), default=0),
@@ -60,7 +58,7 @@ def open_journal(settings: Settings, scan: InputScan, loaded: Loaded) -> Journal
         "started": now(),
         "pairs": min(scan.pairs, settings.limit or scan.pairs),
         "settings": settings.as_json(),
-        "results": output.result_names(name, [each.label for each in loaded.dictionaries]),
+        "results": output.result_names(name, engine.labels),
         "facts": known,
     }
     return Journal.create(settings.out / f"atp_results_{name}{SUFFIX}", header)

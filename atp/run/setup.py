@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from atp.config.settings import Settings
     from atp.model.dictionaries.placement import Dictionaries
     from atp.model.language_model import Model
-    from atp.model.pair_tokenizer import PairTokenizer
+    from atp.model.pair_tokenizer import PairTokenizer, TokenizerAlone
 
 log = structlog.get_logger()
 
@@ -78,7 +78,6 @@ def _load(settings: Settings, specs: Sequence[str]) -> Loaded:
     from atp.model.dictionaries.loading import load_sae  # noqa: PLC0415
     from atp.model.dictionaries.placement import Dictionaries  # noqa: PLC0415
     from atp.model.loading import load_model, quiet_libraries  # noqa: PLC0415
-    from atp.model.pair_tokenizer import PairTokenizer  # noqa: PLC0415
     from atp.scoring.preflight import check_dictionaries  # noqa: PLC0415
 
     quiet_libraries()
@@ -89,13 +88,7 @@ def _load(settings: Settings, specs: Sequence[str]) -> Loaded:
         dtype=settings.model_dtype,
         attention=settings.attention,
     )
-    pair_tokenizer = PairTokenizer(
-        model,
-        max_tokens_to_check=settings.max_tokens_to_check,
-        chat_template=settings.chat_template,
-        sequence_tokens=settings.scoring.sequence,
-        base_prompts=settings.scoring.reads_base_prompts,
-    )
+    pair_tokenizer = _pair_tokenizer(settings, model)
     saes = [load_sae(spec) for spec in specs]
     for dictionary in saes:
         known_before = check_sae_spec(dictionary.spec) is not None
@@ -115,6 +108,29 @@ def _load(settings: Settings, specs: Sequence[str]) -> Loaded:
     if not model.keeps_all_keys:
         log.info("model.whole_texts", model=model.name, layers=model.layer_kinds)
     return Loaded(model, dictionaries, pair_tokenizer)
+
+
+def pair_tokenizer_for(settings: Settings, n_ctx: int) -> PairTokenizer:
+    """Return the pair tokenizer of a model that others have loaded, with a context of `n_ctx`."""
+    from atp.model.loading import load_tokenizer, loading_errors, quiet_libraries  # noqa: PLC0415
+    from atp.model.pair_tokenizer import TokenizerAlone  # noqa: PLC0415
+
+    quiet_libraries()
+    with loading_errors(settings.model):
+        tokenizer = load_tokenizer(settings.model, settings.revision)
+    return _pair_tokenizer(settings, TokenizerAlone(settings.model, tokenizer, n_ctx))
+
+
+def _pair_tokenizer(settings: Settings, model: Model | TokenizerAlone) -> PairTokenizer:
+    from atp.model.pair_tokenizer import PairTokenizer  # noqa: PLC0415  (torch comes with it)
+
+    return PairTokenizer(
+        model,
+        max_tokens_to_check=settings.max_tokens_to_check,
+        chat_template=settings.chat_template,
+        sequence_tokens=settings.scoring.sequence,
+        base_prompts=settings.scoring.reads_base_prompts,
+    )
 
 
 def _with_size(settings: Settings) -> str:

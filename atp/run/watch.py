@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from atp.runtime.log import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from atp.dataset.journal import Analysis
-    from atp.model.dictionaries.loading import Dictionary
     from atp.runtime.live import LiveLine
 
 FIRST_PAIRS = 16
@@ -45,31 +44,33 @@ class StrongestSoFar:
 class Explained:
     """Warns of SAEs that explain little of what they write, over the first pairs of a process."""
 
-    def __init__(self, dictionaries: Iterable[Dictionary]) -> None:
-        self._shares: list[tuple[Dictionary, list[float]]] = [(each, []) for each in dictionaries]
+    def __init__(self, saes: Iterable[Mapping[str, Any]]) -> None:
+        """Take the SAEs as `metadata.atp` describes them."""
+        self._shares: list[tuple[Mapping[str, Any], list[float]]] = [(each, []) for each in saes]
 
     def add(self, analyses: Iterable[Sequence[Analysis]]) -> None:
         """Add the analyses of some pairs, one for each SAE; warn once there are enough."""
         for of_pair in analyses:
-            for (dictionary, shares), analysis in zip(self._shares, of_pair, strict=True):
+            for (sae, shares), analysis in zip(self._shares, of_pair, strict=True):
                 if "diagnostics" in analysis and len(shares) < FIRST_PAIRS:
                     shares.append(analysis["diagnostics"]["variance_explained"])
                     if len(shares) == FIRST_PAIRS:
-                        self._judge(dictionary, shares)
+                        self._judge(sae, shares)
 
     def end(self) -> None:
         """Warn of those that have seen fewer pairs."""
-        for dictionary, shares in self._shares:
+        for sae, shares in self._shares:
             if 0 < len(shares) < FIRST_PAIRS:
-                self._judge(dictionary, shares)
+                self._judge(sae, shares)
 
     @staticmethod
-    def _judge(dictionary: Dictionary, shares: Sequence[float]) -> None:
+    def _judge(sae: Mapping[str, Any], shares: Sequence[float]) -> None:
         share = median(shares)
-        if share < LITTLE and len(dictionary.writes) == 1:  # others write where a CLT's layer does
+        # A CLT's layer writes to several places, and other layers write there, too.
+        if share < LITTLE and len(sae.get("writes", "1")) == 1:
             log.warning(
                 "sae.explains_little",
-                sae=dictionary.spec,
+                sae=sae["spec"],
                 variance_explained=round(share, 3),
                 pairs=len(shares),
                 hint="Is it of this model and layer? Was it trained on chats, or on raw text?",

@@ -16,7 +16,7 @@ from atp.runtime import log
 from atp.runtime.units import duration, size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
@@ -33,6 +33,8 @@ class LiveLine:
     done: int = 0
     unit: str = ""  # of the total: "pairs", or "bytes"
     note: str = ""
+    state: Callable[[], str] = str
+    """Called for a text that changes with time, as the state of the workers does."""
     began: float = field(default_factory=time.monotonic)
     _done_before: int = field(init=False)
     _advanced: float = field(init=False)  # when `done` changed last
@@ -49,7 +51,8 @@ class LiveLine:
         """Return the texts of the line, the most important first."""
         now = time.monotonic()
         if not self.total:
-            return list(filter(None, [self.phase, duration(now - self.began), self.note]))
+            parts = [self.phase, duration(now - self.began), self.state(), self.note]
+            return list(filter(None, parts))
         in_bytes = self.unit == "bytes"
         counts = f"{self.done:,}/{self.total:,} {self.unit}"
         parts = [self.phase, f"{size(self.done)} of {size(self.total)}" if in_bytes else counts]
@@ -59,7 +62,7 @@ class LiveLine:
             left = max(0, (self.total - self.done) / rate - (now - self._advanced))
             per_second = size(rate) if in_bytes else f"{rate:.3g} {self.unit}"
             parts += [f"{per_second}/s", f"{duration(left)} left"]
-        return list(filter(None, [*parts, self.note]))
+        return list(filter(None, [*parts, self.state(), self.note]))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw as much as fits one line of the terminal."""

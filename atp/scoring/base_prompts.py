@@ -31,21 +31,32 @@ if TYPE_CHECKING:
     Prompt = tuple[int, ...]  # token ids
 
 
+def plan_base_prompts(
+    prompts: Iterable[Prompt | None], batch_tokens: int, *, whole: bool
+) -> dict[Prompt, list[Prompt]]:
+    """Plan the base prompts of a window; return by prompt the batch that it is run in."""
+    distinct = list(dict.fromkeys(prompt for prompt in prompts if prompt is not None))
+    batches: dict[Prompt, list[Prompt]] = {}
+    for indices in plan([as_contrast(prompt) for prompt in distinct], batch_tokens, whole=whole):
+        batch = [distinct[i] for i in indices]
+        batches |= dict.fromkeys(batch, batch)
+    return batches
+
+
 class BasePrompts:
     """The base prompts of a window of pairs, run when they are first needed."""
 
-    def __init__(self, model: Model, hook_names: Sequence[str], batch_tokens: int) -> None:
-        self.model, self.hook_names, self.batch_tokens = model, hook_names, batch_tokens
-        self._batches: dict[Prompt, list[Prompt]] = {}
+    def __init__(self, model: Model, hook_names: Sequence[str]) -> None:
+        self.model, self.hook_names = model, hook_names
+        self._window = 0
+        self._batches: dict[Prompt, Sequence[Prompt]] = {}
         self._outputs: dict[Prompt, dict[str, Tensor] | Exception] = {}
 
-    def plan(self, prompts: Iterable[Prompt]) -> None:
-        """Plan the base prompts of the next window, and forget the last window's."""
-        self._batches, self._outputs = {}, {}
-        distinct = list(dict.fromkeys(prompts))
-        contrasts = [as_contrast(prompt) for prompt in distinct]
-        for indices in plan(contrasts, self.batch_tokens, whole=not self.model.keeps_all_keys):
-            batch = [distinct[i] for i in indices]
+    def expect(self, window: int, batches: Iterable[Sequence[Prompt]]) -> None:
+        """Know some planned batches of a window; those of another window are forgotten."""
+        if window != self._window:
+            self._window, self._batches, self._outputs = window, {}, {}
+        for batch in batches:
             self._batches |= dict.fromkeys(batch, batch)
 
     def residuals(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
@@ -73,37 +84,57 @@ class BasePrompts:
         return [{name: table[row] for name, table in outputs.items()} for row in range(len(batch))]
 
 
-def mean_activations(
-    model: Model, dictionaries: Dictionaries, prompts: Iterable[Prompt], batch_tokens: int
+def summed_activations(
+    model: Model, dictionaries: Dictionaries, prompts: Sequence[Prompt], batch_tokens: int
 ) -> list[Tensor]:
-    """Return the mean activation of each feature at the last token of one or more prompts.
+    """Return for each SAE the sum of its activations at the last tokens of prompts, in float64.
 
     A prompt that cannot be run, for want of memory for example, raises UnavailableError: a mean
-    without it would depend on the machine. So does a mean that is not finite.
+    without it would depend on the machine.
     """
-    base_prompts = BasePrompts(model, dictionaries.read_points, batch_tokens)
-    sums = [
-        torch.zeros(sae.d_sae, dtype=torch.float64, device=model.device) for sae in dictionaries
-    ]
-    iterator, count = iter(prompts), 0
+    base_prompts = BasePrompts(model, dictionaries.read_points)
+    planned = plan_base_prompts(prompts, batch_tokens, whole=not model.keeps_all_keys)
+    base_prompts.expect(1, planned.values())
+    for prompt in prompts:  # one by one, so that the message names the one at fault
+        with _needed_for_mean(f"a base prompt of {len(prompt):,} tokens cannot be run"):
+            base_prompts.residuals([prompt])
+    residuals = base_prompts.residuals(prompts)
+    sums = []
+    for dictionary in dictionaries:
+        with (
+            _needed_for_mean(f"{dictionary.label} cannot encode base prompts"),
+            dictionaries.on_device(dictionary),
+        ):
+            encoded = activations(dictionary, residuals[dictionary.hook_name])
+            sums.append(encoded.sum(dim=0, dtype=torch.float64))
+    return sums
+
+
+def windows_of(prompts: Iterable[Prompt]) -> Iterator[list[Prompt]]:
+    """Yield the prompts of a mean as many at a time as are planned together."""
+    iterator = iter(prompts)
     while window := list(islice(iterator, WINDOW_PAIRS)):
-        base_prompts.plan(window)
-        for prompt in window:  # one by one, so that the message names the one at fault
-            with _needed_for_mean(f"a base prompt of {len(prompt):,} tokens cannot be run"):
-                base_prompts.residuals([prompt])
-        residuals = base_prompts.residuals(window)
-        for total, dictionary in zip(sums, dictionaries, strict=True):
-            with (
-                _needed_for_mean(f"{dictionary.label} cannot encode base prompts"),
-                dictionaries.on_device(dictionary),
-            ):
-                encoded = activations(dictionary, residuals[dictionary.hook_name])
-                total.add_(encoded.sum(dim=0, dtype=torch.float64))
-        count += len(window)
-    means = [(total / count).float() for total in sums]
-    for mean, dictionary in zip(means, dictionaries, strict=True):
+        yield window
+
+
+def mean_activations(
+    sums: Iterable[tuple[Sequence[Tensor], int]], labels: Sequence[str]
+) -> list[Tensor]:
+    """Return the mean activation of each feature of each SAE, or raise UnavailableError.
+
+    `sums` are those of `summed_activations`, with the number of their prompts, in the order of the
+    windows, which decides the last bits; `labels` name the SAEs.
+    """
+    totals: list[Tensor] = []
+    count = 0
+    for of_window, prompts in sums:
+        pairs = zip(totals, of_window, strict=True)
+        totals = [total.add_(more) for total, more in pairs] if totals else list(of_window)
+        count += prompts
+    means = [(total / count).float() for total in totals]
+    for mean, label in zip(means, labels, strict=True):
         if not torch.isfinite(mean).all():  # else every pair of the run would be an error
-            msg = f"--baseline=mean: the mean of {dictionary.label} is not finite."
+            msg = f"--baseline=mean: the mean of {label} is not finite."
             raise UnavailableError(msg, "Look at the SAE and the model; or use --baseline=zero.")
     return means
 

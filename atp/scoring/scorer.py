@@ -14,7 +14,7 @@ from atp.attribution.capture import Capture, capture
 from atp.config.method import Method
 from atp.model.token_texts import TokenTexts
 from atp.scoring.analysis_json import pair_analyses
-from atp.scoring.base_prompts import BasePrompts, mean_activations
+from atp.scoring.base_prompts import BasePrompts, mean_activations, summed_activations, windows_of
 from atp.scoring.dictionary_scorer import DictionaryScorer, activations, lengths_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Scorer:
 
     def __post_init__(self) -> None:
         names = self.dictionaries.read_points
-        self.base_prompts = BasePrompts(self.model, names, self.batch_tokens)
+        self.base_prompts = BasePrompts(self.model, names)
 
     @property
     def resumable(self) -> bool:
@@ -83,12 +83,12 @@ class Scorer:
 
     def take_means(self, prompts: Iterable[tuple[int, ...]]) -> None:
         """Take the mean of each feature's activation over base prompts."""
-        self.means = mean_activations(self.model, self.dictionaries, prompts, self.batch_tokens)
+        sums = ((self.sums(window), len(window)) for window in windows_of(prompts))
+        self.means = mean_activations(sums, [each.label for each in self.dictionaries])
 
-    def plan_base_prompts(self, window: Iterable[TokenizedPair]) -> None:
-        """Plan the base prompts of all pairs that come next, in whatever batches."""
-        prompts = (pair.base_prompt for pair in window)
-        self.base_prompts.plan(prompt for prompt in prompts if prompt is not None)
+    def sums(self, prompts: Sequence[tuple[int, ...]]) -> list[Tensor]:
+        """Return for each SAE the sum of its activations over some base prompts."""
+        return summed_activations(self.model, self.dictionaries, prompts, self.batch_tokens)
 
     def capture(self, pairs: Sequence[TokenizedPair]) -> CapturedBatch:
         """Run the model once over a batch of pairs, and keep what its hook points held."""

@@ -455,7 +455,8 @@ def runner_of(
 ) -> BatchRunner:
     """Return a runner that knows the base prompts of these pairs."""
     runner = BatchRunner(Scorer(model, dictionaries, 8, method))
-    runner.scorer.base_prompts.plan(each.base_prompt for each in pairs if each.base_prompt)
+    planned = runner.planner().plan(pairs)
+    runner.scorer.base_prompts.expect(planned.number, planned.base_batches.values())
     return runner
 
 

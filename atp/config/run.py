@@ -1,0 +1,47 @@
+"""The settings that only `atp run` has: who computes, and what is kept beside the results.
+
+None of them changes a number, so results do not name them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from atp.config import checks
+from atp.config.checks import whole_number
+from atp.config.option import Group, option
+from atp.errors import SettingsError
+
+EngineName = Literal["process", "ray"]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Who computes a run."""
+
+    engine: EngineName = option(
+        Group.WORKERS, "process", "NAME", checks.OneOf(get_args(EngineName))
+    )
+    """process: this process computes. ray: workers of a Ray cluster do, each with a model of its
+    own; the results are the same."""
+    workers: int | None = option(Group.WORKERS, None, "N", whole_number(1))
+    """Workers on a Ray cluster. Default: one for each GPU, or for each group of them; without GPUs,
+    one."""
+    gpus_per_worker: int = option(Group.WORKERS, 1, "N", whole_number(1))
+    """GPUs of each worker; of several, the model is split over them (--device-map=auto)."""
+    address: str | None = option(Group.WORKERS, None, "ADDRESS", checks.text)
+    """A Ray cluster that runs already: HOST:PORT, or auto for the one of this machine. Default:
+    that of RAY_ADDRESS, else a cluster on this machine alone, which ends with the run."""
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether workers on Ray compute: the options about them ask for it, too."""
+        asked = (self.workers, self.address) != (None, None) or self.gpus_per_worker > 1
+        return asked or self.engine == "ray"
+
+    def check(self) -> None:
+        """Raise SettingsError if settings contradict each other."""
+        if self.address is not None and self.address.startswith("ray://"):
+            msg = f"--address={self.address}: atp has to run on a machine of the cluster."
+            raise SettingsError(msg, "Submit it there: ray job submit -- atp run …")

@@ -1,0 +1,104 @@
+"""The worker of a Ray cluster: an actor that loads model and SAEs by name, and scores tasks."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ray
+import structlog
+import torch
+
+from atp.run import setup
+from atp.run.engine.in_process import InProcess
+from atp.runtime.log import configure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from atp.config.settings import Settings
+    from atp.dataset.input_scan import InputScan
+    from atp.dataset.journal import Analysis
+    from atp.run.tasks import Planner, Task
+    from atp.scoring.base_prompts import Prompt
+
+Event = tuple[str, dict[str, Any]]
+"""A line of the log: its level, and its fields."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a worker has loaded, as far as the driver must know it."""
+
+    facts: dict[str, Any]
+    labels: Sequence[str]
+    n_ctx: int
+    planner: Planner
+    node: str
+
+
+class Worker:
+    """Scores tasks with a model of its own; every result comes with the log of its making.
+
+    Nothing here is a checkpoint: a worker that was restarted loads again.
+    """
+
+    def __init__(self, settings: Settings, scan: InputScan, folder: str) -> None:
+        self.settings, self.scan = settings, scan
+        self.engine: InProcess | None = None
+        self.events: list[Event] = []
+        with suppress(
+            OSError
+        ):  # relative names mean what they mean to the driver, where it is here
+            os.chdir(folder)
+        configure("")
+        structlog.configure(processors=[self._keep])
+
+    @ray.method(max_task_retries=2)  # type: ignore[untyped-decorator]  # a call waits for a worker that is being restarted
+    def load(self) -> tuple[Ready, list[Event]]:
+        """Load model and SAEs, if that is not done; raises as `setup.load` does."""
+        engine = self._loaded()
+        runner = engine.runner
+        node = ray.util.get_node_ip_address()
+        n_ctx = runner.scorer.model.n_ctx
+        ready = Ready(engine.facts, engine.labels, n_ctx, runner.planner(), node)
+        return ready, self._told()
+
+    def score(
+        self, task: Task, batch_tokens: int, means: Sequence[np.ndarray] | None
+    ) -> tuple[list[list[Analysis]], list[Event]]:
+        """Return one analysis for each pair and SAE; raises as BatchRunner.run does."""
+        runner = self._loaded(batch_tokens).runner
+        if means is not None and not runner.scorer.means:
+            device = runner.scorer.model.device
+            runner.scorer.means = [torch.tensor(mean, device=device) for mean in means]
+        return runner.run(task), self._told()
+
+    def sums(
+        self, prompts: Sequence[Prompt], batch_tokens: int
+    ) -> tuple[list[np.ndarray], list[Event]]:
+        """Return for each SAE the sum of its activations over some base prompts."""
+        sums = self._loaded(batch_tokens).runner.scorer.sums(prompts)
+        return [each.cpu().numpy() for each in sums], self._told()
+
+    def _loaded(self, batch_tokens: int | None = None) -> InProcess:
+        if self.engine is None:
+            loaded = setup.load(self.settings, setup.check_names(self.settings))
+            self.engine = InProcess(loaded, self.settings, self.scan)
+        if batch_tokens is not None:
+            self.engine.runner.scorer.batch_tokens = batch_tokens
+        return self.engine
+
+    def _keep(self, logger: object, level: str, event: Any) -> Any:  # noqa: ANN401  (structlog's types)
+        """Keep a line of the log for the driver."""
+        del logger
+        self.events.append((level, dict(event)))
+        raise structlog.DropEvent
+
+    def _told(self) -> list[Event]:
+        told, self.events = self.events, []
+        return told

@@ -1,0 +1,251 @@
+"""The workers of a Ray cluster, as the driver sees them: it hands them jobs and takes the results.
+
+Ray places the workers, restarts those that die, and moves the data. What it cannot know is which
+pair a worker died of. So a job whose worker died goes to another worker; the second time, each of
+its pairs is tried alone; and a pair that a third worker dies of becomes an error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import ray
+import structlog
+from ray.exceptions import RayError
+
+from atp.errors import AtpError, UnavailableError
+from atp.run.engine.worker import Ready, Worker
+from atp.runtime.signals import GRACE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from atp.config.settings import Settings
+    from atp.dataset.input_scan import InputScan
+    from atp.run.engine.cluster import Places
+    from atp.run.engine.worker import Event
+    from atp.runtime.signals import StopRequest
+
+    Done = tuple["Job", "_Worker", Any]
+    """A job, the worker that did it, and its result."""
+
+QUEUED = 2
+"""Jobs that a worker has at a time: one in work, and one that it can begin at once."""
+TRIES = 3
+"""Workers that may die of a pair; and deaths of a worker without a result until it is given up."""
+POLL_SECONDS = 0.2  # how soon a signal is seen
+STATE_SECONDS = 60.0  # between two lines of the log on the state of the workers
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Job:
+    """A call of a worker."""
+
+    method: Literal["score", "sums"]
+    item: Any  # a task, or base prompts
+    arguments: tuple[Any, ...]  # after the item
+    number: int = 0
+    losses: int = 0  # workers that died of it
+    began: float = 0.0
+
+
+@dataclass
+class _Worker:
+    """A worker as the driver sees it."""
+
+    number: int
+    actor: Any
+    state: Literal["loading", "ready", "gone"] = "loading"
+    node: str = ""
+    jobs: dict[Any, Job] = field(default_factory=dict)  # by the reference to the result
+    losses: int = 0  # since its last result
+    pairs: int = 0
+    began: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its state for the log."""
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        rate = round(self.pairs / seconds, 3) if self.state == "ready" else 0.0
+        told = {"worker": self.number, "node": self.node, "state": self.state}
+        return {**told, "pairs": self.pairs, "pairs_per_second": rate}
+
+
+class Workers:
+    """The workers of a run."""
+
+    def __init__(self, settings: Settings, scan: InputScan, places: Places) -> None:
+        self.first: Ready | None = None
+        """What the first worker has loaded; the others must have the same."""
+        actor = ray.remote(Worker).options(
+            num_cpus=places.cpus, num_gpus=places.gpus, max_restarts=-1, max_task_retries=0
+        )
+        theirs = replace(settings, device=places.device)
+        self.all = [
+            _Worker(number, actor.remote(theirs, scan, str(Path.cwd())))
+            for number in range(places.workers)
+        ]
+        self.loading = {worker.actor.load.remote(): worker for worker in self.all}
+        self.state_told = time.monotonic()
+
+    def wait_for_first(self) -> Ready:
+        """Wait until a worker is ready; AtpError says why none is."""
+        while self.first is None:
+            self._take_loaded(self._finished(self.loading))
+        return self.first
+
+    def state(self) -> str:
+        """Say for the live line how many workers are ready."""
+        ready = sum(worker.state == "ready" for worker in self.all)
+        return f"{ready} of {len(self.all)} workers"
+
+    def end(self) -> None:
+        """Let the workers go."""
+        for worker in self.all:
+            ray.kill(worker.actor)
+            worker.state = "gone"
+        self.loading = {}
+
+    def work(self, jobs: Iterator[Job], stop: StopRequest) -> Iterator[Done]:
+        """Yield jobs with their workers and results; jobs are taken when a worker is free."""
+        again: deque[Job] = deque()  # their workers died
+        more = True
+        deadline = None
+        while True:
+            while (more or again) and not stop.requested and (worker := self._free()):
+                job = again.popleft() if again else next(jobs, None)
+                if job is None:
+                    more = False
+                    break
+                self._hand(worker, job)
+            running = {ref: worker for worker in self.all for ref in worker.jobs}
+            if stop.requested:
+                deadline = deadline or time.monotonic() + GRACE_SECONDS
+            if not running and (stop.requested or not (more or again)):
+                return
+            if deadline and time.monotonic() > deadline:
+                oldest = min(job.began for worker in self.all for job in worker.jobs.values())
+                log.info("batch.given_up", seconds=round(time.monotonic() - oldest, 3))
+                return  # the next start computes them
+            for ref in self._finished({**running, **self.loading}):
+                if ref in self.loading:
+                    self._take_loaded([ref])
+                elif ref in running[ref].jobs:  # else it was lost with the worker, just now
+                    yield from self._taken(running[ref], ref, again)
+            self._tell_state()
+
+    def _free(self) -> _Worker | None:
+        """Return the ready worker with the fewest jobs, if it may have another."""
+        ready = [worker for worker in self.all if worker.state == "ready"]
+        worker = min(ready, key=lambda each: len(each.jobs), default=None)
+        return worker if worker and len(worker.jobs) < QUEUED else None
+
+    @staticmethod
+    def _hand(worker: _Worker, job: Job) -> None:
+        job.began = time.monotonic()
+        method = getattr(worker.actor, job.method)
+        worker.jobs[method.remote(job.item, *job.arguments)] = job
+
+    def _finished(self, refs: Iterable[Any]) -> list[Any]:
+        """Wait for a result for a moment; return all that have come, in the order of `refs`."""
+        refs = list(refs)
+        came, left = ray.wait(refs, num_returns=1, timeout=POLL_SECONDS)
+        if came and left:
+            came += ray.wait(left, num_returns=len(left), timeout=0)[0]
+        return [ref for ref in refs if ref in came]
+
+    def _taken(self, worker: _Worker, ref: ray.ObjectRef, again: deque[Job]) -> Iterator[Done]:
+        """Yield a job that has ended; a job that three workers died of, too."""
+        try:
+            result, events = ray.get(ref)
+        except RayError as error:
+            job, *not_begun = worker.jobs.values()
+            again.extendleft(reversed(not_begun))
+            job.losses += not getattr(error, "preempted", False)
+            self._lost(worker, error)
+            yield from self._tried_again(job, worker, again)
+            return
+        _tell(worker, events)
+        worker.losses = 0
+        yield worker.jobs.pop(ref), worker, result
+
+    def _tried_again(self, job: Job, worker: _Worker, again: deque[Job]) -> Iterator[Done]:
+        """Put a job whose worker died in the queue, or yield it with the errors of its pairs."""
+        if job.losses >= TRIES and job.method == "sums":
+            msg = f"--baseline=mean: {TRIES} workers died of the same base prompts."
+            raise UnavailableError(msg, "Look at the log; or use --baseline=zero.")
+        if job.losses >= TRIES:
+            analysis = {"error": "Worker died", "details": {"times": TRIES}}
+            saes = len(self.wait_for_first().labels)
+            yield job, worker, [[analysis] * saes for _ in job.item.keys]
+        elif job.losses == TRIES - 1 and job.method == "score":
+            again.extendleft(replace(job, item=task) for task in reversed(job.item.alone()))
+        else:
+            again.appendleft(job)
+
+    def _lost(self, worker: _Worker, error: Exception) -> None:
+        """Let a worker that died load again, or give it up."""
+        cause = getattr(error, "cause", None)
+        if cause is not None and not isinstance(cause, AtpError):
+            raise cause  # a fault of atp
+        worker.jobs = {}
+        worker.losses += 1
+        reason = str(error if cause is None else cause.message).splitlines()[0]
+        log.warning("worker.lost", worker=worker.number, node=worker.node, reason=reason)
+        if worker.losses == TRIES:
+            self._give_up(worker)
+            return
+        if cause is not None:  # its model is lost: a new process may have better luck
+            ray.kill(worker.actor, no_restart=False)
+        worker.state = "loading"
+        self.loading[worker.actor.load.remote()] = worker
+
+    def _take_loaded(self, refs: Iterable[Any]) -> None:
+        """Let workers work that have loaded the model."""
+        for ref in refs:
+            worker = self.loading.pop(ref)
+            try:
+                ready, events = ray.get(ref)
+            except RayError as error:
+                cause = getattr(error, "cause", None)
+                if cause is not None and (self.first is None or not isinstance(cause, AtpError)):
+                    raise cause from None
+                reason = str(error if cause is None else cause.message).splitlines()[0]
+                log.warning("worker.lost", worker=worker.number, node=worker.node, reason=reason)
+                self._give_up(worker)
+                continue
+            self.first = self.first or ready
+            worker.node, worker.state, worker.began = ready.node, "ready", time.monotonic()
+            _tell(worker, events)
+            names = [name for name in ready.facts if name != "settings"]
+            if differing := [n for n in names if ready.facts[n] != self.first.facts[n]]:
+                reason = f"its {' and '.join(differing)} differ from those of the first worker"
+                log.warning("worker.lost", worker=worker.number, node=worker.node, reason=reason)
+                self._give_up(worker)
+            else:
+                log.info("worker.ready", worker=worker.number, node=worker.node)
+
+    def _give_up(self, worker: _Worker) -> None:
+        worker.state = "gone"
+        ray.kill(worker.actor)
+        if all(each.state == "gone" for each in self.all):
+            msg = f"no worker is left of {len(self.all)}."
+            hint = "The log says why each was lost; the same command resumes."
+            raise UnavailableError(msg, hint)
+
+    def _tell_state(self) -> None:
+        """Log what each worker does, from time to time."""
+        if time.monotonic() - self.state_told >= STATE_SECONDS:
+            self.state_told = time.monotonic()
+            log.info("workers.state", workers=[worker.as_json() for worker in self.all])
+
+
+def _tell(worker: _Worker, events: Iterable[Event]) -> None:
+    """Log what a worker has logged."""
+    for level, event in events:
+        getattr(log, level)(**event, worker=worker.number)
