@@ -149,3 +149,12 @@ def input_file(tmp_path: Path) -> Path:
     content = {"metadata": {"model_name": "tiny"}, "results": tiny.questions()}
     path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a Ray cluster on this machine, with place for two workers of one thread."""
+    import ray_cluster  # noqa: PLC0415
+
+    with ray_cluster.started(2) as (address, _):
+        yield address

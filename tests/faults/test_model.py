@@ -1,80 +1,21 @@
-"""What fails inside the model at one pair costs no other pair its result, nor the next start.
-
-The faults are below the product: in the modules of the Hugging Face model.
-"""
+"""What fails inside the model at one pair costs no other pair its result, nor the next start."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
-import torch
 from disturbed_runs import OUT, Job, Report, saved
+from faulty_model import FAULTS, MARKED, Faulty
 from runs import analyses, events, of, read, without_times
 from tiers import first_tier
 
 from atp.errors import ExitCode
-from atp.model import loading
 
 SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4  # as in test_oracle.py
-MARKED = "~"
-"""A token that stands in the prompt of one pair only."""
-
-
-def broken(hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Be a layer with a fault of its own."""
-    msg = "the layer broke"
-    raise ArithmeticError(msg)
-
-
-def too_large(hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Be a layer that needs more memory than there is."""
-    raise torch.OutOfMemoryError
-
-
-def not_a_number(hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Be a layer whose numbers are none."""
-    return hidden.masked_fill(rows[:, None, None], torch.nan)
-
-
-FAULTS = {"ArithmeticError": broken, "OOM": too_large, "Not finite": not_a_number}
-"""By the error that the pair gets."""
-
-
-@dataclass
-class Faulty:
-    """A model in whose third layer something happens to the rows that hold the marked token."""
-
-    fault: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-    def install(self) -> None:
-        """Have every model that this process loads be such a one; called in a child."""
-        proper = loading.load_model
-        token = tiny.tokenizer().convert_tokens_to_ids(MARKED)
-
-        def faulty(*arguments: Any, **named: Any) -> Any:
-            model = proper(*arguments, **named)
-            hf_model = model.bridge.original_model
-            hf_model.get_input_embeddings().register_forward_pre_hook(look)
-            hf_model.transformer.h[2].register_forward_hook(in_layer)
-            return model
-
-        def look(_module: Any, arguments: Any) -> None:
-            self.rows = (arguments[0] == token).any(dim=1)
-
-        def in_layer(_module: Any, _arguments: Any, output: Any) -> Any:
-            if not self.rows.any():
-                return output
-            if isinstance(output, tuple):
-                return (self.fault(output[0], self.rows), *output[1:])
-            return self.fault(output, self.rows)
-
-        loading.load_model = faulty
 
 
 def assert_close(found: dict[str, Any], healthy: dict[str, Any]) -> None:

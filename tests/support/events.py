@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ON_EVERY_LINE = {"event", "level", "timestamp", "run_id"}
+ON_ANY_LINE = {"worker"}
 ROW = re.compile(r"^\| `([a-z_.]+)` \| (info|warning|error) \| (.+) \| (.+) \|$", re.MULTILINE)
 FIELD = re.compile(r"(?:^|; )`([a-z_0-9]+)`( \(not always\))?(?=:|;|$)")
 

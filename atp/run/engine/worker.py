@@ -38,7 +38,8 @@ class Ready:
     labels: Sequence[str]
     n_ctx: int
     planner: Planner
-    node: str
+    node: str  # the address of its machine
+    pid: int
 
 
 class Worker:
@@ -65,7 +66,7 @@ class Worker:
         runner = engine.runner
         node = ray.util.get_node_ip_address()
         n_ctx = runner.scorer.model.n_ctx
-        ready = Ready(engine.facts, engine.labels, n_ctx, runner.planner(), node)
+        ready = Ready(engine.facts, engine.labels, n_ctx, runner.planner(), node, os.getpid())
         return ready, self._told()
 
     def score(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 import structlog
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from atp.errors import AtpError, UnavailableError
 from atp.run.engine.worker import Ready, Worker
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 QUEUED = 2
 """Jobs that a worker has at a time: one in work, and one that it can begin at once."""
 TRIES = 3
-"""Workers that may die of a pair; and deaths of a worker without a result until it is given up."""
+"""Workers that may die of a pair."""
+LOSSES = 5
+"""Deaths of a worker without a result between them until it is given up: more than a pair costs."""
 POLL_SECONDS = 0.2  # how soon a signal is seen
 STATE_SECONDS = 60.0  # between two lines of the log on the state of the workers
 
@@ -164,11 +166,13 @@ class Workers:
         try:
             result, events = ray.get(ref)
         except RayError as error:
+            if not isinstance(cause := getattr(error, "cause", None), AtpError | None):
+                raise cause from None  # a fault of atp
             job, *not_begun = worker.jobs.values()
             again.extendleft(reversed(not_begun))
             job.losses += not getattr(error, "preempted", False)
-            self._lost(worker, error)
             yield from self._tried_again(job, worker, again)
+            self._lost(worker, error)
             return
         _tell(worker, events)
         worker.losses = 0
@@ -190,17 +194,13 @@ class Workers:
 
     def _lost(self, worker: _Worker, error: Exception) -> None:
         """Let a worker that died load again, or give it up."""
-        cause = getattr(error, "cause", None)
-        if cause is not None and not isinstance(cause, AtpError):
-            raise cause  # a fault of atp
         worker.jobs = {}
         worker.losses += 1
-        reason = str(error if cause is None else cause.message).splitlines()[0]
-        log.warning("worker.lost", worker=worker.number, node=worker.node, reason=reason)
-        if worker.losses == TRIES:
+        _tell_loss(worker, error)
+        if worker.losses == LOSSES:
             self._give_up(worker)
             return
-        if cause is not None:  # its model is lost: a new process may have better luck
+        if isinstance(error, RayTaskError):  # its model is lost: a new process may do better
             ray.kill(worker.actor, no_restart=False)
         worker.state = "loading"
         self.loading[worker.actor.load.remote()] = worker
@@ -215,8 +215,7 @@ class Workers:
                 cause = getattr(error, "cause", None)
                 if cause is not None and (self.first is None or not isinstance(cause, AtpError)):
                     raise cause from None
-                reason = str(error if cause is None else cause.message).splitlines()[0]
-                log.warning("worker.lost", worker=worker.number, node=worker.node, reason=reason)
+                _tell_loss(worker, error)
                 self._give_up(worker)
                 continue
             self.first = self.first or ready
@@ -228,7 +227,7 @@ class Workers:
                 log.warning("worker.lost", worker=worker.number, node=worker.node, reason=reason)
                 self._give_up(worker)
             else:
-                log.info("worker.ready", worker=worker.number, node=worker.node)
+                log.info("worker.ready", worker=worker.number, node=worker.node, pid=ready.pid)
 
     def _give_up(self, worker: _Worker) -> None:
         worker.state = "gone"
@@ -243,6 +242,13 @@ class Workers:
         if time.monotonic() - self.state_told >= STATE_SECONDS:
             self.state_told = time.monotonic()
             log.info("workers.state", workers=[worker.as_json() for worker in self.all])
+
+
+def _tell_loss(worker: _Worker, error: Exception) -> None:
+    lines = str(getattr(error, "cause", None) or error).split("\n")
+    first, *_, last = *filter(None, map(str.strip, lines)), ""
+    reason = f"{first} {last}".strip()[:300]
+    log.warning("worker.lost", worker=worker.number, node=worker.node, reason=reason)
 
 
 def _tell(worker: _Worker, events: Iterable[Event]) -> None:

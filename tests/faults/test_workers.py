@@ -1,0 +1,163 @@
+"""On a Ray cluster, whatever dies, the result has the bytes of a run in one process."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import forked
+import pytest
+import ray_cluster
+from disturbed_runs import OUT, Job, Report, listed, pairs_in, saved, was_killed
+from faulty_model import FAULTS, IN_WORKERS, MARKED, in_workers
+from ray_runs import kill, log_of, on_ray, shortfall, wait_for, wait_for_death
+from runs import analyses, events, of, read
+from test_model import assert_close
+
+from atp.errors import ExitCode
+
+pytestmark = pytest.mark.slow
+SECONDS_TO_STOP = 10.0
+"""From a signal to the exit; the workers are given a second, and Ray ends them."""
+
+
+@pytest.fixture
+def job(job_of: Callable[..., Job]) -> Job:
+    """A job of many batches."""
+    return job_of(80, "--batch-tokens=100")
+
+
+def test_workers_killed_at_random_moments_cost_no_pair(
+    job: Job, ray_address: str, tmp_path: Path, report: Report
+) -> None:
+    chance = random.Random(0)  # noqa: S311  (moments to kill at)
+    kills, most = 0, 20 if report.full else 2
+    wrong: dict[int, list[str]] = {}
+    for attempt in range(most):
+        folder = tmp_path / str(attempt)
+        with forked.started(on_ray(job, ray_address).arguments, folder) as child:
+            wait_for(child, "batch.done")
+            time.sleep(chance.uniform(0, 0.5))
+            kill(chance.choice(wait_for(child, "worker.ready"))["pid"])
+            kills += 1
+            ended = child.ended(within=300)
+        assert ended is not None
+        complaints = shortfall(job, ended, folder, [])
+        if complaints:
+            wrong[attempt] = complaints
+        if len(of("worker.lost", events(ended.err))) != 1 and not complaints:
+            kills -= 1  # it came when all was done
+    report.figure(
+        "a worker on Ray killed at random moments",
+        f"{most} of {most} the same bytes",
+        f"{most - len(wrong)} of {most}, {kills} of them with work left",
+    )
+    assert not wrong, listed(wrong)
+    assert kills > 0
+
+
+def test_a_killed_driver_leaves_no_worker_and_the_next_start_goes_on(
+    job: Job, ray_address: str, tmp_path: Path, report: Report
+) -> None:
+    chance = random.Random(1)  # noqa: S311  (as above)
+    most = 20 if report.full else 1
+    wrong: dict[int, list[str]] = {}
+    for attempt in range(most):
+        folder = tmp_path / str(attempt)
+        arguments = on_ray(job, ray_address).arguments
+        with forked.started(arguments, folder) as child:
+            wait_for(child, "batch.done")
+            time.sleep(chance.uniform(0, 0.3))
+            child.send(signal.SIGKILL)
+            ended = child.ended()
+            pids = [line["pid"] for line in of("worker.ready", log_of(child))]
+        assert ended is not None
+        assert was_killed(ended)
+        before = saved(folder)
+        assert before
+        complaints = [f"worker {pid} is still there" for pid in wait_for_death(pids)]
+        with forked.started(arguments, folder) as child:
+            again = child.ended(within=300)
+        assert again is not None
+        complaints += shortfall(job, again, folder, before)
+        computed = sum(line["new"] for line in of("batch.done", events(again.err)))
+        if computed + len(pairs_in(before)) != job.pairs:
+            complaints.append(f"{len(pairs_in(before))} were saved, and {computed} computed")
+        if complaints:
+            wrong[attempt] = complaints
+    report.figure(
+        "the driver of a run on Ray killed at random moments",
+        f"{most} of {most} the same bytes",
+        f"{most - len(wrong)} of {most}",
+    )
+    assert not wrong, listed(wrong)
+
+
+@pytest.mark.parametrize("error", IN_WORKERS)
+def test_a_fault_in_a_worker_is_one_pairs_error_until_the_next_start(
+    job_of: Callable[..., Job], ray_address: str, tmp_path: Path, error: str
+) -> None:
+    marked = 17
+    job = job_of(12, "--save-interval=1", marked=(marked, MARKED))
+    arguments = on_ray(job, ray_address, workers=1 if error in FAULTS else 2).arguments
+    with forked.started(arguments, tmp_path, in_workers(error)) as child:
+        ended = child.ended(within=300)
+    assert ended is not None
+    assert ended.code == ExitCode.PAIRS_FAILED, ended.err[-3000:]
+    found = list(analyses(read(tmp_path / ended.out.strip())))
+    assert found[marked]["error"] == error
+    for index, (one, healthy) in enumerate(zip(found, job.analyses, strict=True)):
+        if index != marked:
+            assert_close(one, healthy)
+    log = events(ended.err)
+    assert len(of("worker.lost", log)) == (0 if error in FAULTS else 3)
+
+    again = job.run(tmp_path)  # in one process, with a model that is well
+    assert again.code == ExitCode.OK
+    assert sum(batch["new"] for batch in of("batch.done", events(again.err))) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_its_workers_and_the_cluster_of_its_own(
+    job: Job, tmp_path: Path, number: int
+) -> None:
+    arguments = (*job.arguments, "--workers=1")
+    with forked.started(
+        arguments, tmp_path, lambda: os.environ.pop("RAY_AUTH_MODE", None)
+    ) as child:
+        wait_for(child, "batch.done")
+        (ready,) = wait_for(child, "worker.ready")
+        began = time.monotonic()
+        child.send(number)
+        ended = child.ended(within=60)
+        took = time.monotonic() - began
+    assert ended is not None
+    assert ended.code == {signal.SIGTERM: 143, signal.SIGINT: 130}[signal.Signals(number)]
+    assert took <= SECONDS_TO_STOP
+    assert not wait_for_death([ready["pid"]])
+    held = saved(tmp_path)
+    assert held
+    (path,) = (tmp_path / OUT).glob("*.json")
+    assert len(list(analyses(read(path)))) == len(held)
+
+    again = job.run(tmp_path)  # a run in one process takes it up
+    assert again.code == ExitCode.OK
+    assert shortfall(job, again, tmp_path, held) == []
+
+
+def test_a_lost_node_costs_no_pair(job: Job, tmp_path: Path) -> None:
+    with (
+        ray_cluster.started(0, 1, 1) as (address, lose),  # no worker has place on the head
+        forked.started(on_ray(job, address).arguments, tmp_path) as child,
+    ):
+        wait_for(child, "worker.ready", 2)
+        wait_for(child, "batch.done", 4)
+        lose()
+        ended = child.ended(within=300)
+    assert ended is not None
+    assert shortfall(job, ended, tmp_path, []) == []
+    assert of("worker.lost", events(ended.err))

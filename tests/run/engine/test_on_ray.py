@@ -1,0 +1,120 @@
+"""A run on a Ray cluster has the bytes of a run in one process; without Ray, one line says so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import forked
+import pytest
+import tiny
+from oracle import Oracle
+from ray_runs import by_worker
+from runs import analyses, read, without_times, write
+from ways import WAYS
+
+from atp.cli.main import main
+from atp.errors import ExitCode
+
+SCORE_BOUND = 1e-5  # as in test_oracle.py
+
+
+@pytest.fixture
+def options(model_folder: Callable[[str], Path], sae_folder: Callable[..., Path]) -> list[str]:
+    """Options of a run on the tiny GPT-2 with SAEs on two layers."""
+    return [
+        f"--model={model_folder('gpt2')}",
+        f"--sae={sae_folder('standard')}",
+        f"--sae={sae_folder('topk', layer=2)}",
+        "--device=cpu",
+        "--batch-tokens=400",
+        "--out=out",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["exact", "ig from base", "mean", "all"])
+def test_workers_give_the_bytes_of_one_process(
+    tmp_path: Path, options: list[str], ray_address: str, way: str
+) -> None:
+    path = write(tmp_path / "many.json", tiny.questions(20))
+    arguments = ["run", str(path), *options, *WAYS[way]]
+    one = forked.run(arguments, tmp_path / "one")
+    with forked.started(
+        [*arguments, f"--address={ray_address}", "--workers=2"], tmp_path / "two"
+    ) as child:
+        two = child.ended(within=300)
+    assert two is not None
+    assert one.code == two.code == ExitCode.OK, two.err[-3000:]
+    assert len(one.out.split()) == len(two.out.split()) == 2
+    for result, other in zip(one.out.split(), two.out.split(), strict=True):
+        expected = without_times(tmp_path / "one" / result)
+        assert without_times(tmp_path / "two" / other) == expected
+    assert by_worker(two).total() == 60
+
+
+@pytest.mark.slow
+def test_workers_give_the_oracles_scores(
+    tmp_path: Path,
+    options: list[str],
+    ray_address: str,
+    model_folder: Callable[[str], Path],
+) -> None:
+    path = write(tmp_path / "few.json", tiny.questions(5))
+    arguments = ["run", str(path), *options, f"--top-k={tiny.D_SAE}", f"--address={ray_address}"]
+    with forked.started(arguments, tmp_path / "run") as child:
+        ended = child.ended(within=300)
+    assert ended is not None
+    oracle = Oracle(str(model_folder("gpt2")), tiny.make_sae("standard"), tiny.HOOK_LAYER)
+    found = list(analyses(read(tmp_path / "run" / ended.out.split()[0])))
+    assert len(found) == 15
+    for triple, analysis in zip(tiny.triples(), found, strict=True):
+        answer = oracle(*triple)
+        assert answer is not None
+        scores = {int(each["id"]): each["score"] for each in analysis["top_features"]}
+        largest = float(answer.scores.abs().max())
+        for feature, score in scores.items():
+            assert abs(score - float(answer.scores[feature])) <= SCORE_BOUND * largest
+
+
+REFUSED = {
+    "--address=ray://head:10001": "atp has to run on a machine of the cluster",
+    "--device=cuda:1": "each worker gets a GPU of its own",
+}
+
+
+@pytest.mark.parametrize("option", REFUSED)
+def test_what_ray_cannot_do_is_refused_in_one_line(
+    tmp_path: Path, options: list[str], capfd: pytest.CaptureFixture[str], option: str
+) -> None:
+    path = write(tmp_path / "few.json", tiny.questions(1))
+    given = [each for each in options if not each.startswith(("--device", "--out"))]
+    code = main(["run", str(path), *given, f"--out={tmp_path}", "--engine=ray", option])
+    assert code == ExitCode.USAGE
+    assert REFUSED[option] in capfd.readouterr().err
+
+
+def test_without_ray_one_line_names_the_extra(
+    tmp_path: Path,
+    options: list[str],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # what Python does for a package that is missing
+    path = write(tmp_path / "few.json", tiny.questions(1))
+    assert main(["run", str(path), *options[:4], f"--out={tmp_path}", "--workers=2"]) == 3
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert "atp-sycophancy[ray]" in last
+
+
+@pytest.mark.slow
+def test_a_run_in_one_process_does_not_import_ray(tmp_path: Path, options: list[str]) -> None:
+    path = write(tmp_path / "few.json", tiny.questions(1))
+    program = "import sys; from atp.cli.main import main; code = main(sys.argv[1:]); "
+    program += "sys.exit(code or sum(name.partition('.')[0] == 'ray' for name in sys.modules))"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "run", str(path), *options], cwd=tmp_path, check=False
+    )
+    assert ended.returncode == 0
