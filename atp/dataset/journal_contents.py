@@ -24,6 +24,7 @@ from atp.dataset.pairs import PairKey
 
 # The end of a line; the comma is there unless the object is empty.
 SEAL = re.compile(rb'(,?)"crc32":"([0-9a-f]{8})"\}\n\Z')
+SEAL_BYTES = len(b',"crc32":"0a1b2c3d"}\n')
 
 
 def sealed(entry: dict[str, Any]) -> bytes:
@@ -35,7 +36,7 @@ def sealed(entry: dict[str, Any]) -> bytes:
 
 def unsealed(line: bytes) -> dict[str, Any] | None:
     """Return the object on a line, or None when the line is not as it was written."""
-    seal = SEAL.search(line)
+    seal = SEAL.search(line, max(0, len(line) - SEAL_BYTES))
     if seal is None:
         return None
     body = line[: seal.start()]

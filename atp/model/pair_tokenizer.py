@@ -16,22 +16,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atp.attribution.contrasts import Contrast
 from atp.errors import SettingsError
+from atp.model.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from atp.model.language_model import Model
     from atp.model.outline import Outline
+
+    Encode = Callable[[str], list[int]]
 
 OF_BASE = {"field": "base prompt"}
 """Details of an issue of the base variation's prompt."""
 RESPONSE_MARGIN = 100_000
 """Characters of a response that are tokenised beyond those that the tokens to check can hold. Later
 text may change how a text is cut into tokens, but not from that far away."""
+TOGETHER = 1 << 18
+"""Characters of the pairs that are encoded together: a hundred pairs or so, a tenth of a second."""
+
+
+class PairTexts(NamedTuple):
+    """The texts of a pair."""
+
+    prompt: str
+    target_response: str
+    base_response: str
+    base_prompt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,7 @@ class PairTokenizer:
             msg = f"--chat-template: the tokenizer of {model.name} has no chat template."
             raise SettingsError(msg, "Leave the option out, or use an instruction-tuned model.")
         self.tokenizer = model.tokenizer
+        self.encoder = TextEncoder(model.tokenizer)
         self.n_ctx = model.n_ctx
         self.sequence_tokens = sequence_tokens
         self.max_tokens = max_tokens_to_check if sequence_tokens is None else self.n_ctx
@@ -120,19 +135,42 @@ class PairTokenizer:
         self, prompt: str, target_response: str, base_response: str, base_prompt: str | None = None
     ) -> TokenizedPair | PairIssue:
         """Find the first differing token of two responses to the same prompt."""
-        for name, response in (("flagged", target_response), ("base", base_response)):
+        return next(self.each([PairTexts(prompt, target_response, base_response, base_prompt)]))
+
+    def each(self, pairs: Iterable[PairTexts]) -> Iterator[TokenizedPair | PairIssue]:
+        """Yield, for each of several pairs, what it gives alone: they are only encoded together."""
+        for group in _groups(map(self._as_far_as_read, pairs)):
+            texts = [self._prompt_text(pair.prompt) for pair in group]
+            encode = self.encoder.ahead(
+                [
+                    text + response
+                    for text, pair in zip(texts, group, strict=True)
+                    if isinstance(text, str)
+                    for response in ("", pair.target_response, pair.base_response)
+                ]
+            )
+            for text, pair in zip(texts, group, strict=True):
+                found = self._contrasted(text, pair, encode)
+                yield self.with_base_prompt(found, pair.base_prompt) if self.base_prompts else found
+
+    def _as_far_as_read(self, pair: PairTexts) -> PairTexts:
+        end = self.max_tokens * self.longest_token + RESPONSE_MARGIN
+        target, base = pair.target_response[:end], pair.base_response[:end]
+        return pair._replace(target_response=target, base_response=base)
+
+    def _contrasted(
+        self, prompt: str | PairIssue, pair: PairTexts, encode: Encode
+    ) -> TokenizedPair | PairIssue:
+        responses = pair.target_response, pair.base_response
+        for name, response in zip(("flagged", "base"), responses, strict=True):
             if not response:
                 return PairIssue("Empty response", failed=False, details={"response": name})
-        text = self._prompt_text(prompt)
-        if isinstance(text, PairIssue):
-            return text
-        end = self.max_tokens * self.longest_token + RESPONSE_MARGIN
-        responses = (target_response[:end], base_response[:end])
+        if isinstance(prompt, PairIssue):
+            return prompt
         try:
-            pair = self._first_difference(*self._split_at_boundary(text, responses))
+            return self._first_difference(*self._split_at_boundary(prompt, responses, encode))
         except Exception as error:  # noqa: BLE001  (the libraries raise what they like)
             return _library_issue("Tokenizer failed", error)
-        return self.with_base_prompt(pair, base_prompt) if self.base_prompts else pair
 
     def with_base_prompt(
         self, pair: TokenizedPair | PairIssue, prompt: str | None
@@ -158,8 +196,9 @@ class PairTokenizer:
         if isinstance(text, PairIssue):
             return text
         try:
-            head, rest, _ = self._split_at_boundary(text, [response] if response else [])
-        except Exception as error:  # noqa: BLE001  (as in __call__)
+            responses = [response] if response else []
+            head, rest, _ = self._split_at_boundary(text, responses, self.encoder)
+        except Exception as error:  # noqa: BLE001  (as in _contrasted)
             return _library_issue("Tokenizer failed", error)
         if not head:
             return EMPTY_PROMPT
@@ -183,14 +222,14 @@ class PairTokenizer:
         return text
 
     def _split_at_boundary(
-        self, prompt: str, responses: Sequence[str]
+        self, prompt: str, responses: Sequence[str], encode: Encode
     ) -> tuple[list[int], list[list[int]], str]:
         """Return the ids of the prompt and of each response, and the rule of the boundary."""
-        head = self._encode(prompt)
-        joint = [self._encode(prompt + response) for response in responses]
+        head = encode(prompt)
+        joint = [encode(prompt + response) for response in responses]
         if all(ids[: len(head)] == head for ids in joint):
             return self._with_bos(head), [ids[len(head) :] for ids in joint], "joint"
-        return self._with_bos(head), [self._encode(response) for response in responses], "split"
+        return self._with_bos(head), [encode(response) for response in responses], "split"
 
     def _first_difference(
         self, head: list[int], responses: list[list[int]], boundary: str
@@ -226,10 +265,19 @@ class PairTokenizer:
             head = head[1:]
         return head if self.bos is None else [self.bos, *head]
 
-    def _encode(self, text: str) -> list[int]:
-        # Never truncated: a sequence that is too long is an error of its pair.
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, truncation=False).input_ids
-        return ids
+
+def _groups(pairs: Iterable[PairTexts]) -> Iterator[list[PairTexts]]:
+    """Yield pairs in groups of about TOGETHER characters, so that long texts take turns."""
+    group: list[PairTexts] = []
+    characters = 0
+    for pair in pairs:
+        group.append(pair)
+        characters += sum(len(text or "") for text in pair)
+        if characters >= TOGETHER:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
 
 
 def _library_issue(reason: str, error: Exception) -> PairIssue:

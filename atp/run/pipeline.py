@@ -19,9 +19,9 @@ from atp.config.method import no_mean
 from atp.config.settings import WINDOW_PAIRS
 from atp.config.shard import WHOLE, Shard
 from atp.dataset import reader
-from atp.dataset.pairs import BrokenPair
+from atp.dataset.pairs import BrokenPair, Pair
 from atp.errors import ExitCode, StoppedError
-from atp.model.pair_tokenizer import PairIssue, TokenizedPair
+from atp.model.pair_tokenizer import PairIssue, PairTexts, TokenizedPair
 from atp.run.watch import Explained, StrongestSoFar
 from atp.runtime.live import phase
 from atp.runtime.prefetch import prefetch
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from atp.config.method import Baseline
     from atp.dataset.journal import Analysis
-    from atp.dataset.pairs import Pair, PairKey
+    from atp.dataset.pairs import PairKey
     from atp.run.tasks import Engine, Planner, Scored, Task
     from atp.run.writer import ResultWriter
     from atp.runtime.live import LiveLine
@@ -137,14 +137,18 @@ class Pipeline:
     def _tokenise(self, pairs: Iterator[Pair | BrokenPair]) -> Iterator[Window]:
         while raw := list(islice(pairs, WINDOW_PAIRS)):
             window: Window = []
+            tokenised = self.engine.pair_tokenizer.each(
+                PairTexts(pair.prompt, pair.target_response, pair.base_response, pair.base_prompt)
+                for pair in raw
+                if isinstance(pair, Pair)
+            )
             for pair in raw:
                 if self.stop.requested:
                     return
                 if isinstance(pair, BrokenPair):
                     window.append((pair.key, {"error": pair.error, "details": pair.details}))
                     continue
-                texts = pair.prompt, pair.target_response, pair.base_response
-                item = self.engine.pair_tokenizer(*texts, base_prompt=pair.base_prompt)
+                item = next(tokenised)
                 result = issue_analysis(item) if isinstance(item, PairIssue) else item
                 window.append((pair.key, result))
             yield window

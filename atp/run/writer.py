@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 REFRESH_SHARE = 0.003  # the share of a run's time that refreshing the result files may take
 
+SAVE_SHARE = 0.05
+"""The share of a run's time that fsyncs may take: one that took long is followed by a pause."""
+
 CATCH_UP_SECONDS = 30.0
 """The time that a start may spend on result files that a killed run left behind its journal."""
 
@@ -88,6 +91,7 @@ class ResultWriter:
     unsaved: int = 0
     """Pairs in the journal that are not fsynced; those of other shards cost nothing."""
     of_other_shards: int = 0  # pairs of other shards that this process has recorded
+    pause_until: float = 0.0  # the time before which no further save is due
 
     def __post_init__(self) -> None:
         # Until the first refresh is timed: reading and writing take about as long.
@@ -172,8 +176,8 @@ class ResultWriter:
         return len(new)
 
     def save_if_due(self) -> None:
-        """Fsync after save_interval pairs, and refresh the result files if time allows it."""
-        if self.unsaved < self.save_interval:
+        """Fsync after save_interval pairs, and refresh the result files, if time allows it."""
+        if self.unsaved < self.save_interval or time.monotonic() < self.pause_until:
             return
         self._save()
         expected = self.refreshed_seconds + self.refresh_seconds
@@ -216,6 +220,7 @@ class ResultWriter:
         saved_bytes = self.journal.save()
         self.unsaved = 0
         seconds = self._count_saving(began)
+        self.pause_until = time.monotonic() + seconds / SAVE_SHARE
         log.info(
             "save.done",
             done=self.handled,

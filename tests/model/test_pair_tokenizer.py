@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from atp.attribution.contrasts import Contrast
 from atp.errors import SettingsError
 from atp.model.language_model import Model
-from atp.model.pair_tokenizer import PairIssue, PairTokenizer, TokenizedPair
+from atp.model.pair_tokenizer import PairIssue, PairTexts, PairTokenizer, TokenizedPair
 
 PROMPT = "Please comment. Argument: birds fly.\nComment:"
 
@@ -287,6 +288,75 @@ def test_any_text_gives_a_contrast_by_the_rules_or_says_why_not(
             while plain.startswith("<bos>"):
                 plain = plain.removeprefix("<bos>")
             assert tokenizer.decode(head[of_bos:]) == plain
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@settings(deadline=None)
+@given(pairs=st.lists(st.builds(PairTexts, texts, texts, texts, texts), max_size=6))
+def test_several_pairs_give_what_each_gives_alone(name: str, pairs: list[PairTexts]) -> None:
+    fake = SimpleNamespace(
+        tokenizer=TOKENIZERS[name], n_ctx=16, bos_token_id=TOKENIZERS[name].bos_token_id, name=name
+    )
+    tokenizer = PairTokenizer(fake, max_tokens_to_check=6, chat_template=False, base_prompts=True)
+    one_by_one = replace_encoder(tokenizer, together=False)
+
+    assert list(tokenizer.each(pairs)) == [one_by_one(*pair) for pair in pairs]
+
+
+def replace_encoder(tokenizer: PairTokenizer, *, together: bool) -> PairTokenizer:
+    """Return a copy that encodes texts together, or each by the tokenizer's own `__call__`."""
+    changed = copy(tokenizer)
+    changed.encoder = copy(tokenizer.encoder)
+    changed.encoder.together = together
+    return changed
+
+
+def test_pairs_with_long_texts_are_tokenised_in_groups(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first result comes before the texts of all pairs are in memory."""
+    monkeypatch.setattr("atp.model.pair_tokenizer.TOGETHER", 100)
+    taken = []
+
+    def pairs() -> Iterator[PairTexts]:
+        for number in range(6):
+            taken.append(number)
+            yield PairTexts(PROMPT, " yes", f" no{number}")
+
+    found = pair_tokenizer(model).each(pairs())
+    next(found)
+    assert taken == [0, 1]
+    assert len(list(found)) == 5
+
+
+def test_a_text_that_cannot_be_encoded_costs_no_other_pair(model: Model) -> None:
+    half = "\ud800"  # of a surrogate pair: no tokenizer takes it
+    bad, good = pair_tokenizer(model).each(
+        [PairTexts(PROMPT, half, " no"), PairTexts(PROMPT, " yes", " no")]
+    )
+    assert isinstance(bad, PairIssue)
+    assert bad.reason == "Tokenizer failed"
+    assert good == pair_tokenizer(model)(PROMPT, " yes", " no")
+
+
+def test_a_tokenizer_with_a_way_of_its_own_keeps_it() -> None:
+    """CodeLlama's cuts a text that holds <FILL_ME>, if it comes alone."""
+
+    class Shouting(PreTrainedTokenizerFast):
+        def _encode_plus(self, text: str, *options: Any, **named: Any) -> Any:
+            return super()._encode_plus(text.upper(), *options, **named)
+
+    plain = tiny.tokenizer()
+    shouting = Shouting(tokenizer_object=plain.backend_tokenizer)
+    fakes = [
+        SimpleNamespace(tokenizer=each, n_ctx=64, bos_token_id=None, name="own")
+        for each in (shouting, plain)
+    ]
+    found, expected = (
+        pair_tokenizer(fake)(*texts)
+        for fake, texts in zip(fakes, (("a b", "c", "d"), ("A B", "C", "D")), strict=True)
+    )
+    assert contrasted(found) == contrasted(expected)
 
 
 def test_the_merging_tokenizer_does_merge_across_the_seam() -> None:

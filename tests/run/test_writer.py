@@ -139,6 +139,23 @@ def test_a_save_comes_when_the_interval_is_full(result_writer: ResultWriter) -> 
     assert (save["done"], save["total"]) == (2, 3)
 
 
+def test_after_a_slow_save_the_next_one_waits(
+    result_writer: ResultWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SAVE_SHARE", 1e-9)  # however short it was, it was slow
+    with capture_logs() as logs:
+        result_writer.append([(key, [SKIPPED]) for key in KEYS[:2]])
+        result_writer.save_if_due()
+        result_writer.append([(KEYS[2], [SKIPPED])])
+        result_writer.unsaved = result_writer.save_interval
+        result_writer.save_if_due()
+        assert names(logs).count("save.done") == 1
+        result_writer.pause_until = 0.0
+        result_writer.save_if_due()
+
+    assert names(logs).count("save.done") == 2
+
+
 @pytest.mark.parametrize(("hours", "refreshed"), [(0, False), (1, True)])
 def test_result_files_are_refreshed_when_the_run_is_long_enough_for_it(
     result_writer: ResultWriter, hours: int, *, refreshed: bool
