@@ -5,32 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from disturbed_runs import OUT, Job, Report, saved
-from faulty_model import FAULTS, MARKED, Faulty
+from faulty_model import FAULTS, MARKED, Faulty, assert_close
 from runs import analyses, events, of, read, without_times
 from tiers import first_tier
 
 from atp.errors import ExitCode
-
-SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4  # as in test_oracle.py
-
-
-def assert_close(found: dict[str, Any], healthy: dict[str, Any]) -> None:
-    """Two analyses of a pair, from batches of different make-up, are the same."""
-    assert abs(found["logit_diff"] - healthy["logit_diff"]) <= LOGIT_BOUND
-    scores = [
-        {feature["id"]: feature["score"] for feature in analysis["top_features"]}
-        for analysis in (found, healthy)
-    ]
-    largest = max(map(abs, scores[1].values()))
-    for name in scores[0].keys() & scores[1].keys():
-        assert abs(scores[0][name] - scores[1][name]) <= SCORE_BOUND * largest
-    for name in scores[0].keys() ^ scores[1].keys():  # a tie at the end of the list
-        score = scores[0].get(name) or scores[1].get(name)
-        assert abs(abs(score) - min(map(abs, scores[1].values()))) <= SCORE_BOUND * largest
 
 
 @pytest.mark.parametrize("error", first_tier(["OOM"], FAULTS))

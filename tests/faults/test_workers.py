@@ -13,10 +13,9 @@ import forked
 import pytest
 import ray_cluster
 from disturbed_runs import OUT, Job, Report, listed, pairs_in, saved, was_killed
-from faulty_model import FAULTS, IN_WORKERS, MARKED, in_workers
+from faulty_model import FAULTS, IN_WORKERS, MARKED, assert_close, in_workers
 from ray_runs import kill, log_of, on_ray, shortfall, wait_for, wait_for_death
 from runs import analyses, events, of, read
-from test_model import assert_close
 
 from atp.errors import ExitCode
 

@@ -18,6 +18,7 @@ import torch
 
 from atp.model import loading
 
+SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4  # as in test_oracle.py
 MARKED = "~"
 """A token that stands in the prompt of one pair only."""
 
@@ -97,3 +98,18 @@ def in_workers(error: str) -> Callable[[], None]:
 def install_named() -> None:
     """Have this worker load a model with the fault that the environment names."""
     Faulty(IN_WORKERS[os.environ[VARIABLE]]).install()
+
+
+def assert_close(found: dict[str, Any], healthy: dict[str, Any]) -> None:
+    """Two analyses of a pair, from batches of different make-up, are the same."""
+    assert abs(found["logit_diff"] - healthy["logit_diff"]) <= LOGIT_BOUND
+    scores = [
+        {feature["id"]: feature["score"] for feature in analysis["top_features"]}
+        for analysis in (found, healthy)
+    ]
+    largest = max(map(abs, scores[1].values()))
+    for name in scores[0].keys() & scores[1].keys():
+        assert abs(scores[0][name] - scores[1][name]) <= SCORE_BOUND * largest
+    for name in scores[0].keys() ^ scores[1].keys():  # a tie at the end of the list
+        score = scores[0].get(name) or scores[1].get(name)
+        assert abs(abs(score) - min(map(abs, scores[1].values()))) <= SCORE_BOUND * largest
