@@ -1,9 +1,11 @@
 # Each target can be the first command in a fresh clone: it installs all that it needs into VENV.
-# PYTHON and LOCK count only when VENV is made. To change them, run `make clean` first.
+# PYTHON and LOCK count only when VENV is made. To change them, run `make clean` first. EXTRAS=ray adds
+# an extra of pyproject.toml at any time.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11; do \
     $$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; done; echo python3)
 VENV ?= .venv
 LOCK ?=
+EXTRAS ?=
 BIN = $(VENV)/bin
 
 # The demo's model: a folder, which is filled on first use, or the name of a model on the hub.
@@ -23,7 +25,7 @@ TESTS = $(PYTEST) --numprocesses=$(WORKERS) --dist=worksteal
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-install: $(VENV)/.installed ## install atp into .venv, in the locked versions
+install: $(VENV)/.installed $(EXTRAS:%=$(VENV)/.installed-%) ## install atp into .venv, in the locked versions (EXTRAS=ray: with Ray)
 
 model: $(VENV)/.installed ## download and convert the demo's model, once
 	$(BIN)/python examples/smollm2/get_model.py $(SMOLLM2)
@@ -108,7 +110,9 @@ $(VENV)/.installed: pyproject.toml requirements.lock requirements-cpu.lock requi
 	tools/install.sh $(VENV) $(PYTHON) $(LOCK)
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
+# A lock that adds to it: what the tests need includes the extras.
+$(VENV)/.installed-dev: $(VENV)/.installed-ray
+$(VENV)/.installed-ray $(VENV)/.installed-dev: $(VENV)/.installed-%: $(VENV)/.installed requirements-%.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
-	    --require-hashes --requirement requirements-dev.lock
+	    --require-hashes --requirement requirements-$*.lock
 	touch $@

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from check_locks import BUILD, CPU, DEV, RUNTIME, find_faults, read_all
+from check_locks import BUILD, CPU, DEV, RAY, RUNTIME, find_faults, read_all
 
 PROJECT, LOCKS = read_all(Path(__file__).parent.parent)
 NVIDIA = f"nvidia-cublas==13.0 \\\n    --hash=sha256:{'0' * 64}\n"
@@ -22,6 +22,8 @@ def test_the_lock_files_have_no_fault() -> None:
         (CPU, r"^numpy==.*?( \\)$", r"numpy==0.1\1", f"{CPU}: numpy is 0.1, but"),
         (DEV, r"^rich==.*?( \\)$", r"rich==0.1\1", f"{DEV}: rich is 0.1, but"),
         (RUNTIME, r"^torch==.*?( \\)$", r"torch==0.1\1", f"{RUNTIME}: torch is 0.1, not <"),
+        (RAY, r"^ray==.*?( \\)$", r"ray==0.1\1", f"{RAY}: ray is 0.1, not <"),
+        (RAY, r"^jsonschema==.*?( \\)$", r"jsonschema==0.1\1", f"but 0.1 in {RAY}"),
         (RUNTIME, r"^orjson==.*\n( +.*\n)+", "", f"{RUNTIME}: orjson of pyproject.toml is missing"),
         (DEV, r"^mypy==(.*) \\\n( +--hash.*\n)+", r"mypy==\1\n", f"{DEV}: mypy has no hash"),
         (CPU, r"\Z", NVIDIA, f"{CPU}: nvidia-cublas belongs to CUDA"),

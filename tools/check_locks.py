@@ -18,7 +18,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-RUNTIME, CPU, DEV, BUILD = (f"requirements{part}.lock" for part in ("", "-cpu", "-dev", "-build"))
+RUNTIME, CPU, RAY, DEV, BUILD = (
+    f"requirements{part}.lock" for part in ("", "-cpu", "-ray", "-dev", "-build")
+)
 
 Lock = dict[str, Version]
 """The pins of a lock file: canonical name to version."""
@@ -100,6 +102,7 @@ def find_faults(project: dict[str, Any], texts: dict[str, str]) -> list[str]:
     asked = {
         RUNTIME: project["project"]["dependencies"],
         CPU: project["project"]["dependencies"],
+        RAY: project["project"]["optional-dependencies"]["ray"],
         DEV: project["dependency-groups"]["dev"],
         BUILD: project["dependency-groups"]["build"],
     }
@@ -112,7 +115,7 @@ def find_faults(project: dict[str, Any], texts: dict[str, str]) -> list[str]:
 def read_all(root: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Return pyproject.toml and the text of each lock file."""
     project = tomllib.loads((root / "pyproject.toml").read_text())
-    return project, {name: (root / name).read_text() for name in (RUNTIME, CPU, DEV, BUILD)}
+    return project, {name: (root / name).read_text() for name in (RUNTIME, CPU, RAY, DEV, BUILD)}
 
 
 def main() -> None:
