@@ -26,8 +26,20 @@ RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=certificates \
     --mount=type=bind,target=/context \
     ./install.sh requirements.lock /opt/atp /context/.cache/wheels
 
+# What an extra of pyproject.toml adds, in a layer of its own: EXTRAS=ray or EXTRAS=kuberay.
+FROM dependencies AS extras
+ARG EXTRAS=
+COPY requirements-ray.lock requirements-kuberay.lock ./
+RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=certificates \
+    mkdir extras && for extra in ${EXTRAS}; do \
+        ./pip.sh --python /opt/atp/bin/python install --root extras --quiet --no-deps --no-compile \
+            --require-hashes --only-binary :all: --no-warn-script-location \
+            --requirement "requirements-${extra}.lock" || exit 1; \
+    done
+
 # atp itself, and the bytecode of all that it loads. Without it each start would compile for 15 s.
 FROM dependencies AS atp
+COPY --from=extras /build/extras /
 COPY pyproject.toml README.md LICENSE source/
 COPY tools/package_metadata.py source/tools/
 COPY atp source/atp
@@ -49,6 +61,7 @@ RUN if python3 -m pip --version >/dev/null 2>&1; then \
     && mkdir /data /data/input /data/results /data/cache \
     && chmod 1777 /data /data/input /data/results /data/cache
 COPY --from=dependencies /opt/atp /opt/atp
+COPY --from=extras /build/extras /
 COPY --from=atp /build/added /
 COPY --chmod=755 entrypoint.sh /
 

@@ -1,6 +1,6 @@
 # Each target can be the first command in a fresh clone: it installs all that it needs into VENV.
-# PYTHON and LOCK count only when VENV is made. To change them, run `make clean` first. EXTRAS=ray adds
-# an extra of pyproject.toml at any time.
+# PYTHON and LOCK count only when VENV is made. To change them, run `make clean` first.
+# EXTRAS=ray adds an extra of pyproject.toml, at any time.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11; do \
     $$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; done; echo python3)
 VENV ?= .venv
@@ -34,11 +34,11 @@ demo: $(if $(filter $(SMOLLM2),$(MODEL)),model,$(VENV)/.installed) ## score the 
 	$(BIN)/atp run examples/smollm2/feedback.json --chat-template --model=$(MODEL) \
 	    --sae=examples/smollm2/sae --exact=flagged --out=results/demo --report --log-format=console
 
-image: ## build the container image `atp` (LOCK=requirements-cpu.lock: without CUDA)
-	tools/image/build.sh $(PYTHON) atp $(LOCK)
+image: ## build the container image `atp` (LOCK=requirements-cpu.lock: without CUDA; EXTRAS=ray: `atp:ray`, with Ray)
+	EXTRAS=$(EXTRAS) tools/image/build.sh $(PYTHON) atp$(EXTRAS:%=:%) $(LOCK)
 
 image-push: ## push the image `atp` to a registry, tagged with its version (IMAGE=registry.example/owner/atp)
-	tools/image/push.sh $(IMAGE)
+	tools/image/push.sh $(IMAGE) $(EXTRAS)
 
 image-test: $(VENV)/.installed-dev ## build the image without CUDA and use it as a user would
 	tools/image/test.sh $(BIN)
@@ -110,9 +110,9 @@ $(VENV)/.installed: pyproject.toml requirements.lock requirements-cpu.lock requi
 	tools/install.sh $(VENV) $(PYTHON) $(LOCK)
 	touch $@
 
-# A lock that adds to it: what the tests need includes the extras.
+# What a lock adds to it.
 $(VENV)/.installed-dev: $(VENV)/.installed-ray
-$(VENV)/.installed-ray $(VENV)/.installed-dev: $(VENV)/.installed-%: $(VENV)/.installed requirements-%.lock
+$(VENV)/.installed-%: $(VENV)/.installed requirements-%.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
 	    --require-hashes --requirement requirements-$*.lock
 	touch $@

@@ -18,9 +18,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-RUNTIME, CPU, RAY, DEV, BUILD = (
-    f"requirements{part}.lock" for part in ("", "-cpu", "-ray", "-dev", "-build")
-)
+RUNTIME, CPU, RAY, KUBERAY, DEV, BUILD = LOCKS = [
+    f"requirements{part}.lock" for part in ("", "-cpu", "-ray", "-kuberay", "-dev", "-build")
+]
 
 Lock = dict[str, Version]
 """The pins of a lock file: canonical name to version."""
@@ -103,6 +103,7 @@ def find_faults(project: dict[str, Any], texts: dict[str, str]) -> list[str]:
         RUNTIME: project["project"]["dependencies"],
         CPU: project["project"]["dependencies"],
         RAY: project["project"]["optional-dependencies"]["ray"],
+        KUBERAY: project["project"]["optional-dependencies"]["kuberay"],
         DEV: project["dependency-groups"]["dev"],
         BUILD: project["dependency-groups"]["build"],
     }
@@ -115,7 +116,7 @@ def find_faults(project: dict[str, Any], texts: dict[str, str]) -> list[str]:
 def read_all(root: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Return pyproject.toml and the text of each lock file."""
     project = tomllib.loads((root / "pyproject.toml").read_text())
-    return project, {name: (root / name).read_text() for name in (RUNTIME, CPU, RAY, DEV, BUILD)}
+    return project, {name: (root / name).read_text() for name in LOCKS}
 
 
 def main() -> None:

@@ -59,15 +59,18 @@ compile --python-platform x86_64-manylinux_2_28 pyproject.toml --output-file req
     --no-annotate --find-links .cache/wheels --constraints "$folder/pins" \
     --excludes "$folder/unused" "$@"
 
-# What the extra adds to either of them.
+# What each extra adds to either of them. Ray's job server imports opentelemetry-sdk.
+sed -i '/^opentelemetry-sdk /d' "$folder/unused"
 sed -n 's/^\([^ #]*\)==.*/--no-emit-package=\1/p' requirements.lock >"$folder/present"
 mapfile -t present <"$folder/present"
-compile_for_all requirements-ray.lock pyproject.toml --extra ray --constraints requirements.lock \
-    --excludes "$folder/unused" "${present[@]}" "$@"
-sed -i '/^$/,$d' requirements-ray.lock # the list of what it leaves out
+for extra in ray kuberay; do
+    compile_for_all "requirements-$extra.lock" pyproject.toml --extra "$extra" --no-annotate \
+        --constraints requirements.lock --excludes "$folder/unused" "${present[@]}" "$@"
+    sed -i '/^$/,$d' "requirements-$extra.lock" # the list of what it leaves out
+done
 
 # The dependencies of checks and builds, with the same versions as above where they overlap.
 for group in dev build; do
     compile_for_all "requirements-$group.lock" --group "$group" --no-annotate \
-        --constraints requirements-cpu.lock --constraints requirements-ray.lock "$@"
+        --constraints requirements-cpu.lock --constraints requirements-kuberay.lock "$@"
 done

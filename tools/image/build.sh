@@ -4,6 +4,7 @@
 # PYTHON has pip, which downloads the one wheel that public indices lack. NAME is the name of the
 # image. LOCK is requirements.lock (torch for CUDA) or requirements-cpu.lock. Variables of the
 # environment, all optional:
+#     EXTRAS         ray or kuberay: an extra of pyproject.toml
 #     ENGINE         docker, podman or buildah
 #     BASE           another base image: Linux x86-64 with Python and its venv module
 #     BASE_PYTHON    the Python of BASE, if it is not 3.13
@@ -32,7 +33,7 @@ revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 if [ -n "$(git status --porcelain 2>/dev/null)" ]; then
     revision=$revision-changed
 fi
-set -- --tag "$name" --build-arg LOCK="$lock" \
+set -- --tag "$name" --build-arg LOCK="$lock" --build-arg EXTRAS="${EXTRAS:-}" \
     --build-arg VERSION="$version" --build-arg REVISION="$revision"
 [ -z "${BASE:-}" ] || set -- "$@" --build-arg BASE="$BASE"
 [ -z "${PIP_CONF:-}" ] || set -- "$@" --secret id=pip.conf,src="$PIP_CONF"

@@ -22,15 +22,35 @@ from py_compile import PycInvalidationMode, compile  # noqa: A004  (its name)
 LATE = ("transformers.models.gemma2.modeling_gemma2", "sae_lens.loading.pretrained_sae_loaders")
 """Modules that only a run loads."""
 
+OF_RAY = (
+    "ray._private.log_monitor",
+    "ray._private.runtime_env.agent.main",
+    "ray._private.workers.default_worker",
+    "ray.autoscaler._private.monitor",
+    "ray.dashboard.agent",
+    "ray.dashboard.dashboard",
+    "ray.scripts.scripts",
+)
+"""Modules that the processes of Ray load, where it is installed."""
+
+
+def import_if_installed(name: str) -> None:
+    """Import a module, unless it needs an extra that this image does not have."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+
 
 def loaded(root: Path) -> list[Path]:
     """Import all modules of atp, and return every source file that was loaded."""
     site = next(root.rglob("site-packages"))
     sys.path.insert(0, str(site))
     names = [module.name for module in pkgutil.walk_packages([str(site / "atp")], "atp.")]
-    for name in (*LATE, *names):
+    for name in (*LATE, *OF_RAY, *names):
         if name != "atp.__main__":
-            importlib.import_module(name)
+            import_if_installed(name)
     files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
     files.discard(__file__)
     return sorted(Path(file) for file in files if file.startswith("/") and file.endswith(".py"))
