@@ -78,7 +78,7 @@ check: $(VENV)/.installed-dev ## format, lint, types, imports, JavaScript, scrip
 	$(DENO) fmt --check
 	$(DENO) lint
 	$(DENO) check --no-remote --no-npm atp/report/page
-	$(BIN)/shellcheck --external-sources entrypoint.sh .ci/run tools/*.sh tools/image/*.sh
+	$(BIN)/shellcheck --external-sources entrypoint.sh .ci/run tools/*.sh tools/image/*.sh deploy/slurm/*
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/zizmor --quiet --offline --no-progress .github
 	$(BIN)/python tools/check_locks.py

@@ -28,6 +28,8 @@ OF_OTHERS = {  # of docker, make, pip, systemctl and kubectl
     *("--network", "--no-cache", "--now", "--pull", "--read-only", "--rm", "--security-opt"),
     *("--plot", "--text"),  # of benchmarks/
     *("--timeout", "--tmpfs", "--upgrade", "--user", "--version"),
+    *("--array", "--dependency", "--parsable"),  # of sbatch
+    *("--gpus-per-node", "--generate", "--head", "--port", "--secret", "--shm-size"),
 }
 
 

@@ -10,6 +10,7 @@ from deployed import DEPLOY, ROOT, docker_run, understood
 
 GUIDE = ROOT / "docs" / "scheduled-runs.md"
 TEXT = GUIDE.read_text(encoding="utf-8")
+CLUSTERS = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 COMMANDS = [
     line.strip()
     for block in re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)
@@ -34,7 +35,7 @@ def test_a_container_of_the_guide_has_the_volume_and_is_understood(line: str) ->
 
 
 def test_its_files_are_there() -> None:
-    for name in re.findall(r"deploy/[\w./-]+\w", TEXT):
+    for name in re.findall(r"deploy/[\w./-]+\w", TEXT + CLUSTERS):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"-f ((?:sharded/)?\w+\.yaml)", TEXT):
         assert (DEPLOY / "kubernetes" / name).is_file(), name
@@ -45,7 +46,8 @@ def test_its_files_are_there() -> None:
 def test_it_installs_every_file_of_deploy() -> None:
     for path in DEPLOY.rglob("*"):
         if path.is_file():
-            assert path.name in TEXT, path
+            of_clusters = path.parent.name in {"slurm", "kuberay", "skypilot"}
+            assert path.name in (CLUSTERS if of_clusters else TEXT), path
 
 
 def test_the_image_that_it_replaces_is_the_one_in_the_manifests() -> None:
