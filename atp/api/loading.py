@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from atp.model.devices import DeviceMap
+
     AnyTokenizer: TypeAlias = PreTrainedTokenizerBase
     AnyModel: TypeAlias = str | Path | Model | TransformerBridge | PreTrainedModel
     """A name as for `atp run --model`, or an object in memory."""
@@ -41,6 +43,7 @@ def load_model(  # noqa: PLR0913  (each but the first by name)
     tokenizer: AnyTokenizer | None = None,
     revision: str | None = None,
     device: str | torch.device | None = None,
+    device_map: DeviceMap | None = None,
     dtype: str | None = None,
     attention: str = "eager",
 ) -> Model:
@@ -54,6 +57,8 @@ def load_model(  # noqa: PLR0913  (each but the first by name)
         tokenizer: of a Hugging Face model; for a bridge, by default its own.
         revision: branch, tag or commit of a hub model; by default its main branch.
         device: of a named model; by default the GPU if there is one.
+        device_map: of a named model that is larger than one GPU: "auto" splits it over all GPUs; a
+            dictionary, as Transformers takes it, names the device of each module.
         dtype: of a named model, "bfloat16" or "float32"; by default float32 on a CPU, else
             bfloat16.
         attention: of a named model, "eager" or "sdpa" (less memory on long texts; the scores
@@ -80,10 +85,16 @@ def load_model(  # noqa: PLR0913  (each but the first by name)
             offline_if_fetched(name, revision, ()),
         ):
             return loading.load_model(
-                name, revision=revision, device=device, dtype=dtype, attention=attention
+                name,
+                revision=revision,
+                device=device,
+                device_map=device_map,
+                dtype=dtype,
+                attention=attention,
             )
-    if revision or device or dtype or attention != "eager":
-        msg = "revision, device, dtype and attention are for a model that is loaded by its name."
+    if revision or device or device_map or dtype or attention != "eager":
+        msg = "revision, device, device_map, dtype and attention are for a model that is loaded "
+        msg += "by its name."
         raise SettingsError(msg, "Leave them out: an object in memory stays as it is.")
     return borrowed.borrow(model, tokenizer)
 

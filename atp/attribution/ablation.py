@@ -86,7 +86,8 @@ class Ablation:
     ) -> Float[Tensor, "batch position *hook"]:
         """Take the contribution of a removal to each point that it writes to; return `x`."""
         del hook
-        rows, removal = x.flatten(0, 1), self.removals[number]  # (batch * position, *hook)
+        removal = self.removals[number]
+        rows = x.flatten(0, 1).to(removal.features.device)  # (batch * position, *hook)
         parts = [removal.of(rows[part]) for part in _chunks(len(rows), removal.d_sae)]
         contributions = torch.cat(parts).chunk(len(removal.writes), dim=1)
         for name, contribution in zip(removal.writes, contributions, strict=True):
@@ -101,7 +102,7 @@ class Ablation:
         removed = torch.zeros_like(y, dtype=torch.float32)
         for number, removal in enumerate(self.removals):
             if name in removal.writes:
-                removed += self._contributions.pop((number, name)).view(y.shape)
+                removed += self._contributions.pop((number, name)).to(y.device).view(y.shape)
         ablated = (y.float() - self.strength * removed).to(y.dtype)
         if self.keep_mask is None:
             return ablated
@@ -125,7 +126,7 @@ class ActivationSums:
     ) -> Float[Tensor, "batch position *hook"]:
         """Sum over the positions that the mask marks; return `x`."""
         del hook
-        rows = x[self.mask.bool()]  # (real, *hook)
+        rows = x[self.mask.bool().to(x.device)].to(self.mask.device)  # (real, *hook)
         sums = torch.zeros_like(self.sums)
         for part in _chunks(len(rows), self.d_sae):
             activations = self.sae.encode(self.view(rows[part].float()))

@@ -84,6 +84,10 @@ class ReadPositions:
         firsts = firsts.scatter_reduce(0, numbers, order, "amin")
         return cls(rows, columns, numbers, firsts, tuple(counts), tuple(positions))
 
+    def of_output(self, x: Float[Tensor, "row column *hook"]) -> tuple[Tensor, Tensor]:
+        """Return rows and columns as indices into a hook point's output, on its device."""
+        return self.rows.to(x.device), self.columns.to(x.device)
+
 
 def _read_indices(contrast: Contrast, row: Row, position: Position) -> range:
     last = row.prompt_length - 1

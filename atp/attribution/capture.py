@@ -106,13 +106,13 @@ class _Points:
         def keep(x: Float[Tensor, "row tail *hook"], hook: object) -> Tensor:
             del hook
             self.calls[name] += 1
-            where = (self.read_positions.rows, self.read_positions.columns)
-            at_reads = x[where].detach()  # (read, *hook)
-            self.residuals[name] = at_reads[self.read_positions.firsts]
+            where, firsts = self.read_positions.of_output(x), self.read_positions.firsts
+            at_reads = x[where].detach().to(firsts.device)  # (read, *hook)
+            self.residuals[name] = at_reads[firsts]
             if not written:
                 return x
             self.zeros[name] = torch.zeros_like(at_reads, requires_grad=True)
-            return x.index_put(where, self.zeros[name], accumulate=True)
+            return x.index_put(where, self.zeros[name].to(x.device), accumulate=True)
 
         return keep
 

@@ -1,4 +1,8 @@
-"""The interface that the numerics need of a language model; `atp.model` implements it."""
+"""The interface that the numerics need of a language model; `atp.model` implements it.
+
+Where a model is split over several cards, passes take and return tensors on the device of batches,
+and a hook point's output is on the card of its layer: hooks bring it to that device, and back.
+"""
 
 from __future__ import annotations
 

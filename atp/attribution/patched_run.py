@@ -159,5 +159,7 @@ class _AddChanges:
         self, x: Float[Tensor, "row width *hook"], hook: object
     ) -> Float[Tensor, "row width *hook"]:
         del hook
-        before = x[self.where].float()  # (change, *hook)
-        return x.index_put(self.where, (before + self.changes.view_as(before)).to(x.dtype))
+        where = tuple(index.to(x.device) for index in self.where)
+        before = x[where].float()  # (change, *hook)
+        changes = self.changes.to(x.device).view_as(before)
+        return x.index_put(where, (before + changes).to(x.dtype))

@@ -40,7 +40,7 @@ def read_prompts(
     def hook_for(name: str) -> Callable[..., Tensor]:
         def keep(x: Tensor, hook: object) -> Tensor:
             del hook
-            outputs[name] = x[reads.rows, reads.columns].detach()
+            outputs[name] = x[reads.of_output(x)].detach().to(model.device)
             if len(outputs) == len(hook_names):
                 raise _AllReadError  # the layers above are not needed
             return x

@@ -63,6 +63,9 @@ class Settings:
     long texts. Scores differ by rounding."""
     device: str | None = option(Group.RUN, None, "NAME", checks.device)
     """cpu, cuda or cuda:N. Default: cuda where there is a GPU, else cpu."""
+    device_map: str | None = option(Group.RUN, None, "KIND", checks.OneOf(("auto",)))
+    """auto splits a model that is larger than one GPU over all that the process sees
+    (CUDA_VISIBLE_DEVICES chooses them). Default: one device."""
     batch_tokens: int | None = option(Group.RUN, None, "N", whole_number(1))
     """Most tokens in a pass, padding included. Default: as many as surely fit into the free memory,
     at most 2048 on a CPU and 16384 on a GPU."""
@@ -96,4 +99,7 @@ class Settings:
 
     def as_json(self) -> dict[str, Any]:
         """Return every setting of a run as JSON values, for `metadata.atp`."""
-        return {"input": str(self.input), **json_values(self, "run")}
+        values = json_values(self, "run")
+        if self.device_map is None:  # younger than many results, whose bytes it must not change
+            del values["device_map"]
+        return {"input": str(self.input), **values}

@@ -186,7 +186,8 @@ def _check_weights(hf_model: Any) -> None:  # noqa: ANN401  (any Hugging Face mo
     devices = {str(parameter.device) for parameter in hf_model.parameters()}
     if len(devices) > 1 or "meta" in devices:
         msg = f"the model's weights are on {', '.join(sorted(devices))}."
-        raise SettingsError(msg, "atp needs all of them on one device.")
+        hint = "atp needs all of them on one device; it can split a model that it loads by name."
+        raise SettingsError(msg, hint)
     dtype = next(hf_model.parameters()).dtype
     if dtype not in DTYPES:
         msg = f"the model's weights are in {str(dtype).removeprefix('torch.')}."

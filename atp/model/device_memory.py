@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
@@ -24,6 +28,11 @@ def free_bytes(device: torch.device) -> int:
     limit = _container_figure("memory.max")
     used = _container_figure("memory.current")
     return free if limit is None or used is None else min(free, max(0, limit - used))
+
+
+def fullest(devices: Iterable[torch.device]) -> torch.device:
+    """Return the device that has the least free memory."""
+    return min(devices, key=free_bytes)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from atp.model.device_memory import figures, is_out_of_memory
+from atp.model.device_memory import figures, fullest, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +61,8 @@ def in_halves(  # noqa: PLR0913  (four arguments for all, three for some)
             if not is_fault(error):
                 raise
             # Taken here, while the failed batch still has its memory.
-            failure = Failure(error, figures(model.device) if is_out_of_memory(error) else {})
+            memory = figures(fullest(model.devices)) if is_out_of_memory(error) else {}
+            failure = Failure(error, memory)
         # The error's traceback refers to the frames of the failed work, and they to its tensors.
         # Both must go, or the halves would have no more memory than the whole.
         cause: BaseException | None = failure.error

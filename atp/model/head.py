@@ -24,7 +24,10 @@ VOCABULARY_CHUNK_ROWS = 8192
 
 @dataclass(frozen=True)
 class TokenHead:
-    """Rows of the unembedding, and what the model does to its logits."""
+    """Rows of the unembedding, and what the model does to its logits.
+
+    Results are where the hidden states are; the weights may be on another card.
+    """
 
     weight: Float[Tensor, "vocabulary d_model"]
     bias: Float[Tensor, " vocabulary"] | None
@@ -52,26 +55,30 @@ class TokenHead:
         self, hidden: Float[Tensor, "batch d_model"], tokens: Int[Tensor, "batch n"]
     ) -> Float[Tensor, "batch n"]:
         """Return the logits of chosen token ids; float32, whatever the model's dtype."""
+        tokens = tokens.to(self.weight.device)
         rows = self.weight[tokens].float()  # (batch, n, d_model)
-        logits = torch.einsum("bd,bnd->bn", hidden.float(), rows)
+        logits = torch.einsum("bd,bnd->bn", hidden.to(rows.device).float(), rows)
         if self.bias is not None:
             logits = logits + self.bias[tokens].float()
-        return self._scaled_and_capped(logits)
+        return self._scaled_and_capped(logits).to(hidden.device)
 
     def log_normalizer(self, hidden: Float[Tensor, "batch d_model"]) -> Float[Tensor, " batch"]:
         """Return log sum exp over the logits of the whole vocabulary, in float32."""
+        here = hidden.to(self.weight.device)
         # A checkpoint keeps no logits for the backward pass: it computes each chunk again.
         chunks = [
             checkpoint(
-                self._log_sum_exp, hidden, chunk, use_reentrant=False, preserve_rng_state=False
+                self._log_sum_exp, here, chunk, use_reentrant=False, preserve_rng_state=False
             )
             for chunk in self._chunks()
         ]
-        return torch.stack(chunks).logsumexp(dim=0)
+        return torch.stack(chunks).logsumexp(dim=0).to(hidden.device)
 
     def every_logit(self, hidden: Float[Tensor, "n d_model"]) -> Float[Tensor, "n vocabulary"]:
         """Return the logits of the whole vocabulary, in float32."""
-        return torch.cat([self._chunk_logits(hidden, chunk) for chunk in self._chunks()], dim=1)
+        here = hidden.to(self.weight.device)
+        logits = torch.cat([self._chunk_logits(here, chunk) for chunk in self._chunks()], dim=1)
+        return logits.to(hidden.device)
 
     def _chunks(self) -> list[slice]:
         starts = range(0, self.vocabulary, VOCABULARY_CHUNK_ROWS)
@@ -103,7 +110,7 @@ class TokenHead:
         ids[0, 0] = bos if bos is not None else ids[0, 0]
         ids = ids % self.vocabulary
         theirs = hf_model(input_ids=ids).logits[:, -1].float()  # (1, vocabulary)
-        hidden = hf_model.base_model(input_ids=ids).last_hidden_state[:, -1]
+        hidden = hf_model.base_model(input_ids=ids).last_hidden_state[:, -1].to(device)
         tokens = theirs.topk(4).indices
         ours, expected = self.logits(hidden, tokens), theirs.gather(1, tokens)
         ours = torch.cat([ours, self.log_normalizer(hidden)[:, None]], dim=1)

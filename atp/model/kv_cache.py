@@ -79,9 +79,11 @@ class PrefixCache(DynamicCache):  # type: ignore[misc]  # a class of a library w
     def spread(self, rows: Tensor, columns: Tensor) -> None:
         """Give row i, column j the keys and values of prefix rows[i] at columns[i, j]."""
         for layer in self.layers:
+            # Each layer's are on its own card.
+            at = rows[:, None].to(layer.keys.device), slice(None), columns.to(layer.keys.device)
             # Indexing moves the head to the back: (batch, shared, head, d_head).
-            layer.keys = layer.keys[rows[:, None], :, columns].transpose(1, 2)
-            layer.values = layer.values[rows[:, None], :, columns].transpose(1, 2)
+            layer.keys = layer.keys[at].transpose(1, 2)
+            layer.values = layer.values[at].transpose(1, 2)
 
     def of_rows(self, rows: Tensor, start: int, end: int) -> ReadCache:
         """Return the kept columns start..end of some rows, which may repeat."""
@@ -105,7 +107,8 @@ class ReadCache(DynamicCache):  # type: ignore[misc]  # as above
         """Return the keys and values of old and new tokens; adds nothing to the cache."""
         if not self.length:
             return key_states, value_states
-        keys, values = (table[self.rows] for table in self.tables[layer_idx])
+        rows = self.rows.to(key_states.device)
+        keys, values = (table[rows] for table in self.tables[layer_idx])
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002

@@ -44,10 +44,18 @@ class Model:
     """The model's own tokenizer, as published (transformer_lens alters the copy it keeps)."""
     head: TokenHead
     device: torch.device
+    """Of batches; of a model that is split, where its embedding is."""
     dtype: torch.dtype
 
     def __repr__(self) -> str:
-        return f"Model({self.name}, {self.device}, {str(self.dtype).removeprefix('torch.')})"
+        where = ", ".join(map(str, self.devices))
+        return f"Model({self.name}, {where}, {str(self.dtype).removeprefix('torch.')})"
+
+    @cached_property
+    def devices(self) -> tuple[torch.device, ...]:
+        """The device of its weights, or the cards that it is split over."""
+        devices = {weight.device for weight in self.bridge.original_model.parameters()}
+        return tuple(sorted(devices, key=str))
 
     @property
     def attention(self) -> str:
@@ -109,7 +117,7 @@ class Model:
         known = {name: arguments[name] for name in self._arguments & arguments.keys()}
         output = self.bridge.original_model.base_model(input_ids=ids, attention_mask=mask, **known)
         hidden: Tensor = output.last_hidden_state
-        return hidden
+        return hidden.to(self.device)
 
     @cached_property
     def _arguments(self) -> frozenset[str]:
@@ -142,7 +150,8 @@ class Model:
 
     def next_norm_weights(self, hook_name: str) -> Tensor | None:
         """Return how the norms above a hook point weight the dimensions of the stream."""
-        return next_norm_weights(self.bridge, hook_name)
+        weights = next_norm_weights(self.bridge, hook_name)
+        return None if weights is None else weights.to(self.device)
 
     def layers_before(self, hook_name: str) -> int:
         """Return how many layers have run when a hook point fires, with its own if it ends it."""
@@ -191,4 +200,4 @@ class Model:
     def release_memory(self) -> None:
         """Give memory that torch keeps in reserve back to the device. Slow: not for every batch."""
         if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # of every card

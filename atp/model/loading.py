@@ -29,7 +29,7 @@ from transformers.utils.logging import (
 
 from atp.errors import AtpError, SettingsError, UnavailableError
 from atp.model.bridge_patches import boot, skip_unwatched_hooks
-from atp.model.devices import choose_device, choose_dtype
+from atp.model.devices import DeviceMap, choose_device, choose_dtype, choose_split, first_device
 from atp.model.fused_attention import fuse_attention
 from atp.model.gguf_file import DENSE, gguf_config, gguf_tokenizer, quick_names
 from atp.model.head import TokenHead
@@ -62,11 +62,12 @@ def quiet_libraries() -> None:
     disable_progress_bars()
 
 
-def load_model(
+def load_model(  # noqa: PLR0913  (each but the first by name)
     name: str,
     *,
     revision: str | None = None,
     device: str | torch.device | None = None,
+    device_map: DeviceMap | None = None,
     dtype: str | None = None,
     attention: str = "eager",
 ) -> Model:
@@ -75,7 +76,8 @@ def load_model(
     By default it is in float32 on a CPU, in bfloat16 on a GPU, and on the GPU if there is one.
     """
     check_model_name(name, revision)
-    place = choose_device(str(device) if device else None)
+    split = choose_split(str(device) if device else None, device_map)
+    place = first_device(split) if split else choose_device(str(device) if device else None)
     torch_dtype = choose_dtype(dtype, place)
     source, options = transformers_source(name, revision)
     # Hashing gigabytes takes a while: a thread does it meanwhile.
@@ -85,7 +87,7 @@ def load_model(
         if "gguf_file" in options:
             bridge = boot(
                 name,
-                hf_model=load_plain(name, revision, place, torch_dtype),
+                hf_model=load_plain(name, revision, place, torch_dtype, split),
                 tokenizer=deepcopy(tokenizer),  # the bridge alters it
                 device=str(place),
                 dtype=torch_dtype,
@@ -94,11 +96,14 @@ def load_model(
             config = load_config(name, revision)
             check_packing(config, name)
             # Weights go straight onto an accelerator; a CPU needs no map.
-            cpu = place.type == "cpu"
+            cpu = place.type == "cpu" and not split
             if config.model_type in TEXT_ALONE:
                 options["hf_config_overrides"] = {"architectures": [TEXT_ALONE[config.model_type]]}
-            options |= {"device": "cpu"} if cpu else {"device_map": {"": str(place)}}
-            bridge = boot(str(source), dtype=torch_dtype, **options)
+            options |= {"device": "cpu"} if cpu else {"device_map": split or {"": str(place)}}
+            try:
+                bridge = boot(str(source), dtype=torch_dtype, **options)
+            except ValueError as error:
+                raise _not_split(name, error) if split else error from error
         origin = hashing.result() if hashing else {"revision": hub_commit(name, revision)}
         if attention == "sdpa":
             try:
@@ -109,6 +114,15 @@ def load_model(
         return wrap(short_name(name), bridge, tokenizer, origin)
 
 
+def _not_split(name: str, error: ValueError) -> UnavailableError:
+    reason = str(error).splitlines()[0]
+    if "hf_device_map" in reason:  # a part would stay on the host
+        reason = "the free memory of the GPUs does not hold its weights."
+    msg = f"the model {name} cannot be split: {reason}"
+    hint = "Use more GPUs or --model-dtype=bfloat16; or leave --device-map out."
+    return UnavailableError(msg, hint)
+
+
 def wrap(name: str, bridge: TransformerBridge, tokenizer: Any, origin: dict[str, str]) -> Model:  # noqa: ANN401
     """Make a Model of a bridge: frozen, in evaluation mode, its unembedding checked."""
     hf_model = bridge.original_model
@@ -116,24 +130,29 @@ def wrap(name: str, bridge: TransformerBridge, tokenizer: Any, origin: dict[str,
     skip_unwatched_hooks(bridge)
     for parameter in hf_model.parameters():
         parameter.requires_grad_(requires_grad=False)
-    weight = next(hf_model.parameters())
     head = TokenHead.of(hf_model)
-    head.check_logits(hf_model, tokenizer.bos_token_id, weight.device)
-    return Model(name, origin, bridge, tokenizer, head, weight.device, weight.dtype)
+    device = hf_model.get_input_embeddings().weight.device
+    head.check_logits(hf_model, tokenizer.bos_token_id, device)
+    dtype = next(hf_model.parameters()).dtype
+    return Model(name, origin, bridge, tokenizer, head, device, dtype)
 
 
 def load_plain(
-    name: str, revision: str | None, device: torch.device, dtype: torch.dtype
+    name: str,
+    revision: str | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    split: DeviceMap | None = None,
 ) -> PreTrainedModel:
-    """Load the plain Hugging Face model, without a bridge around it."""
+    """Load the plain Hugging Face model, without a bridge around it: on a device, or split."""
     source, options = transformers_source(name, revision)
     if "gguf_file" in options:
         options |= {"config": load_config(name, revision), "quantization_config": DENSE}
     with quick_names():
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            source, **options, dtype=dtype, attn_implementation="eager"
+            source, **options, dtype=dtype, attn_implementation="eager", device_map=split
         )
-    return model.to(device).eval()
+    return (model if split else model.to(device)).eval()
 
 
 def load_config(name: str, revision: str | None) -> Any:  # noqa: ANN401  (transformers' own)

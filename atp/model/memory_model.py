@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from atp.model.device_memory import free_bytes
+from atp.model.device_memory import free_bytes, fullest
 from atp.model.hook_names import layer_of
 from atp.model.kv_cache import keeps_all_keys
 
@@ -113,7 +113,8 @@ def batch_tokens(model: Model, dictionaries: Dictionaries, tail: int | None = TA
     """Return how many tokens a batch may have by default, once the SAEs have their place."""
     shape = Shape.of(model.bridge.cfg, model.dtype.itemsize, model.bridge.original_model)
     per_token = shape.bytes_per_token(dictionaries.written_points, tail)
-    return tokens_that_fit(free_bytes(model.device), per_token, model.device.type)
+    free = free_bytes(fullest(model.devices))  # of several cards, it alone counts: that is safe
+    return tokens_that_fit(free, per_token, model.device.type)
 
 
 def tokens_that_fit(free: float, per_token: float, device_kind: str) -> int:

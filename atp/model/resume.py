@@ -27,7 +27,7 @@ class LayerOutput:
 
     def of_rows(self, rows: Tensor, columns: slice) -> LayerOutput:
         """Return some columns of some rows, which may repeat."""
-        return LayerOutput(self.hidden[rows, columns], self.in_tuple)
+        return LayerOutput(self.hidden[rows.to(self.hidden.device), columns], self.in_tuple)
 
 
 @contextmanager

@@ -85,6 +85,7 @@ def _load(settings: Settings, specs: Sequence[str]) -> Loaded:
         settings.model,
         revision=settings.revision,
         device=settings.device,
+        device_map=settings.device_map,
         dtype=settings.model_dtype,
         attention=settings.attention,
     )
@@ -99,7 +100,7 @@ def _load(settings: Settings, specs: Sequence[str]) -> Loaded:
     log.info(
         "model.loaded",
         model=model.name,
-        device=str(model.device),
+        device=", ".join(map(str, model.devices)),
         dtype=str(model.dtype).removeprefix("torch."),
         saes=list(specs),
         lent=dictionaries.offloaded,
