@@ -88,6 +88,8 @@ class Workers:
             num_cpus=places.cpus, num_gpus=places.gpus, max_restarts=-1, max_task_retries=0
         )
         theirs = replace(settings, device=places.device)
+        if places.gpus > 1:
+            theirs = replace(settings, device=None, device_map="auto")
         self.all = [
             _Worker(number, actor.remote(theirs, scan, str(Path.cwd())))
             for number in range(places.workers)
