@@ -27,7 +27,7 @@ SECONDS_TO_STOP = 10.0
 @pytest.fixture
 def job(job_of: Callable[..., Job]) -> Job:
     """A job of many batches."""
-    return job_of(80, "--batch-tokens=100")
+    return job_of(100)
 
 
 def test_workers_killed_at_random_moments_cost_no_pair(

@@ -10,7 +10,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 STORE = {"object_store_memory": 100 << 20}
 
@@ -53,10 +54,17 @@ def main() -> None:
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
     head, *others = map(int, sys.argv[1:])
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": head, "include_dashboard": False, **STORE}
-    )
-    nodes = [cluster.add_node(num_cpus=each, **STORE) for each in others]
+
+    def node(add: Callable[..., Any], **more: Any) -> Any:
+        """Add a node; Ray waits for half a minute only, which a busy machine may need twice."""
+        for _ in range(3):
+            with suppress(Exception):
+                return add(**STORE, **more)
+        sys.exit("no node has started")
+
+    cluster = Cluster()
+    node(cluster.add_node, num_cpus=head, include_dashboard=False)
+    nodes = [node(cluster.add_node, num_cpus=each) for each in others]
     print("address", cluster.address, flush=True)  # noqa: T201
     for _ in sys.stdin:
         cluster.remove_node(nodes.pop(), allow_graceful=False)
