@@ -11,6 +11,7 @@ from atp.config.checks import path
 from atp.config.intervention import ComparisonSettings, InterventionSettings
 from atp.config.method import Method
 from atp.config.report import ReportSettings
+from atp.config.rescore import RescoreSettings
 from atp.config.run import RunSettings
 from atp.config.selection import SelectionSettings
 from atp.config.settings import NO_INPUT, Settings
@@ -35,6 +36,21 @@ def run_settings(given: Given) -> Settings:
     settings = Settings(**values, scoring=Method(**given.values(Method)))
     settings.scoring.check()
     return settings
+
+
+def rescore_settings(given: Given) -> RescoreSettings:
+    """Return the settings of `atp rescore`."""
+    vectors, name = path("VECTORS", given.arguments["VECTORS"]), given.arguments["INPUT"]
+    saes = given.values(Settings)
+    saes.pop("out", None)
+    own_input = path("INPUT", name) if name else None
+    return RescoreSettings(vectors, _beside_vectors(given), saes, own_input)
+
+
+def _beside_vectors(given: Given) -> Path:
+    """Return the folder to write to; by default the one in which the folder of vectors is."""
+    vectors = Path(given.arguments["VECTORS"])
+    return _out(given, vectors.parent if vectors.name.startswith("atp_vectors_") else vectors)
 
 
 def results_and_out(given: Given) -> tuple[list[Path], Path]:
@@ -83,6 +99,8 @@ def in_force(argv: Sequence[str]) -> str:
     if given.command in {"config", "completion", "saes", "intervene --compare"}:
         msg = f"atp {given.command} has no settings."
         raise SettingsError(msg, "Name another command: atp config run INPUT.")
+    if given.command == "rescore":
+        return as_toml(given, _beside_vectors(given))
     reads_results = given.command in {"features", "merge", "report"}
     return as_toml(given, results_and_out(given)[1] if reads_results else _out(given))
 

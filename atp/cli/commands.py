@@ -56,6 +56,20 @@ COMMANDS = {
         hub. --json prints everything of each one, its name for --sae included.""",
         ("atp saes", "atp saes google/gemma-3-12b-it", "atp saes gpt2 --json"),
     ),
+    "rescore": Command(
+        "score other SAEs on the vectors that a run kept, without the model",
+        (f"VECTORS [INPUT] {SAES}",),
+        """Score the pairs of an earlier run with other SAEs, on a CPU and without the model: from
+        the vectors that atp run --save-vectors kept. VECTORS is their folder, or the folder of
+        results in which it is. The results are those of a run of attribution patching with these
+        SAEs, and go beside VECTORS, if --out names no other folder. An SAE must read and write
+        where one of the run did. INPUT is by default the file that the run read. You can stop it
+        at any time; the same command resumes.""",
+        (
+            "atp rescore results/feedback --sae=./my-sae",
+            "atp rescore results/feedback --hook-layer=20 --sae-width=131k",
+        ),
+    ),
     "features": Command(
         "put the scores of all pairs together, and select features",
         ("[RESULT]... [options]",),

@@ -153,6 +153,10 @@ def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
 
             with stop.unwinding():
                 lines = compare(build_settings.comparison_settings(given))
+        case "rescore":
+            from atp.rescore.command import rescore
+
+            code, lines = rescore(build_settings.rescore_settings(given), stop)
         case "saes" | "config" | "completion":
             lines = [_text(given)]
         case _:

@@ -29,7 +29,13 @@ UNWRAPPED = {TABLE, "results", "tables", "export", "features", "report", "merged
 
 def summary(given: Given, paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Yield the lines of the summary of a command that has written `paths`: label and text."""
-    of_command = {"run": _run, "features": _features, "report": _page, "merge": _merge}
+    of_command = {
+        "run": _run,
+        "rescore": _run,
+        "features": _features,
+        "report": _page,
+        "merge": _merge,
+    }
     if given.command in of_command:
         rows = of_command[given.command](paths)
     elif given.command == "intervene":

@@ -26,18 +26,23 @@ REQUIRED: Any = MISSING  # as the default
 
 RUN_COMMANDS = ("run", "check", "fetch", "bench")  # they take all settings of a run
 MODEL_COMMANDS = (*RUN_COMMANDS, "intervene")
-ALL_COMMANDS = (*MODEL_COMMANDS, "merge", "features", "report", "intervene --compare")
+ALL_COMMANDS = (
+    *(*MODEL_COMMANDS, "rescore"),
+    *("merge", "features", "report", "intervene --compare"),
+)
 
 
 class Group(Enum):
     """The groups of the help text, in its order, each with the commands that take its options."""
 
     READ = ("What to read", MODEL_COMMANDS)
+    DICTIONARIES = ("Which SAEs to use", (*MODEL_COMMANDS, "rescore"))
     CONTRAST = ("What to contrast", MODEL_COMMANDS)
     SCORE = ("How to score features", RUN_COMMANDS)
     RUN = ("How to run", MODEL_COMMANDS)
     WORKERS = ("How to spread a run over GPUs and machines", ("run",))
     SAVE = ("How to divide and save a run", RUN_COMMANDS)
+    VECTORS = ("What to keep for atp rescore", ("run",))
     CHECK = ("How to report", ("check", "saes"))
     BENCH = ("How to measure", ("bench",))
     SHOW = ("What to do after the run", ("run",))

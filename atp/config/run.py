@@ -14,6 +14,7 @@ from atp.config.option import Group, option
 from atp.errors import SettingsError
 
 EngineName = Literal["process", "ray"]
+VectorType = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,13 @@ class RunSettings:
     address: str | None = option(Group.WORKERS, None, "ADDRESS", checks.text)
     """A Ray cluster that runs already: HOST:PORT, or auto for the one of this machine. Default:
     that of RAY_ADDRESS, else a cluster on this machine alone, which ends with the run."""
+
+    save_vectors: VectorType | None = option(
+        Group.VECTORS, None, "TYPE", checks.OneOf(get_args(VectorType))
+    )
+    """Also keep the vectors x and g of every pair and hook point, as float32 or bfloat16, so that
+    atp rescore can score other SAEs there without the model. Those of a model in bfloat16 are exact
+    in either."""
 
     @property
     def on_ray(self) -> bool:

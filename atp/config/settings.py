@@ -31,19 +31,19 @@ class Settings:
     """Hub name, Hugging Face folder or GGUF file."""
     revision: str | None = option(Group.READ, None, "REV", checks.text)
     """Branch, tag or commit of a hub model. Default: its main branch."""
-    sae: tuple[str, ...] = option(Group.READ, (), "SPEC", checks.words, repeatable=True)
+    sae: tuple[str, ...] = option(Group.DICTIONARIES, (), "SPEC", checks.words, repeatable=True)
     """RELEASE:SAE_ID of SAELens, or a folder in SAELens format. Repeat it for several SAEs, or give
     a pattern of *, ? and [..] in quotes: 'RELEASE:layer_*/width_16k/canonical' or './saes/layer*';
     a * ends at a slash. Default: the four options below choose. atp saes lists all."""
-    hook_layer: tuple[int, ...] = option(Group.READ, (), "LIST", checks.layers)
+    hook_layer: tuple[int, ...] = option(Group.DICTIONARIES, (), "LIST", checks.layers)
     """Layers whose SAE to use, as in 9,20,31. Default: one for each model, as
     31 for Gemma-2-9b-it."""
-    sae_width: int | None = option(Group.READ, None, "N", sae_choice.sae_width)
+    sae_width: int | None = option(Group.DICTIONARIES, None, "N", sae_choice.sae_width)
     """Features of that SAE, as in 16384 or 131k. Default: the fewest that the release has."""
-    sae_l0: L0Size | None = option(Group.READ, None, "NAME", checks.OneOf(L0_SIZES))
+    sae_l0: L0Size | None = option(Group.DICTIONARIES, None, "NAME", checks.OneOf(L0_SIZES))
     """How many features of that SAE are active at a token: small, medium or big, among the SAEs of
     its layer and width. Default: medium, else small."""
-    sae_site: Site | None = option(Group.READ, None, "NAME", checks.OneOf(SITES))
+    sae_site: Site | None = option(Group.DICTIONARIES, None, "NAME", checks.OneOf(SITES))
     """What that SAE reads: resid, the residual stream; mlp or attn, an output; transcoder, the
     input of an MLP; or clt, a layer of a cross-layer transcoder. Default: the first that the model
     has."""
@@ -54,7 +54,7 @@ class Settings:
     scoring: Method = Method()
     chat_template: bool = switch(Group.CONTRAST)
     """Put prompts through the tokenizer's chat template. Default: raw text."""
-    allow_other_model: bool = switch(Group.READ)
+    allow_other_model: bool = switch(Group.DICTIONARIES)
     """Accept an SAE that was trained on a model of another name."""
     model_dtype: str | None = option(Group.RUN, None, "NAME", checks.OneOf(("bfloat16", "float32")))
     """bfloat16 or float32; float16 overflows in Gemma. Default: float32 on a CPU, else bfloat16."""

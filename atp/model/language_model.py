@@ -68,6 +68,11 @@ class Model:
         return int(self.bridge.cfg.n_ctx)
 
     @property
+    def n_layers(self) -> int:
+        """The number of its layers."""
+        return int(self.bridge.cfg.n_layers)
+
+    @property
     def bos_token_id(self) -> int | None:
         """The token that starts every sequence; None when the model has none (Qwen, say)."""
         bos: int | None = self.tokenizer.bos_token_id

@@ -65,14 +65,20 @@ class BatchRunner:
         whole = not self.scorer.model.keeps_all_keys
         return Planner(self.method.position, self.scorer.batch_tokens, whole, together)
 
-    def run(self, task: Task, stopped: Callable[[], bool] = lambda: False) -> list[list[Analysis]]:
+    def run(
+        self,
+        task: Task,
+        stopped: Callable[[], bool] = lambda: False,
+        captured: list[CapturedBatch | FailedPair] | None = None,
+    ) -> list[list[Analysis]]:
         """Capture and score a task's batches; raises as `capture` does.
 
         Returned is, for each pair, one analysis for each SAE. Once `stopped` says so, no further
-        batch is captured, and the analyses are those of the first pairs.
+        batch is captured, and the analyses are those of the first pairs. The list `captured` takes
+        what was captured.
         """
         self.scorer.base_prompts.expect(task.window, task.base_batches)
-        captured: list[CapturedBatch | FailedPair] = []
+        captured = [] if captured is None else captured
         for batch in task.batches:
             captured += self.capture(batch)
             if stopped():

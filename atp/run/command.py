@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from atp.config.run import VectorType
     from atp.config.settings import Settings
     from atp.dataset.input_scan import InputScan
     from atp.errors import ExitCode
@@ -49,8 +50,9 @@ def run(
             **({} if settings.shard is None else {"shard": str(settings.shard)}),
         )
         catch_up(settings.out, scan)
-        with _engine(settings, own or RunSettings(), scan, specs) as engine:
-            return score(settings, scan, engine, stop)
+        own = own or RunSettings()
+        with _engine(settings, own, scan, specs) as engine:
+            return score(settings, scan, engine, stop, own.save_vectors)
 
 
 @contextmanager
@@ -62,14 +64,14 @@ def _engine(
     if not own.on_ray:
         from atp.run.engine.in_process import InProcess  # noqa: PLC0415
 
-        yield InProcess(setup.load(settings, specs), settings, scan)
+        yield InProcess(setup.load(settings, specs), settings, scan, own.save_vectors)
         return
     from atp.run.engine.cluster import connected  # noqa: PLC0415
 
     with connected(own, settings.device) as places:
         from atp.run.engine.on_ray import OnRay  # noqa: PLC0415
 
-        engine = OnRay(settings, scan, places)
+        engine = OnRay(settings, scan, places, own.save_vectors)
         try:
             yield engine
         finally:
@@ -77,16 +79,32 @@ def _engine(
 
 
 def score(
-    settings: Settings, scan: InputScan, engine: Engine, stop: StopRequest
+    settings: Settings,
+    scan: InputScan,
+    engine: Engine,
+    stop: StopRequest,
+    vector_type: VectorType | None = None,
 ) -> tuple[ExitCode, list[Path]]:
-    """Score every pair on an engine; returns and raises as `run` does."""
+    """Score every pair on an engine, and keep its vectors; returns and raises as `run` does."""
     # Imported here: they import torch, and earlier errors need not wait for it.
+    from atp.model.token_texts import TokenTexts  # noqa: PLC0415
     from atp.run.pipeline import Pipeline  # noqa: PLC0415
     from atp.run.resume import open_journal  # noqa: PLC0415
     from atp.run.writer import ResultWriter  # noqa: PLC0415
+    from atp.vectors.writer import FOLDER, VectorsWriter  # noqa: PLC0415
 
     with open_journal(settings, scan, engine) as journal:
         writer = ResultWriter(scan, journal, len(engine.labels), settings.save_interval)
         planner = engine.planner(journal.header["facts"]["settings"]["batch_tokens"])
         baseline, shard = settings.scoring.baseline, settings.shard or WHOLE
-        return Pipeline(engine, planner, writer, stop, baseline, shard).run()
+        vectors = None
+        if vector_type is not None:
+            tokenizer = engine.pair_tokenizer.tokenizer
+            vectors = VectorsWriter.open(
+                settings.out / f"{FOLDER}{journal.header['run']}",
+                journal.header,
+                engine.origin,
+                vector_type,
+                TokenTexts(tokenizer) if settings.scoring.position == "all" else None,
+            )
+        return Pipeline(engine, planner, writer, stop, baseline, shard, vectors).run()

@@ -44,8 +44,7 @@ def facts(
 ) -> dict[str, Any]:
     """Return everything that decides a run's numbers, as JSON values."""
     return {
-        "versions": {"atp": __version__, **{name: version(name) for name in LIBRARIES}},
-        "source_sha256": source_sha256(),
+        **program(),
         "input": {"sha256": scan.sha256, "bytes": scan.size},
         "model": {
             "name": model.name,
@@ -59,6 +58,12 @@ def facts(
         "method": settings.scoring.describe(),
         "settings": {**settings.deciding_numbers(), "batch_tokens": batch_tokens},
     }
+
+
+def program() -> dict[str, Any]:
+    """Return the facts of atp itself and of the libraries that compute."""
+    versions = {"atp": __version__, **{name: version(name) for name in LIBRARIES}}
+    return {"versions": versions, "source_sha256": source_sha256()}
 
 
 def source_sha256() -> str:
@@ -195,6 +200,7 @@ def metadata(scan: InputScan, journal: Recorded, finished: str) -> list[dict[str
             "source_sha256": known["source_sha256"],
             "fingerprint": journal.header["fingerprint"],
             **({"unsharded": _unsharded(known, result)} if sharded else {}),
+            **({"rescored": known["rescored"]} if "rescored" in known else {}),
             "started": journal.header["started"],
             "finished": finished,
         }

@@ -9,6 +9,7 @@ engine's matter (atp/run/engine).
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from atp.runtime.live import phase
 from atp.runtime.prefetch import prefetch
 from atp.runtime.signals import BatchAbortedError
 from atp.scoring.analysis_json import issue_analysis
+from atp.scoring.scorer import CapturedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from atp.run.writer import ResultWriter
     from atp.runtime.live import LiveLine
     from atp.runtime.signals import StopRequest
+    from atp.vectors.writer import VectorsWriter
 
     Window = list[tuple[PairKey, TokenizedPair | Analysis]]
     """Pairs in input order, tokenised, or with the analysis that says why they are not."""
@@ -56,10 +59,12 @@ class Pipeline:
     stop: StopRequest
     baseline: Baseline = "zero"
     shard: Shard = WHOLE
+    vectors: VectorsWriter | None = None
+    """Keeps the captures, too."""
 
     def run(self) -> tuple[ExitCode, list[Path]]:
         """Score the pairs that are left; return OK or PAIRS_FAILED, and the result files."""
-        if not self.writer.finished:
+        if not self._finished:
             with self.stop.finishing():
                 try:
                     if self.baseline == "mean" and self.writer.total:
@@ -86,6 +91,15 @@ class Pipeline:
         )
         return (ExitCode.PAIRS_FAILED if self.writer.failed else ExitCode.OK), self.writer.paths
 
+    @property
+    def _finished(self) -> bool:
+        kept = self.vectors is None or self.vectors.holds(self.writer.total)
+        return self.writer.finished and kept
+
+    def _is_done(self, key: PairKey) -> bool:
+        kept = self.vectors is None or self.vectors.has(key)
+        return self.writer.is_done(key) and kept
+
     def _warn_of_gaps(self) -> None:
         for entry in self.writer.entries:
             if not entry.get("path", {}).get("complete", True):
@@ -98,12 +112,13 @@ class Pipeline:
 
     def _score_pairs(self, line: LiveLine) -> None:
         strongest, explained = StrongestSoFar(line), Explained(self.engine.facts["saes"])
-        for done in self.engine.results(self._tasks(), self.stop):
-            self._save(done)
-            strongest.add(of_first_sae for of_first_sae, *_ in done.analyses)
-            explained.add(done.analyses)
+        with self.vectors or nullcontext():
+            for done in self.engine.results(self._tasks(), self.stop):
+                self._save(done)
+                strongest.add(of_first_sae for of_first_sae, *_ in done.analyses)
+                explained.add(done.analyses)
+                self._raise_if_stopped()
             self._raise_if_stopped()
-        self._raise_if_stopped()
         explained.end()
 
     def _tasks(self) -> Iterator[Task]:
@@ -116,7 +131,7 @@ class Pipeline:
                 for number, (key, item) in enumerate(window, start=pairs_before)
                 if not isinstance(item, TokenizedPair)
             ]
-            self.writer.append(without_batch)
+            self._append(without_batch)
             self.writer.save_if_due()
             tokenised = [(key, item) for key, item in window if isinstance(item, TokenizedPair)]
             keys = [key for key, _ in tokenised]
@@ -124,8 +139,8 @@ class Pipeline:
             todo = []
             for number, batch in enumerate(planned.batches, start=batches_before):
                 if not self.shard.does(number):
-                    self.writer.append([(keys[i], [self._other_shard(number)]) for i in batch])
-                elif not all(self.writer.is_done(keys[i]) for i in batch):
+                    self._append([(keys[i], [self._other_shard(number)]) for i in batch])
+                elif not all(self._is_done(keys[i]) for i in batch):
                     todo.append(batch)
             for batches in self.planner.grouped(todo):
                 if self.stop.requested:
@@ -153,9 +168,16 @@ class Pipeline:
                 window.append((pair.key, result))
             yield window
 
+    def _append(self, without_batch: list[tuple[PairKey, list[Analysis]]]) -> None:
+        self.writer.append(without_batch)
+        if self.vectors is not None:
+            self.vectors.add_analyses((key, analysis) for key, (analysis,) in without_batch)
+
     def _save(self, done: Scored) -> None:
         pairs = done.task.pairs[: len(done.analyses)]  # after a signal, the first ones
         new = self.writer.append(list(zip(done.task.keys, done.analyses, strict=False)))
+        if self.vectors is not None:
+            self._keep(self.vectors, done)
         self.writer.save_if_due()  # after all of the batch is in the journal: saving may fail
         log.info(
             "batch.done",
@@ -166,6 +188,15 @@ class Pipeline:
             seconds=round(done.seconds(), 3),
             **({} if done.worker is None else {"worker": done.worker}),
         )
+
+    @staticmethod
+    def _keep(vectors: VectorsWriter, done: Scored) -> None:
+        keys = iter(done.task.keys)
+        for part in done.captured:
+            if isinstance(part, CapturedBatch):
+                vectors.add(list(islice(keys, len(part.pairs))), part)
+            else:
+                vectors.add_analyses([(next(keys), part.analyses[0])])
 
     def _other_shard(self, number: int) -> Analysis:
         return {"elsewhere": str(self.shard.owner(number))}

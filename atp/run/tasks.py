@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from atp.attribution.contrasts import Position
     from atp.dataset.journal import Analysis
     from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
+    from atp.run.batch_runner import FailedPair
     from atp.runtime.signals import StopRequest
     from atp.scoring.base_prompts import Prompt
+    from atp.scoring.scorer import CapturedBatch
+    from atp.vectors.origin import Origin
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ class Scored:
     analyses: list[list[Analysis]]  # of the first pairs; of all, unless a signal ended the work
     began: float  # on the clock of time.monotonic
     worker: int | None = None  # its number, where there are several
+    captured: Sequence[CapturedBatch | FailedPair] = ()
+    """The captures that were scored, where they are to be kept."""
 
     def seconds(self) -> float:
         """Return how long ago the work began."""
@@ -121,6 +126,8 @@ class Engine(Protocol):
     """Everything that decides the numbers; the token budget is the default, or as asked for."""
     labels: Sequence[str]
     """The short names of the SAEs."""
+    origin: Origin
+    """What the model adds to the vectors of its hook points."""
 
     def planner(self, batch_tokens: int) -> Planner:
         """Return what plans the run's windows under a token budget."""

@@ -48,7 +48,7 @@ def check_names(model: Model, dictionary: Dictionary) -> None:
     """Raise SettingsError for a hook point that the model lacks, or a space that it has not."""
     for name in (dictionary.hook_name, *dictionary.writes):
         model.check_hook(name)
-    layers, count = [layer_of(name) for name in dictionary.writes], int(model.bridge.cfg.n_layers)
+    layers, count = [layer_of(name) for name in dictionary.writes], model.n_layers
     if len(layers) > 1 and layers != [*range(layers[0] or 0, count)]:
         msg = f"--sae={dictionary.spec} writes to layers {', '.join(map(str, layers))} of "
         msg += f"{model.name}, which has {count}: a decoder is missing."

@@ -52,6 +52,13 @@ def check_dictionaries(
             "atp needs a causal model that heeds its attention mask, and its cache if it has one."
         )
         raise UnavailableError(msg.splitlines()[0], hint) from error
+    check_on_capture(model, dictionaries, captured)
+    if method.needs_patched_runs:
+        _check_patched_runs(model, dictionaries.lowest_points, captured)
+
+
+def check_on_capture(model: Model, dictionaries: Dictionaries, captured: Capture) -> None:
+    """Try each SAE on captured vectors; one that does not fit them raises SettingsError."""
     for dictionary in dictionaries:
         check_order(dictionary, list(captured.residuals))
         x, g = captured.residuals[dictionary.hook_name], dictionary.at_writes(captured.gradients)
@@ -72,8 +79,6 @@ def check_dictionaries(
                 reason += str(error).splitlines()[0]
         msg = f"--sae={dictionary.spec} does not fit {model.name}: {reason}."
         raise SettingsError(msg, "Choose an SAE that was trained on this model.")
-    if method.needs_patched_runs:
-        _check_patched_runs(model, dictionaries.lowest_points, captured)
 
 
 def _check_patched_runs(model: Model, hook_names: Sequence[str], captured: Capture) -> None:

@@ -12,13 +12,18 @@ from atp.run.batch_runner import BatchRunner
 from atp.run.metadata import facts
 from atp.run.tasks import Scored
 from atp.runtime.signals import BatchAbortedError
-from atp.scoring.scorer import Scorer
+from atp.scoring.scorer import CapturedBatch, Scorer
+from atp.vectors.origin import Origin
+from atp.vectors.parts import portable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from atp.config.run import VectorType
     from atp.config.settings import Settings
     from atp.dataset.input_scan import InputScan
+    from atp.dataset.journal import Analysis
+    from atp.run.batch_runner import FailedPair
     from atp.run.setup import Loaded
     from atp.run.tasks import Planner, Task
     from atp.runtime.signals import StopRequest
@@ -30,7 +35,14 @@ log = structlog.get_logger()
 class InProcess:
     """Scores the tasks of a run with a loaded model; an Engine."""
 
-    def __init__(self, loaded: Loaded, settings: Settings, scan: InputScan) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        settings: Settings,
+        scan: InputScan,
+        vector_type: VectorType | None = None,
+    ) -> None:
+        """Take a loaded model; `vector_type` is that of the vectors to keep."""
         model, dictionaries = loaded.model, loaded.dictionaries
         budget = settings.batch_tokens or batch_tokens(model, dictionaries, settings.tail)
         self.runner = BatchRunner(
@@ -39,6 +51,8 @@ class InProcess:
         self.pair_tokenizer = loaded.pair_tokenizer
         self.labels: Sequence[str] = [each.label for each in dictionaries]
         self.facts = facts(settings, scan, model, dictionaries, budget)
+        self.origin = Origin.of(model, dictionaries)
+        self.vector_type = vector_type
 
     def planner(self, batch_tokens: int) -> Planner:
         """Return what plans the run's windows under a token budget."""
@@ -56,11 +70,25 @@ class InProcess:
             began = time.monotonic()
             try:
                 with stop.abortable():
-                    analyses = self.runner.run(task, lambda: stop.requested)
+                    analyses, captured = self.score(task, lambda: stop.requested)
             except BatchAbortedError:
                 log.info("batch.given_up", seconds=round(time.monotonic() - began, 3))
                 return  # the next start computes it
-            yield Scored(task, analyses, began)
+            yield Scored(task, analyses, began, captured=captured)
+
+    def score(
+        self, task: Task, stopped: Callable[[], bool] = lambda: False
+    ) -> tuple[list[list[Analysis]], list[CapturedBatch | FailedPair]]:
+        """Score a task as `BatchRunner.run` does; return its captures, too, if they are kept."""
+        if self.vector_type is None:
+            return self.runner.run(task, stopped), []
+        captured: list[CapturedBatch | FailedPair] = []
+        analyses = self.runner.run(task, stopped, captured)
+        kept = [
+            portable(part, self.vector_type) if isinstance(part, CapturedBatch) else part
+            for part in captured
+        ]
+        return analyses, kept
 
     def state(self) -> str:
         """Return an empty text: there are no workers."""

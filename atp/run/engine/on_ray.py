@@ -22,6 +22,7 @@ from atp.scoring.base_prompts import mean_activations, windows_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from atp.config.run import VectorType
     from atp.config.settings import Settings
     from atp.dataset.input_scan import InputScan
     from atp.run.engine.cluster import Places
@@ -33,13 +34,20 @@ if TYPE_CHECKING:
 class OnRay:
     """Scores the tasks of a run on the workers of a Ray cluster; an Engine."""
 
-    def __init__(self, settings: Settings, scan: InputScan, places: Places) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        scan: InputScan,
+        places: Places,
+        vector_type: VectorType | None = None,
+    ) -> None:
         """Wait until a worker is ready; raises as `setup.load` does in the workers."""
-        self.workers = Workers(settings, scan, places)
+        self.workers = Workers(settings, scan, places, vector_type)
         with phase(f"loading {settings.model}") as line:
             line.state = self.state
             self.ready = self.workers.wait_for_first()
         self.facts, self.labels = self.ready.facts, self.ready.labels
+        self.origin = self.ready.origin
         self.pair_tokenizer = pair_tokenizer_for(settings, self.ready.n_ctx)
         self._batch_tokens = self.ready.planner.batch_tokens
         self._means: Any = None  # a reference to them
@@ -73,9 +81,9 @@ class OnRay:
     def results(self, tasks: Iterator[Task], stop: StopRequest) -> Iterator[Scored]:
         """Yield tasks as they are scored, in any order."""
         jobs = (Job("score", task, (self._batch_tokens, self._means)) for task in tasks)
-        for job, worker, analyses in self.workers.work(jobs, stop):
+        for job, worker, (analyses, captured) in self.workers.work(jobs, stop):
             worker.pairs += len(analyses)
-            yield Scored(job.item, analyses, job.began, worker.number)
+            yield Scored(job.item, analyses, job.began, worker.number, captured)
 
     def state(self) -> str:
         """Say how many workers are ready, of how many."""

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from atp.config.run import VectorType
     from atp.config.settings import Settings
     from atp.dataset.input_scan import InputScan
     from atp.dataset.journal import Analysis
+    from atp.run.batch_runner import FailedPair
     from atp.run.tasks import Planner, Task
     from atp.scoring.base_prompts import Prompt
+    from atp.scoring.scorer import CapturedBatch
+    from atp.vectors.origin import Origin
 
 Event = tuple[str, dict[str, Any]]
 """A line of the log: its level, and its fields."""
@@ -36,6 +40,7 @@ class Ready:
 
     facts: dict[str, Any]
     labels: Sequence[str]
+    origin: Origin
     n_ctx: int
     planner: Planner
     node: str  # the address of its machine
@@ -48,8 +53,10 @@ class Worker:
     Nothing here is a checkpoint: a worker that was restarted loads again.
     """
 
-    def __init__(self, settings: Settings, scan: InputScan, folder: str) -> None:
-        self.settings, self.scan = settings, scan
+    def __init__(
+        self, settings: Settings, scan: InputScan, folder: str, vector_type: VectorType | None
+    ) -> None:
+        self.settings, self.scan, self.vector_type = settings, scan, vector_type
         self.engine: InProcess | None = None
         self.events: list[Event] = []
         with suppress(
@@ -66,18 +73,20 @@ class Worker:
         runner = engine.runner
         node = ray.util.get_node_ip_address()
         n_ctx = runner.scorer.model.n_ctx
-        ready = Ready(engine.facts, engine.labels, n_ctx, runner.planner(), node, os.getpid())
+        known = engine.facts, engine.labels, engine.origin, n_ctx
+        ready = Ready(*known, runner.planner(), node, os.getpid())
         return ready, self._told()
 
     def score(
         self, task: Task, batch_tokens: int, means: Sequence[np.ndarray] | None
-    ) -> tuple[list[list[Analysis]], list[Event]]:
-        """Return one analysis for each pair and SAE; raises as BatchRunner.run does."""
-        runner = self._loaded(batch_tokens).runner
+    ) -> tuple[tuple[list[list[Analysis]], list[CapturedBatch | FailedPair]], list[Event]]:
+        """Return what InProcess.score does; raises as BatchRunner.run does."""
+        engine = self._loaded(batch_tokens)
+        runner = engine.runner
         if means is not None and not runner.scorer.means:
             device = runner.scorer.model.device
             runner.scorer.means = [torch.tensor(mean, device=device) for mean in means]
-        return runner.run(task), self._told()
+        return engine.score(task), self._told()
 
     def sums(
         self, prompts: Sequence[Prompt], batch_tokens: int
@@ -89,7 +98,7 @@ class Worker:
     def _loaded(self, batch_tokens: int | None = None) -> InProcess:
         if self.engine is None:
             loaded = setup.load(self.settings, setup.check_names(self.settings))
-            self.engine = InProcess(loaded, self.settings, self.scan)
+            self.engine = InProcess(loaded, self.settings, self.scan, self.vector_type)
         if batch_tokens is not None:
             self.engine.runner.scorer.batch_tokens = batch_tokens
         return self.engine

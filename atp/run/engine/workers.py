@@ -18,12 +18,14 @@ import structlog
 from ray.exceptions import RayError, RayTaskError
 
 from atp.errors import AtpError, UnavailableError
+from atp.run.batch_runner import FailedPair
 from atp.run.engine.worker import Ready, Worker
 from atp.runtime.signals import GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from atp.config.run import VectorType
     from atp.config.settings import Settings
     from atp.dataset.input_scan import InputScan
     from atp.run.engine.cluster import Places
@@ -81,7 +83,13 @@ class _Worker:
 class Workers:
     """The workers of a run."""
 
-    def __init__(self, settings: Settings, scan: InputScan, places: Places) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        scan: InputScan,
+        places: Places,
+        vector_type: VectorType | None = None,
+    ) -> None:
         self.first: Ready | None = None
         """What the first worker has loaded; the others must have the same."""
         actor = ray.remote(Worker).options(
@@ -91,7 +99,7 @@ class Workers:
         if places.gpus > 1:
             theirs = replace(settings, device=None, device_map="auto")
         self.all = [
-            _Worker(number, actor.remote(theirs, scan, str(Path.cwd())))
+            _Worker(number, actor.remote(theirs, scan, str(Path.cwd()), vector_type))
             for number in range(places.workers)
         ]
         self.loading = {worker.actor.load.remote(): worker for worker in self.all}
@@ -188,7 +196,8 @@ class Workers:
         if job.losses >= TRIES:
             analysis = {"error": "Worker died", "details": {"times": TRIES}}
             saes = len(self.wait_for_first().labels)
-            yield job, worker, [[analysis] * saes for _ in job.item.keys]
+            analyses = [[analysis] * saes for _ in job.item.keys]
+            yield job, worker, (analyses, [FailedPair(each) for each in analyses])
         elif job.losses == TRIES - 1 and job.method == "score":
             again.extendleft(replace(job, item=task) for task in reversed(job.item.alone()))
         else:
