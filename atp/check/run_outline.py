@@ -70,9 +70,12 @@ def outline_run(
     host_memory = {name: host[name] for name in ("free_bytes", "total_bytes")}
     run = RunOutline(torch.version.cuda, host_memory)
     with findings.collect("device"):
-        run.device = choose_device(settings.device, nvidia, run.cuda)
+        split = settings.device_map is not None
+        run.device = choose_device("cuda" if split else settings.device, nvidia, run.cuda)
         gpu = run.device.gpu
         run.free_bytes = gpu.free_bytes if gpu else host["free_bytes"]
+        if split and nvidia is not None:
+            run.free_bytes = sum(each.free_bytes for each in nvidia.gpus)
     kind = run.device.kind if run.device else "cuda"  # only a GPU can be missing
     with findings.collect("model"):
         dtype = choose_dtype(settings.model_dtype, torch.device(kind))

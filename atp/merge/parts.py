@@ -25,7 +25,7 @@ MAY_DIFFER = {
     "sae": {"spec"},
     "method": (),
     "settings": {
-        *("input", "out", "model", "revision", "sae", *CHOICES, "device"),
+        *("input", "out", "model", "revision", "sae", *CHOICES, "device", "device_map"),
         *("allow_other_model", "model_dtype", "save_interval", "fresh", "shard"),
     },
     "versions": (),

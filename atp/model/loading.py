@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 TEXT_ALONE = {"qwen3_5": "Qwen3_5ForCausalLM", "qwen3_5_moe": "Qwen3_5MoeForCausalLM"}
 """By the kind of a model that also reads images: the class of its language model, to be loaded
 alone. The bridge of the whole model needs torchvision."""
+STATEFUL = ("bamba", "mamba", "mamba2", "nemotron_h", "olmo_hybrid")
+"""Kinds of models for which TransformerLens takes a device, and no map of devices."""
 PACKINGS = ("fp8", "gguf", "mxfp4", "torchao")
 """Ways to pack weights into 8 or 4 bits; docs/library.md has what was tried."""
 
@@ -96,10 +98,11 @@ def load_model(  # noqa: PLR0913  (each but the first by name)
             config = load_config(name, revision)
             check_packing(config, name)
             # Weights go straight onto an accelerator; a CPU needs no map.
-            cpu = place.type == "cpu" and not split
+            no_map = place.type == "cpu" or config.model_type in STATEFUL
             if config.model_type in TEXT_ALONE:
                 options["hf_config_overrides"] = {"architectures": [TEXT_ALONE[config.model_type]]}
-            options |= {"device": "cpu"} if cpu else {"device_map": split or {"": str(place)}}
+            where = {"device_map": split or {"": str(place)}}
+            options |= {"device": str(place)} if no_map and not split else where
             try:
                 bridge = boot(str(source), dtype=torch_dtype, **options)
             except ValueError as error:

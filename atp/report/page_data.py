@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from atp.report.sources import Intervention
 
 POINTS = 5000  # of a scatter; more of them only hide each other
-NOT_COMPARED = {"input", "out", "model", "revision", "sae", "batch_tokens", "device", "fresh"}
+NOT_COMPARED = {
+    *("input", "out", "model", "revision", "sae", "batch_tokens"),
+    *("device", "device_map", "fresh"),
+}
 """Settings that the page shows elsewhere, or that decide no number."""
 
 

@@ -19,7 +19,7 @@ SETTINGS = Settings(input=Path("answers.json"), out=Path("o"))
 
 
 def test_settings_are_json_values_of_the_options_of_a_run() -> None:
-    values = replace(SETTINGS, sae=("a:b",), shard=Shard(1, 2)).as_json()
+    values = replace(SETTINGS, sae=("a:b",), shard=Shard(1, 2), device_map="auto").as_json()
 
     assert set(values) == {"input"} | {
         option.name
