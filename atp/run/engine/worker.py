@@ -59,14 +59,11 @@ class Worker:
         self.settings, self.scan, self.vector_type = settings, scan, vector_type
         self.engine: InProcess | None = None
         self.events: list[Event] = []
-        with suppress(
-            OSError
-        ):  # relative names mean what they mean to the driver, where it is here
+        with suppress(OSError):  # so relative names mean what they do to the driver
             os.chdir(folder)
         configure("")
         structlog.configure(processors=[self._keep])
 
-    @ray.method(max_task_retries=2)  # type: ignore[untyped-decorator]  # a call waits for a worker that is being restarted
     def load(self) -> tuple[Ready, list[Event]]:
         """Load model and SAEs, if that is not done; raises as `setup.load` does."""
         engine = self._loaded()
@@ -77,6 +74,7 @@ class Worker:
         ready = Ready(*known, runner.planner(), node, os.getpid())
         return ready, self._told()
 
+    @ray.method(max_task_retries=0)  # type: ignore[untyped-decorator]
     def score(
         self, task: Task, batch_tokens: int, means: Sequence[np.ndarray] | None
     ) -> tuple[tuple[list[list[Analysis]], list[CapturedBatch | FailedPair]], list[Event]]:
@@ -88,6 +86,7 @@ class Worker:
             runner.scorer.means = [torch.tensor(mean, device=device) for mean in means]
         return engine.score(task), self._told()
 
+    @ray.method(max_task_retries=0)  # type: ignore[untyped-decorator]
     def sums(
         self, prompts: Sequence[Prompt], batch_tokens: int
     ) -> tuple[list[np.ndarray], list[Event]]:

@@ -92,8 +92,9 @@ class Workers:
     ) -> None:
         self.first: Ready | None = None
         """What the first worker has loaded; the others must have the same."""
+        # Retries are those of `load`, which waits for a worker that is being restarted.
         actor = ray.remote(Worker).options(
-            num_cpus=places.cpus, num_gpus=places.gpus, max_restarts=-1, max_task_retries=0
+            num_cpus=places.cpus, num_gpus=places.gpus, max_restarts=-1, max_task_retries=TRIES - 1
         )
         theirs = replace(settings, device=places.device)
         if places.gpus > 1:
