@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -81,6 +82,7 @@ class Ready:
         del stop
         endless = cycle(self.analyses)
         for task in tasks:
+            self.task = task
             yield Scored(task, list(islice(endless, len(task.keys))), time.monotonic())
 
     def take_means(self, prompts: Iterable[tuple[int, ...]], stop: StopRequest) -> None:
@@ -117,6 +119,8 @@ def drive(source: Path, out: Path, journal: Path) -> dict[str, float]:
         "whole": time.perf_counter() - began,
         "cpu": engine.cpu - before,
         "peak": figures(torch.device("cpu"))["peak_bytes"],
+        "there": len(pickle.dumps(engine.task)) / len(engine.task.keys),
+        "back": len(pickle.dumps(engine.analyses)) / len(engine.analyses),
         "journal": next(out.glob(f"*{SUFFIX}")).stat().st_size,
     }
 
@@ -165,8 +169,10 @@ def driver(counts: Sequence[int], folder: Path) -> None:
             f"| {found['journal'] / pairs / 1e3:.1f} |",
             flush=True,
         )
+        sent = f"{found['there'] / 1e3:.1f} KB to a worker, {found['back'] / 1e3:.1f} KB back"
         source.unlink()
         rmtree(folder / str(count))
+    print(f"\nA pair: {sent}")
 
 
 def workers(pairs: int, rounds: int, folder: Path) -> None:
