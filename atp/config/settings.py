@@ -70,7 +70,8 @@ class Settings:
     """Most tokens in a pass, padding included. Default: as many as surely fit into the free memory,
     at most 2048 on a CPU and 16384 on a GPU."""
     save_interval: int = option(Group.SAVE, 10, "N", whole_number(1))
-    """Save results every N pairs, once their batch is done."""
+    """Save results every N pairs, once their batch is done; less often where saving would take more
+    than 5 % of the time."""
     limit: int | None = option(Group.READ, None, "N", whole_number(1))
     """Score the first N pairs only. Default: all."""
     shard: Shard | None = option(Group.SAVE, None, "I/N", shard.parse)

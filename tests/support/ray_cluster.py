@@ -46,7 +46,7 @@ def started(*cpus: int) -> Iterator[tuple[str, Callable[[], None]]]:
             yield line.split()[1], lose
         finally:
             stdin.close()
-            del os.environ["RAY_AUTH_MODE"]
+            os.environ.pop("RAY_AUTH_MODE", None)
 
 
 def main() -> None:

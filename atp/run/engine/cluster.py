@@ -54,7 +54,7 @@ def connected(own: RunSettings, device: str | None) -> Iterator[Places]:
     if ours:
         _start(ray, address, own.workers or 1)
     try:
-        yield _places(ray, own, device)
+        yield _places(ray, address, own, device)
     finally:
         if ours:
             ray.shutdown()
@@ -79,8 +79,12 @@ def _imported(address: str) -> Any:  # noqa: ANN401  (a module, typed in part)
 def _start(ray: Any, address: str, workers: int) -> None:  # noqa: ANN401  (as above)
     how: dict[str, object] = {}
     if address == LOCAL:
-        cpus = max(len(os.sched_getaffinity(0)), workers)
-        how = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+        cores = import_module("ray._private.utils").get_num_cpus()  # heeds a container's limit
+        how = {
+            "num_cpus": max(cores, workers),
+            "include_dashboard": False,
+            "object_store_memory": STORE_BYTES,
+        }
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     start = partial(ray.init, address=address, log_to_driver=False, logging_level="ERROR", **how)
     try:
@@ -100,7 +104,12 @@ def _start(ray: Any, address: str, workers: int) -> None:  # noqa: ANN401  (as a
             signal.signal(number, handler)
 
 
-def _places(ray: Any, own: RunSettings, device: str | None) -> Places:  # noqa: ANN401  (as above)
+def _places(
+    ray: Any,  # noqa: ANN401  (as above)
+    address: str,
+    own: RunSettings,
+    device: str | None,
+) -> Places:
     there = ray.cluster_resources()
     cpus, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
     if device == "cpu" or (device is None and not gpus):
@@ -109,6 +118,9 @@ def _places(ray: Any, own: RunSettings, device: str | None) -> Places:  # noqa: 
         return Places(workers, "cpu", max(1, min(cpus // workers, largest)), 0)
     workers = own.workers or max(1, gpus // own.gpus_per_worker)
     wanted = workers * own.gpus_per_worker
-    if wanted > gpus:
+    if wanted > gpus and address == LOCAL:
+        msg = f"{workers} workers need {wanted} GPUs, and this machine has {gpus}."
+        raise SettingsError(msg, "Lower --workers or --gpus-per-worker, or use --device=cpu.")
+    if wanted > gpus:  # the cluster may grow
         log.warning("workers.waiting", wanted_gpus=wanted, gpus=gpus)
     return Places(workers, "cuda", 1, own.gpus_per_worker)
