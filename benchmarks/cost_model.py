@@ -1,16 +1,15 @@
 """Fits the cost of a pair on measurements, checks it on others, and prints what a large run takes.
 
 Usage:
-  cost_model.py measure FILE [--rounds=N]
-  cost_model.py print FILE
+  cost_model.py [--rounds=N] [--file=FILE]
   cost_model.py --help
 
 Options:
-  --rounds=N  Of each case, the shortest counts [default: 5].
+  --rounds=N   Of each case, the shortest counts; 0 measures nothing [default: 5].
+  --file=FILE  Keeps the times [default: results/cost_model.json].
 
-`measure` scores pairs with random models of several sizes, and with the demo's, on one core, and
-writes the times to a JSON file; the cases take turns. `print` fits the constants of docs/scale.md
-and prints the tables there.
+Scores pairs with random models of several sizes, and with the demo's, on one core; the cases take
+turns. Then it fits the constants of docs/scale.md and prints the tables there.
 """
 
 from __future__ import annotations
@@ -273,17 +272,17 @@ def print_large() -> None:
 def main() -> None:
     """Measure, or print the fit."""
     arguments = docopt(__doc__)
-    path = Path(arguments["FILE"])
-    if arguments["measure"]:
+    path, rounds = Path(arguments["--file"]), int(arguments["--rounds"])
+    if rounds:
+        path.parent.mkdir(parents=True, exist_ok=True)
         configure(run_id="cost_model", quiet=True)
         torch.set_num_threads(1)
         cases = [Timed(case) for case in FITTED + HELD_OUT]
-        for _ in range(int(arguments["--rounds"])):
+        for _ in range(rounds):
             for case in cases:
                 case.run()
             found = [case.known for case in cases]
             path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        return
     measured = json.loads(path.read_text(encoding="utf-8"))
     for each in measured:
         each["seconds"] = min(each["seconds"])

@@ -1,11 +1,11 @@
 """Measures how many pairs the driver of a run can serve, and what a second worker brings.
 
 Usage:
-  workers.py driver [--counts=LIST]
-  workers.py workers [--pairs=N] [--rounds=N]
+  workers.py [--only=NAME] [--counts=LIST] [--pairs=N] [--rounds=N]
   workers.py --help
 
 Options:
+  --only=NAME    driver or workers; by default both.
   --counts=LIST  Pairs of each run [default: 1000,10000,100000].
   --pairs=N      Pairs of each run [default: 500].
   --rounds=N     [default: 3]
@@ -201,9 +201,9 @@ def main() -> None:
     """Print a table."""
     arguments = docopt(__doc__)
     with TemporaryDirectory() as name:
-        if arguments["driver"]:
-            driver([int(count) for count in arguments["--pairs"].split(",")], Path(name))
-        else:
+        if arguments["--only"] != "workers":
+            driver([int(count) for count in arguments["--counts"].split(",")], Path(name))
+        if arguments["--only"] != "driver":
             workers(int(arguments["--pairs"]), int(arguments["--rounds"]), Path(name))
 
 

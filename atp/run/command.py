@@ -62,9 +62,10 @@ def _engine(
     """Yield what scores, its model loaded."""
     # Imported here: they import torch, and ray is an extra.
     if not own.on_ray:
+        loaded = setup.load(settings, specs)  # sets what torch reads when it is imported
         from atp.run.engine.in_process import InProcess  # noqa: PLC0415
 
-        yield InProcess(setup.load(settings, specs), settings, scan, own.save_vectors)
+        yield InProcess(loaded, settings, scan, own.save_vectors)
         return
     from atp.run.engine.cluster import connected  # noqa: PLC0415
 

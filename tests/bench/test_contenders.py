@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from atp.bench.notebook import layers_of
 from atp.config.settings import Settings
 from atp.errors import AtpError, InputError, SettingsError
 from atp.model.loading import load_plain
+from atp.model.pair_tokenizer import PairTexts
 from atp.run import setup
 from atp.run.setup import Loaded
 from atp.scoring import scorer
@@ -215,9 +216,10 @@ def test_atp_writes_and_removes_a_folder_of_its_own(settings: Settings, temporar
     class Watching:
         """A pair tokenizer that records the files in the temporary folders."""
 
-        def __call__(self, *texts: str, **more: str | None) -> Any:
-            written.append(sorted(path.name for path in temporary.glob("*/*")))
-            return proper(*texts, **more)
+        def each(self, pairs: Iterable[PairTexts]) -> Iterator[Any]:
+            for pair in pairs:
+                written.append(sorted(path.name for path in temporary.glob("*/*")))
+                yield proper(*pair)
 
     work = bench.work()
     bench.loaded = replace(bench.loaded, pair_tokenizer=Watching())

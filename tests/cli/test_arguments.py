@@ -25,6 +25,8 @@ EACH_VALUE, EACH_SWITCH = (
 EACH_COMMAND = pytest.mark.parametrize("command", ALL_COMMANDS)
 TEXTS = (
     "lm-eval",
+    "ray",
+    "auto",
     "7",
     "sdpa",
     "0.5",

@@ -458,7 +458,7 @@ import structlog
 import atp.run.command
 from atp.cli.main import main
 
-def run(settings, stop):
+def run(settings, stop, own):
     structlog.get_logger().info("run.start")
     return 0, [Path("result.json")]
 

@@ -6,20 +6,30 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import forked
 import pytest
 import ray_cluster
 from disturbed_runs import OUT, Job, Report, listed, pairs_in, saved, was_killed
-from faulty_model import FAULTS, IN_WORKERS, MARKED, assert_close, in_workers
+from faulty_model import FAULTS, MARKED, assert_close, in_workers
 from ray_runs import kill, log_of, on_ray, shortfall, wait_for, wait_for_death
 from runs import analyses, events, of, read
 
 from atp.errors import ExitCode
 
-pytestmark = pytest.mark.slow
+
+def in_tiers(slow: Sequence[Any], full: Sequence[Any]) -> list[Any]:
+    """Return parameters of a test: of the second tier, and of `make test-faults` alone."""
+    marked = (
+        *((each, pytest.mark.slow) for each in slow),
+        *((each, pytest.mark.full) for each in full),
+    )
+    return [pytest.param(value, marks=mark) for value, mark in marked]
+
+
 SECONDS_TO_STOP = 10.0
 """From a signal to the exit; the workers are given a second, and Ray ends them."""
 
@@ -30,6 +40,7 @@ def job(job_of: Callable[..., Job]) -> Job:
     return job_of(100)
 
 
+@pytest.mark.slow
 def test_workers_killed_at_random_moments_cost_no_pair(
     job: Job, ray_address: str, tmp_path: Path, report: Report
 ) -> None:
@@ -59,6 +70,7 @@ def test_workers_killed_at_random_moments_cost_no_pair(
     assert kills > 0
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_no_worker_and_the_next_start_goes_on(
     job: Job, ray_address: str, tmp_path: Path, report: Report
 ) -> None:
@@ -96,7 +108,9 @@ def test_a_killed_driver_leaves_no_worker_and_the_next_start_goes_on(
     assert not wrong, listed(wrong)
 
 
-@pytest.mark.parametrize("error", IN_WORKERS)
+@pytest.mark.parametrize(
+    "error", in_tiers(["OOM", "Worker died"], ["ArithmeticError", "Not finite"])
+)
 def test_a_fault_in_a_worker_is_one_pairs_error_until_the_next_start(
     job_of: Callable[..., Job], ray_address: str, tmp_path: Path, error: str
 ) -> None:
@@ -120,7 +134,7 @@ def test_a_fault_in_a_worker_is_one_pairs_error_until_the_next_start(
     assert sum(batch["new"] for batch in of("batch.done", events(again.err))) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", in_tiers([signal.SIGTERM], [signal.SIGINT]))
 def test_a_signal_ends_the_run_its_workers_and_the_cluster_of_its_own(
     job: Job, tmp_path: Path, number: int
 ) -> None:
@@ -148,6 +162,7 @@ def test_a_signal_ends_the_run_its_workers_and_the_cluster_of_its_own(
     assert shortfall(job, again, tmp_path, held) == []
 
 
+@pytest.mark.slow
 def test_a_lost_node_costs_no_pair(job: Job, tmp_path: Path) -> None:
     with (
         ray_cluster.started(0, 1, 1) as (address, lose),  # no worker has place on the head

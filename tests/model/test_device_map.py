@@ -32,6 +32,7 @@ from atp.model.generation import generate
 from atp.model.language_model import Model
 from atp.model.loading import load_model
 from atp.model.pair_tokenizer import PairTokenizer, Text, TokenizedPair
+from atp.run.batch_runner import BatchRunner
 from atp.scoring.preflight import check_dictionaries
 from atp.scoring.scorer import Scorer
 
@@ -90,7 +91,8 @@ def analyses(model: Model, method: Method, *, offload: bool | None = None) -> li
     scorer = Scorer(model, saes, 2, method, 512)
     if method.baseline == "mean":
         scorer.take_means(PROMPTS)
-    scorer.plan_base_prompts(pairs)
+    planned = BatchRunner(scorer).planner().plan(pairs)
+    scorer.base_prompts.expect(planned.number, planned.base_batches.values())
     return scorer.analyse([scorer.capture(pairs)])
 
 

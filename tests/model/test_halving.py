@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Device:
     """Stands for a model: has a device whose memory is freed."""
 
-    device = torch.device("cpu")
+    devices = (torch.device("cpu"),)
 
     def __init__(self) -> None:
         self.freed = 0

@@ -23,10 +23,10 @@ from runs import (
     without_times,
     write,
 )
-from transformers import PreTrainedTokenizerFast
 
 from atp.cli.main import main
 from atp.errors import ExitCode
+from atp.model.text_encoder import TextEncoder
 from atp.scoring import preflight, scorer
 
 pytestmark = pytest.mark.usefixtures("runs_share_models")
@@ -399,16 +399,17 @@ def test_a_text_that_the_tokenizer_fails_on_costs_no_other_pair_its_result(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    proper = PreTrainedTokenizerFast.__call__
+    proper = TextEncoder.__call__
     secret = tiny.triples()[4][1]
 
-    def fails_on_one(self: PreTrainedTokenizerFast, text: str, **settings: Any) -> Any:
+    def fails_on_one(self: TextEncoder, text: str) -> Any:
         if text.endswith(secret):
             msg = f"cannot read {text}"
             raise ValueError(msg)
-        return proper(self, text, **settings)
+        return proper(self, text)
 
-    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", fails_on_one)
+    monkeypatch.setattr(TextEncoder, "__call__", fails_on_one)
+    monkeypatch.setattr(TextEncoder, "ahead", lambda self, texts: self)  # as after a failure
     assert main(["run", str(input_file), *options]) == ExitCode.PAIRS_FAILED
     out, err = capfd.readouterr()
     kinds = [analysis.get("error", "scored") for analysis in analyses(read(out.strip()))]

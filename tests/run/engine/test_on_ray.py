@@ -35,7 +35,7 @@ def options(model_folder: Callable[[str], Path], sae_folder: Callable[..., Path]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["exact", "ig from base", "mean", "all"])
+@pytest.mark.parametrize("way", ["exact", "ig from base", "mean"])
 def test_workers_give_the_bytes_of_one_process(
     tmp_path: Path, options: list[str], ray_address: str, way: str
 ) -> None:
