@@ -26,7 +26,7 @@ OF_OTHERS = {  # of docker, make, pip, systemctl and kubectl
     *("--cap-drop", "--compare", "--current", "--entrypoint", "--env", "--env-file", "--fix"),
     *("--for", "--force", "--from", "--from-file", "--gpus", "--help", "--mount", "--namespace"),
     *("--network", "--no-cache", "--now", "--pull", "--read-only", "--rm", "--security-opt"),
-    *("--plot", "--text"),  # of benchmarks/
+    *("--only", "--plot", "--text"),  # of benchmarks/
     *("--timeout", "--tmpfs", "--upgrade", "--user", "--version"),
     *("--array", "--dependency", "--parsable"),  # of sbatch
     *("--gpus-per-node", "--generate", "--head", "--port", "--secret", "--shm-size"),
