@@ -117,8 +117,7 @@ class Pipeline:
                 self._save(done)
                 strongest.add(of_first_sae for of_first_sae, *_ in done.analyses)
                 explained.add(done.analyses)
-                self._raise_if_stopped()
-            self._raise_if_stopped()
+            self._raise_if_stopped()  # an engine ends soon after a signal, with what it has
         explained.end()
 
     def _tasks(self) -> Iterator[Task]:
