@@ -29,6 +29,7 @@ from atp.model.dictionaries.loading import Dictionary
 from atp.model.dictionaries.placement import Dictionaries
 from atp.run import setup
 from atp.run.command import score
+from atp.run.engine.in_process import InProcess
 from atp.runtime.log import configure
 from atp.runtime.signals import StopRequest
 
@@ -75,7 +76,8 @@ def contender(loaded: Loaded, layers: Sequence[int], width: int) -> Contender:
     def run() -> None:
         with TemporaryDirectory() as folder:
             settings = demo.settings(out=Path(folder))
-            score(settings, scan_input(settings.input), with_layers, StopRequest())
+            scan = scan_input(settings.input)
+            score(settings, scan, InProcess(with_layers, settings, scan), StopRequest())
 
     return Contender(f"layers {layers}", run, run)
 

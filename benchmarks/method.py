@@ -40,6 +40,7 @@ from atp.bench.measure import Contender, interleave, ratio
 from atp.config.method import Method
 from atp.model.dictionaries.placement import Dictionaries
 from atp.model.pair_tokenizer import PairTokenizer, TokenizedPair
+from atp.run.batch_runner import BatchRunner
 from atp.run.metadata import RunTotals
 from atp.runtime.log import configure
 from atp.scoring.scorer import Scorer
@@ -293,10 +294,10 @@ def cost(model: Model, sae: Dictionary, rounds: int, limit: int | None) -> None:
             base_prompts = [item.base_prompt for item in items if item.base_prompt is not None]
             if scorer.method.baseline == "mean":
                 scorer.take_means(dict.fromkeys(base_prompts))
-            scorer.base_prompts.plan(base_prompts)
-            contrasts = [item.contrast for item in items]
-            for indices in plan(contrasts, BATCH_TOKENS, scorer.method.position):
-                scorer.analyse([scorer.capture([items[i] for i in indices])])
+            runner = BatchRunner(scorer)
+            planned = runner.planner().plan(items)
+            for batch in planned.batches:
+                runner.run(planned.task([batch], items))
 
         contenders.append(Contender(name, run, run))
     interleave(contenders, rounds, model.device)

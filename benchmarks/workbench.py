@@ -24,6 +24,7 @@ from atp.model.device_memory import figures, reset_peak
 from atp.model.dictionaries.placement import Dictionaries
 from atp.model.pair_tokenizer import PairTokenizer
 from atp.run.command import score
+from atp.run.engine.in_process import InProcess
 from atp.run.setup import Loaded
 from atp.runtime.signals import StopRequest
 from atp.scoring.preflight import check_dictionaries
@@ -153,7 +154,9 @@ class Bench:
             settings = replace(self.settings, out=self.folder / out, **changes)
             device_known, host_known = reset_peak(self.device), reset_peak(HOST)
             began = time.perf_counter()
-            code, paths = score(settings, scan_input(settings.input), loaded, StopRequest())
+            scan = scan_input(settings.input)
+            engine = InProcess(loaded, settings, scan)
+            code, paths = score(settings, scan, engine, StopRequest())
             seconds = time.perf_counter() - began
             device_known &= self.device.type != "cpu"
             return Run(
