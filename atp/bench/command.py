@@ -34,7 +34,7 @@ LIBRARIES = ("torch", "transformers", "transformer-lens", "sae-lens")
 
 def bench(settings: Settings) -> tuple[str, Path]:
     """Measure atp on a model, SAEs and an input; return a Markdown table and the JSON file."""
-    _check_scoring(settings)
+    _check_settings(settings)
     specs = setup.check(settings)
     with output.held(settings.out):
         scan_input(settings.input)  # reports a broken input before the model is loaded
@@ -49,8 +49,11 @@ def bench(settings: Settings) -> tuple[str, Path]:
     return table(figures), path
 
 
-def _check_scoring(settings: Settings) -> None:
-    """Refuse ways of scoring that the notebook's procedure lacks."""
+def _check_settings(settings: Settings) -> None:
+    """Refuse what the notebook's procedure lacks: a split model, and other ways of scoring."""
+    if settings.device_map is not None:
+        msg = "atp bench times procedures on one device: not --device-map."
+        raise SettingsError(msg, "Leave that out.")
     chosen, default = settings.scoring.describe(), Method().describe()
     changed = [name.replace("_", "-") for name in default if chosen[name] != default[name]]
     if changed:

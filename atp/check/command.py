@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from atp.check.machine import Nvidia
     from atp.check.run_outline import RunOutline
+    from atp.config.run import RunSettings
     from atp.config.settings import Settings
     from atp.dataset.input_scan import InputScan
     from atp.model.dictionaries.outline import SaeOutline
@@ -41,7 +42,7 @@ SAE_FIGURES = ("spec", "where", "hook_name", "d_in", "d_sae", "bytes")
 FETCH = "Run `atp fetch` with the same options, with a network; or unset HF_HUB_OFFLINE."
 
 
-def check(settings: Settings) -> dict[str, Any]:
+def check(settings: Settings, own: RunSettings) -> dict[str, Any]:
     """Inspect everything that a run needs, and return the report of docs/check.md."""
     findings, problems = Findings(), InputProblems()
     readable = model_named = False
@@ -65,7 +66,7 @@ def check(settings: Settings) -> dict[str, Any]:
         go_offline_if_fetched(settings.model, settings.revision, specs)  # as a run does
         from atp.check.run_outline import outline_run  # noqa: PLC0415  (imports torch)
 
-        run = outline_run(settings, specs, nvidia, findings, problems)
+        run = outline_run(settings, own, specs, nvidia, findings, problems)
     work = run.work if run else None
     scan: InputScan | None = None
     if readable:

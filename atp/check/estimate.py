@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from atp.check.run_work import RunWork
+    from atp.config.run import VectorType
     from atp.dataset.input_scan import InputScan
     from atp.model.dictionaries.outline import SaeOutline
     from atp.model.outline import Outline
@@ -31,6 +32,7 @@ EFFECT_BYTES = {True: 95, False: 55}  # an effect, and what its feature is ranke
 PAIR_BYTES = {True: 550, False: 320}
 JOURNAL_FEATURE_BYTES, JOURNAL_PAIR_BYTES = 106, 380
 METADATA_BYTES = 2500
+VECTORS_PAIR_BYTES, VECTORS_TOKEN_BYTES = 200, 5  # of its text beside them, and of a token's number
 
 FLAGGED = 6  # features of a pair, of the three SAEs in docs/method.md: 4 to 9
 
@@ -61,10 +63,15 @@ TERAFLOPS = {
 }
 
 
-def memory(
-    outline: Outline, saes: Sequence[SaeOutline], work: RunWork, kind: str, free_bytes: int
+def memory(  # noqa: PLR0913, PLR0917  (what a run is, and where)
+    outline: Outline,
+    saes: Sequence[SaeOutline],
+    work: RunWork,
+    kind: str,
+    free_bytes: int,
+    processes: int = 1,
 ) -> dict[str, Any]:
-    """Return the peak memory of a run on a device of a kind."""
+    """Return the peak memory of a run on a device of a kind, which its processes share."""
     sizes = [sae.bytes for sae in saes]
     known = [size for size in sizes if size is not None]
     per_token = outline.shape.bytes_per_token(
@@ -81,9 +88,12 @@ def memory(
         basis = "weights and SAEs exactly, batches roughly: recurrent layers count as attention"
     if kind == "cpu":
         basis += f", {HOST_BYTES >> 20} MiB for Python and its libraries"
+    if processes > 1:
+        basis += f", in each of {processes} workers"
+    loaded = base + sae_bytes
     return {
-        "peak_bytes": round(base + sae_bytes + per_token * work.largest_batch_tokens),
-        "least_bytes": round(base + sae_bytes + per_token * work.longest_pair_tokens),
+        "peak_bytes": round(processes * (loaded + per_token * work.largest_batch_tokens)),
+        "least_bytes": round(processes * (loaded + per_token * work.longest_pair_tokens)),
         "free_bytes": free_bytes,
         "weights_bytes": outline.bytes,
         "sae_bytes": None if None in sizes else sum(known),
@@ -93,8 +103,24 @@ def memory(
     }
 
 
-def disk(scan: InputScan, work: RunWork, saes: Sequence[SaeOutline]) -> dict[str, Any]:
-    """Return the bytes that a run writes, in the layout of the input."""
+def vector_bytes(
+    outline: Outline, saes: Sequence[SaeOutline], work: RunWork, vector_type: VectorType | None
+) -> int:
+    """Return the bytes of the vectors that a run keeps: x and g of each hook point."""
+    if vector_type is None:
+        return 0
+    # A transcoder's g is as wide as its x, or nearly so.
+    widths = {sae.hook_name: sae.d_in or outline.shape.d_model for sae in saes}
+    element = min(getattr(torch, name).itemsize for name in (vector_type, outline.dtype))
+    base_prompts = work.scored if work.settings.scoring.baseline == "base" else 0
+    vectors = (2 * work.read_positions + base_prompts) * sum(widths.values()) * int(element)
+    return vectors + work.scored * VECTORS_PAIR_BYTES + work.prompt_tokens * VECTORS_TOKEN_BYTES
+
+
+def disk(
+    scan: InputScan, work: RunWork, saes: Sequence[SaeOutline], vectors: int = 0
+) -> dict[str, Any]:
+    """Return the bytes that a run writes, in the layout of the input, beside those of vectors."""
     result = journal = 0
     exact = work.settings.scoring.exact != "none"
     of_feature = FEATURE_BYTES[scan.indented] + exact * EFFECT_BYTES[scan.indented]
@@ -107,16 +133,25 @@ def disk(scan: InputScan, work: RunWork, saes: Sequence[SaeOutline]) -> dict[str
     return {
         "result_bytes": result,
         "journal_bytes": journal,
-        "peak_bytes": 2 * result + journal,
+        "vectors_bytes": vectors,
+        "peak_bytes": 2 * result + journal + vectors,
         "basis": "the input's size, and the bytes of a feature in the demo; "
         "a result file takes its space twice while it is rewritten",
     }
 
 
-def time_needed(
-    outline: Outline, saes: Sequence[SaeOutline], work: RunWork, kind: str, gpu: str
+def time_needed(  # noqa: PLR0913, PLR0917  (as for memory)
+    outline: Outline,
+    saes: Sequence[SaeOutline],
+    work: RunWork,
+    kind: str,
+    gpu: str,
+    workers: int = 1,
 ) -> dict[str, Any]:
-    """Return the time that a run takes on a CPU or on a GPU of a name, from best to worst case."""
+    """Return the time that a run takes on a CPU or on GPUs of a name, from best to worst case.
+
+    Workers have a GPU each, and share the cores of a CPU.
+    """
     flops = floating_point_operations(outline, saes, work)
     rate, basis = _cpu_rate(outline) if kind == "cpu" else _gpu_rate(outline, gpu)
     weights = outline.bytes + sum(sae.bytes or 0 for sae in saes)
@@ -127,7 +162,8 @@ def time_needed(
     computing = total = None
     if rate is not None:
         shares = CPU_SHARES if kind == "cpu" else GPU_SHARES
-        computing = [round(flops / (rate * share), 1) for share in shares]
+        gpus = 1 if kind == "cpu" else workers
+        computing = [round(flops / (rate * share * gpus), 1) for share in shares]
         total = [round(sum(parts), 1) for parts in zip(loading, computing, strict=True)]
     return {
         "loading_seconds": loading,

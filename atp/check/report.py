@@ -140,10 +140,11 @@ def _memory(memory: Part) -> str:
 
 def _disk(disk: Part, output: Part) -> str:
     free = f" of {size(output['free_bytes'])} that are free" if output.get("free_bytes") else ""
-    return (
-        f"about {size(disk['peak_bytes'])}{free}: results {size(disk['result_bytes'])}, twice "
-        f"that while they are rewritten, journal {size(disk['journal_bytes'])}"
-    )
+    text = f"about {size(disk['peak_bytes'])}{free}: results {size(disk['result_bytes'])}, twice "
+    text += f"that while they are rewritten, journal {size(disk['journal_bytes'])}"
+    if disk["vectors_bytes"]:
+        text += f", vectors {size(disk['vectors_bytes'])}"
+    return text
 
 
 def _time(time: Part) -> str:

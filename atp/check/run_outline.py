@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from atp.check.estimate import disk, memory, time_needed
+from atp.check.estimate import disk, memory, time_needed, vector_bytes
 from atp.check.machine import Device, choose_device
 from atp.check.run_work import RunWork
 from atp.config.settings import WINDOW_PAIRS
@@ -18,12 +18,14 @@ from atp.model.loading import quiet_libraries
 from atp.model.memory_model import MAX_BATCH_TOKENS, tokens_that_fit
 from atp.model.outline import outline
 from atp.model.pair_tokenizer import PairTokenizer
+from atp.run.engine.cluster import require_ray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from atp.check.findings import Findings, InputProblems
     from atp.check.machine import Nvidia
+    from atp.config.run import RunSettings
     from atp.config.settings import Settings
     from atp.dataset.input_scan import InputScan
     from atp.model.dictionaries.outline import SaeOutline
@@ -34,10 +36,12 @@ if TYPE_CHECKING:
 class RunOutline:
     """The parts of a run; None stands for a part that is not available, which is a finding."""
 
+    own: RunSettings
     cuda: str | None  # the version that torch was built for; None for its CPU build
     host_memory: dict[str, int]  # bytes
     device: Device | None = None
-    free_bytes: int | None = None  # of the device
+    free_bytes: int | None = None  # of the device; of all those of a worker
+    workers: int = 1
     model: Outline | None = None
     saes: list[SaeOutline] = field(default_factory=list)
     work: RunWork | None = None
@@ -45,20 +49,28 @@ class RunOutline:
     def estimates(self, scan: InputScan, model: Outline, work: RunWork) -> dict[str, Any]:
         """Return memory, disk and time of the run as JSON values, once its work is counted."""
         saes = self.saes
-        written = disk(scan, work, saes)
+        vectors = vector_bytes(model, saes, work, self.own.save_vectors)
+        written = disk(scan, work, saes, vectors)
         if self.device is None or self.free_bytes is None:
             unknown = {"unknown": "the device is not available"}
             return {"memory": unknown, "disk": written, "time": unknown}
         kind, gpu = self.device.kind, self.device.gpu
         return {
-            "memory": memory(model, saes, work, kind, self.free_bytes),
+            "memory": memory(model, saes, work, kind, self.free_bytes, self.neighbours),
             "disk": written,
-            "time": time_needed(model, saes, work, kind, gpu.name if gpu else ""),
+            "time": time_needed(model, saes, work, kind, gpu.name if gpu else "", self.workers),
         }
 
+    @property
+    def neighbours(self) -> int:
+        """How many workers share the memory of the device; of other machines nothing is known."""
+        on_cpu = self.device is not None and self.device.kind == "cpu"
+        return self.workers if on_cpu and self.own.cluster is None else 1
 
-def outline_run(
+
+def outline_run(  # noqa: PLR0913, PLR0917  (each is made before)
     settings: Settings,
+    own: RunSettings,
     specs: Sequence[str],
     nvidia: Nvidia | None,
     findings: Findings,
@@ -68,14 +80,22 @@ def outline_run(
     quiet_libraries()
     host = figures(torch.device("cpu"))
     host_memory = {name: host[name] for name in ("free_bytes", "total_bytes")}
-    run = RunOutline(torch.version.cuda, host_memory)
+    run = RunOutline(own, torch.version.cuda, host_memory)
     with findings.collect("device"):
-        split = settings.device_map is not None
+        split = settings.device_map is not None or own.gpus_per_worker > 1
         run.device = choose_device("cuda" if split else settings.device, nvidia, run.cuda)
-        gpu = run.device.gpu
+        gpu, gpus = run.device.gpu, nvidia.gpus if nvidia else ()
         run.free_bytes = gpu.free_bytes if gpu else host["free_bytes"]
-        if split and nvidia is not None:
-            run.free_bytes = sum(each.free_bytes for each in nvidia.gpus)
+        if split:
+            of_a_worker = gpus[: own.gpus_per_worker] if own.on_ray else gpus
+            run.free_bytes = sum(each.free_bytes for each in of_a_worker)
+    with findings.collect("workers"):
+        if own.on_ray:
+            require_ray()
+            here = nvidia.gpus if nvidia and run.device and run.device.gpu else ()
+            run.workers = own.workers_on(0 if own.cluster else len(here))
+            if here and own.cluster is None:
+                own.check_gpus(len(here))
     kind = run.device.kind if run.device else "cuda"  # only a GPU can be missing
     with findings.collect("model"):
         dtype = choose_dtype(settings.model_dtype, torch.device(kind))
@@ -106,4 +126,4 @@ def _default_budget(run: RunOutline, kind: str, tail: int | None) -> int:
     loaded = run.model.bytes + sum(sae.bytes or 0 for sae in run.saes)
     hooks = [sae.hook_name or "" for sae in run.saes]
     bytes_per_token = run.model.shape.bytes_per_token(hooks, tail)
-    return tokens_that_fit(run.free_bytes - loaded, bytes_per_token, kind)
+    return tokens_that_fit(run.free_bytes / run.neighbours - loaded, bytes_per_token, kind)

@@ -197,6 +197,11 @@ class RunWork:
             self.variant_tokens += contrast.read if reads_all else sum(tails)
             self.logprob_tokens += 0 if contrast.sequences is None else sum(tails)
 
+    @property
+    def prompt_tokens(self) -> int:
+        """The tokens of all prompts, of other shards, too."""
+        return sum(length * count for length, count in self.prompt_lengths.items())
+
     def outcome_counts(self) -> dict[str, Any]:
         """Return how many pairs end how, as JSON values."""
         return {

@@ -73,9 +73,9 @@ def report_settings(given: Given) -> ReportSettings:
 
 
 def own_run_settings(given: Given) -> RunSettings:
-    """Return the settings that only `atp run` has."""
+    """Return the settings of a run that its results do not name."""
     own = RunSettings(**given.values(RunSettings))
-    own.check()
+    own.check(given.values(Settings).get("device"))
     return own
 
 

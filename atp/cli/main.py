@@ -126,7 +126,7 @@ def _result(given: Given, stop: StopRequest) -> tuple[int, Sequence[object]]:
             from atp.check.report import as_json, as_text
 
             settings = build_settings.run_settings(given)
-            report = check(settings)
+            report = check(settings, build_settings.own_run_settings(given))
             code = report["exit_code"]
             lines = [as_json(report) if settings.json else as_text(report)]
         case "fetch":

@@ -5,6 +5,7 @@ None of them changes a number, so results do not name them.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -48,8 +49,27 @@ class RunSettings:
         asked = (self.workers, self.address) != (None, None) or self.gpus_per_worker > 1
         return asked or self.engine == "ray"
 
-    def check(self) -> None:
-        """Raise SettingsError if settings contradict each other."""
+    @property
+    def cluster(self) -> str | None:
+        """The address of the cluster to use; None: one on this machine alone."""
+        return self.address or os.environ.get("RAY_ADDRESS")
+
+    def workers_on(self, gpus: int) -> int:
+        """Return how many workers there are, on a cluster with so many GPUs for them."""
+        return self.workers or max(1, gpus // self.gpus_per_worker)
+
+    def check_gpus(self, gpus: int) -> None:
+        """Raise SettingsError if a cluster on a machine with so many GPUs has too few of them."""
+        workers = self.workers_on(gpus)
+        if (wanted := workers * self.gpus_per_worker) > gpus:
+            msg = f"{workers} workers need {wanted} GPUs, and this machine has {gpus}."
+            raise SettingsError(msg, "Lower --workers or --gpus-per-worker, or use --device=cpu.")
+
+    def check(self, device: str | None) -> None:
+        """Raise SettingsError if settings contradict each other, or the run's device."""
+        if self.on_ray and device is not None and device.startswith("cuda:"):
+            msg = f"--device={device}: on Ray, each worker gets a GPU of its own."
+            raise SettingsError(msg, "Use --device=cuda, and choose GPUs by CUDA_VISIBLE_DEVICES.")
         if self.address is not None and self.address.startswith("ray://"):
             msg = f"--address={self.address}: atp has to run on a machine of the cluster."
             raise SettingsError(msg, "Submit it there: ray job submit -- atp run …")

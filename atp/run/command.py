@@ -71,12 +71,13 @@ def _engine(
 
     with connected(own, settings.device) as places:
         from atp.run.engine.on_ray import OnRay  # noqa: PLC0415
+        from atp.run.engine.workers import Workers  # noqa: PLC0415
 
-        engine = OnRay(settings, scan, places, own.save_vectors)
+        workers = Workers(settings, scan, places, own.save_vectors)
         try:
-            yield engine
+            yield OnRay(settings, workers)
         finally:
-            engine.end()
+            workers.end()
 
 
 def score(

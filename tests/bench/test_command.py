@@ -275,9 +275,10 @@ def test_a_bench_on_a_folder_in_use_is_refused(
         ("--position=all", "--position"),
         ("--metric=sequence", "--metric"),
         ("--prompt-activations", "--prompt-activations"),
+        ("--device-map=auto", "--device-map"),
     ],
 )
-def test_scores_that_the_notebook_does_not_have_are_not_timed(
+def test_what_the_notebook_does_not_have_is_not_timed(
     input_file: Path, options: list[str], capfd: pytest.CaptureFixture[str], option: str, named: str
 ) -> None:
     """Before anything is loaded, in one line that names the option."""

@@ -252,6 +252,42 @@ def test_a_gpu_is_named_with_its_memory_and_speed(
     assert found["estimate"]["time"]["rate_flops"] == 989e12
 
 
+def test_workers_on_gpus_divide_the_time_and_need_a_gpu_each(
+    input_file: Path, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Gpu("NVIDIA H100 80GB HBM3", 80 << 30, 79 << 30)
+    monkeypatch.setattr(command, "find_nvidia", lambda: Nvidia("580.95.05", (card, card, card)))
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    alone, three, pairs, four = (
+        report(input_file, *options)
+        for options in (
+            (),
+            ("--engine=ray",),
+            ("--workers=1", "--gpus-per-worker=2"),
+            ("--workers=4",),
+        )
+    )
+    for found, share, cards in ((three, 3, 1), (pairs, 1, 2)):
+        assert found["exit_code"] == ExitCode.OK
+        assert found["estimate"]["memory"]["free_bytes"] == cards * card.free_bytes
+        expected = pytest.approx(alone["estimate"]["time"]["computing_seconds"][0] / share, abs=0.1)
+        assert found["estimate"]["time"]["computing_seconds"][0] == expected
+    (finding,) = four["findings"]
+    assert (four["exit_code"], finding["part"]) == (ExitCode.USAGE, "workers")
+    assert "4 workers need 4 GPUs, and this machine has 3" in finding["message"]
+
+
+def test_workers_on_a_cpu_share_its_memory(
+    input_file: Path, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (report(input_file, f"--workers={count}")["estimate"]["memory"] for count in (1, 2))
+    assert two["peak_bytes"] == pytest.approx(2 * one["peak_bytes"], abs=1)
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    (finding,) = report(input_file, "--workers=2")["findings"]
+    assert "atp-sycophancy[ray]" in finding["hint"]
+
+
 @pytest.mark.parametrize(
     ("room", "part"),
     [({"memory": 1000}, "memory"), ({"disk": 1000}, "disk")],

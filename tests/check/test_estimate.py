@@ -192,15 +192,21 @@ def test_the_disk_is_within_a_fifth_of_what_a_run_writes(  # noqa: PLR0913, PLR0
         f"--model={model_folder('llama')}",
         *(f"--sae={sae_folder('standard', layer=layer)}" for layer in range(saes)),
         f"--out={tmp_path / 'out'}",
+        "--save-vectors=float32",
     ]
     main(["check", *options, "--json"])
     found = json.loads(capsys.readouterr().out)["estimate"]["disk"]
 
     assert main(["run", *options]) == ExitCode.OK
     written = Counter[str]()
-    for file in (tmp_path / "out").iterdir():
-        written["journal" if file.suffix == ".jsonl" else "result"] += file.stat().st_size
-    for kind in ("journal", "result"):
+    patterns = {
+        "journal": "*.jsonl",
+        "result": "atp_results_*.json",
+        "vectors": "atp_vectors_*/*.safetensors",
+    }
+    for kind, pattern in patterns.items():
+        written[kind] = sum(file.stat().st_size for file in (tmp_path / "out").glob(pattern))
+    for kind in patterns:
         assert found[f"{kind}_bytes"] == pytest.approx(written[kind], rel=0.2), kind
 
 

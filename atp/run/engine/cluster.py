@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from atp.errors import SettingsError, UnavailableError
+from atp.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +38,8 @@ class Places:
     device: str  # of each, "cpu" or "cuda"
     cpus: int  # of each
     gpus: int  # of each
+    neighbours: int = 1
+    """Workers that share the memory of their device at most."""
 
 
 @contextmanager
@@ -45,10 +49,8 @@ def connected(own: RunSettings, device: str | None) -> Iterator[Places]:
     Raises SettingsError for more workers than a cluster of our own has GPUs, UnavailableError if
     Ray is not installed or no cluster answers.
     """
-    if device is not None and device.startswith("cuda:"):
-        msg = f"--device={device}: on Ray, each worker gets a GPU of its own."
-        raise SettingsError(msg, "Use --device=cuda, and choose GPUs by CUDA_VISIBLE_DEVICES.")
-    address = own.address or os.environ.get("RAY_ADDRESS") or LOCAL
+    require_ray()
+    address = own.cluster or LOCAL
     ray = _imported(address)
     ours = not ray.is_initialized()
     if ours:
@@ -60,17 +62,21 @@ def connected(own: RunSettings, device: str | None) -> Iterator[Places]:
             ray.shutdown()
 
 
+def require_ray() -> None:
+    """Raise UnavailableError if Ray is not installed."""
+    if find_spec("ray") is None:
+        msg = "--engine=ray needs Ray, which is not installed."
+        raise UnavailableError(msg, "Install it: pip install 'atp-sycophancy[ray]'")
+
+
 def _imported(address: str) -> Any:  # noqa: ANN401  (a module, typed in part)
     """Return the module ray; it reads these variables as it is imported."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address == LOCAL and "RAY_AUTH_MODE" not in os.environ:
+    own_token = "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ
+    if address == LOCAL and own_token:
         # Only this process and its workers know the token; Ray would leave one in the home folder.
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    try:
-        ray = import_module("ray")
-    except ImportError as error:
-        msg = "--engine=ray needs Ray, which is not installed."
-        raise UnavailableError(msg, "Install it: pip install 'atp-sycophancy[ray]'") from error
+    ray = import_module("ray")
     # Ray prints what happens to workers on standard output, which is for results; the log tells it.
     vars(import_module("ray._private.worker"))["print_to_stdstream"] = lambda *_, **__: None
     return ray
@@ -115,12 +121,11 @@ def _places(
     if device == "cpu" or (device is None and not gpus):
         workers = own.workers or 1
         largest = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes())
-        return Places(workers, "cpu", max(1, min(cpus // workers, largest)), 0)
-    workers = own.workers or max(1, gpus // own.gpus_per_worker)
-    wanted = workers * own.gpus_per_worker
-    if wanted > gpus and address == LOCAL:
-        msg = f"{workers} workers need {wanted} GPUs, and this machine has {gpus}."
-        raise SettingsError(msg, "Lower --workers or --gpus-per-worker, or use --device=cpu.")
-    if wanted > gpus:  # the cluster may grow
+        each = max(1, min(cpus // workers, largest))
+        return Places(workers, "cpu", each, 0, neighbours=min(workers, largest // each))
+    if address == LOCAL:
+        own.check_gpus(gpus)
+    workers = own.workers_on(gpus)
+    if (wanted := workers * own.gpus_per_worker) > gpus:  # the cluster may grow
         log.warning("workers.waiting", wanted_gpus=wanted, gpus=gpus)
     return Places(workers, "cuda", 1, own.gpus_per_worker)

@@ -41,10 +41,21 @@ class InProcess:
         settings: Settings,
         scan: InputScan,
         vector_type: VectorType | None = None,
+        processes: int = 1,
     ) -> None:
-        """Take a loaded model; `vector_type` is that of the vectors to keep."""
+        """Take a loaded model.
+
+        Args:
+            loaded: the model and its SAEs.
+            settings: of the run.
+            scan: of its input.
+            vector_type: of the vectors to keep.
+            processes: how many of a run share the memory of the device.
+        """
         model, dictionaries = loaded.model, loaded.dictionaries
-        budget = settings.batch_tokens or batch_tokens(model, dictionaries, settings.tail)
+        budget = settings.batch_tokens or batch_tokens(
+            model, dictionaries, settings.tail, processes
+        )
         self.runner = BatchRunner(
             Scorer(model, dictionaries, settings.top_k, settings.scoring, budget)
         )

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import ray
 import torch
 
-from atp.run.engine.workers import Job, Workers
+from atp.run.engine.workers import Job
 from atp.run.setup import pair_tokenizer_for
 from atp.run.tasks import Scored
 from atp.runtime.live import phase
@@ -22,10 +23,9 @@ from atp.scoring.base_prompts import mean_activations, windows_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from atp.config.run import VectorType
     from atp.config.settings import Settings
-    from atp.dataset.input_scan import InputScan
-    from atp.run.engine.cluster import Places
+    from atp.dataset.journal import Analysis
+    from atp.run.engine.workers import Workers
     from atp.run.tasks import Planner, Task
     from atp.runtime.signals import StopRequest
     from atp.scoring.base_prompts import Prompt
@@ -34,15 +34,9 @@ if TYPE_CHECKING:
 class OnRay:
     """Scores the tasks of a run on the workers of a Ray cluster; an Engine."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        scan: InputScan,
-        places: Places,
-        vector_type: VectorType | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, workers: Workers) -> None:
         """Wait until a worker is ready; raises as `setup.load` does in the workers."""
-        self.workers = Workers(settings, scan, places, vector_type)
+        self.workers = workers
         with phase(f"loading {settings.model}") as line:
             line.state = self.state
             self.ready = self.workers.wait_for_first()
@@ -81,7 +75,8 @@ class OnRay:
     def results(self, tasks: Iterator[Task], stop: StopRequest) -> Iterator[Scored]:
         """Yield tasks as they are scored, in any order."""
         jobs = (Job("score", task, (self._batch_tokens, self._means)) for task in tasks)
-        for job, worker, (analyses, captured) in self.workers.work(jobs, stop):
+        for job, worker, (as_json, captured) in self.workers.work(jobs, stop):
+            analyses: list[list[Analysis]] = orjson.loads(as_json)
             worker.pairs += len(analyses)
             yield Scored(job.item, analyses, job.began, worker.number, captured)
 

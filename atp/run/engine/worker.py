@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import ray
 import structlog
 import torch
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from atp.config.run import VectorType
     from atp.config.settings import Settings
     from atp.dataset.input_scan import InputScan
-    from atp.dataset.journal import Analysis
     from atp.run.batch_runner import FailedPair
     from atp.run.tasks import Planner, Task
     from atp.scoring.base_prompts import Prompt
@@ -54,9 +54,15 @@ class Worker:
     """
 
     def __init__(
-        self, settings: Settings, scan: InputScan, folder: str, vector_type: VectorType | None
+        self,
+        settings: Settings,
+        scan: InputScan,
+        folder: str,
+        vector_type: VectorType | None,
+        neighbours: int,
     ) -> None:
-        self.settings, self.scan, self.vector_type = settings, scan, vector_type
+        self.settings, self.scan = settings, scan
+        self.vector_type, self.neighbours = vector_type, neighbours
         self.engine: InProcess | None = None
         self.events: list[Event] = []
         with suppress(OSError):  # so relative names mean what they do to the driver
@@ -77,14 +83,17 @@ class Worker:
     @ray.method(max_task_retries=0)  # type: ignore[untyped-decorator]
     def score(
         self, task: Task, batch_tokens: int, means: Sequence[np.ndarray] | None
-    ) -> tuple[tuple[list[list[Analysis]], list[CapturedBatch | FailedPair]], list[Event]]:
-        """Return what InProcess.score does; raises as BatchRunner.run does."""
+    ) -> tuple[tuple[bytes, list[CapturedBatch | FailedPair]], list[Event]]:
+        """Return what InProcess.score does, the analyses as JSON: the driver reads it faster.
+
+        Raises as BatchRunner.run does.
+        """
         engine = self._loaded(batch_tokens)
-        runner = engine.runner
-        if means is not None and not runner.scorer.means:
-            device = runner.scorer.model.device
-            runner.scorer.means = [torch.tensor(mean, device=device) for mean in means]
-        return engine.score(task), self._told()
+        if means is not None and not engine.runner.scorer.means:
+            device = engine.runner.scorer.model.device
+            engine.runner.scorer.means = [torch.tensor(mean, device=device) for mean in means]
+        analyses, captured = engine.score(task)
+        return (orjson.dumps(analyses), captured), self._told()
 
     @ray.method(max_task_retries=0)  # type: ignore[untyped-decorator]
     def sums(
@@ -97,7 +106,9 @@ class Worker:
     def _loaded(self, batch_tokens: int | None = None) -> InProcess:
         if self.engine is None:
             loaded = setup.load(self.settings, setup.check_names(self.settings))
-            self.engine = InProcess(loaded, self.settings, self.scan, self.vector_type)
+            self.engine = InProcess(
+                loaded, self.settings, self.scan, self.vector_type, self.neighbours
+            )
         if batch_tokens is not None:
             self.engine.runner.scorer.batch_tokens = batch_tokens
         return self.engine

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import orjson
 import ray
 import structlog
 from ray.exceptions import RayError, RayTaskError
@@ -99,8 +100,9 @@ class Workers:
         theirs = replace(settings, device=places.device)
         if places.gpus > 1:
             theirs = replace(settings, device=None, device_map="auto")
+        folder = str(Path.cwd())
         self.all = [
-            _Worker(number, actor.remote(theirs, scan, str(Path.cwd()), vector_type))
+            _Worker(number, actor.remote(theirs, scan, folder, vector_type, places.neighbours))
             for number in range(places.workers)
         ]
         self.loading = {worker.actor.load.remote(): worker for worker in self.all}
@@ -198,7 +200,7 @@ class Workers:
             analysis = {"error": "Worker died", "details": {"times": TRIES}}
             saes = len(self.wait_for_first().labels)
             analyses = [[analysis] * saes for _ in job.item.keys]
-            yield job, worker, (analyses, [FailedPair(each) for each in analyses])
+            yield job, worker, (orjson.dumps(analyses), [FailedPair(each) for each in analyses])
         elif job.losses == TRIES - 1 and job.method == "score":
             again.extendleft(replace(job, item=task) for task in reversed(job.item.alone()))
         else:
