@@ -31,7 +31,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", first_tier(["paths", "a mean baseline"], WAYS))
 @pytest.mark.parametrize("architecture", first_tier(["llama"], tiny.FAMILIES))
 def test_a_model_with_a_cache_gets_the_same_numbers_without_it(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch, architecture: str, way: str

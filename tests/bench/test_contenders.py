@@ -233,6 +233,7 @@ def test_atp_writes_and_removes_a_folder_of_its_own(settings: Settings, temporar
     assert len(written) == 2 * len(work.pairs)
 
 
+@pytest.mark.slow
 def test_no_procedure_leaves_a_gradient_or_a_hook(settings: Settings, temporary: Path) -> None:
     bench = Bench(settings)
     compared = bench.contenders(bench.work())

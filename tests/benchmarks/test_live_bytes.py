@@ -43,7 +43,8 @@ def simulation(*, fake: bool) -> Simulation:
         return Simulation(TINY)
 
 
-@pytest.mark.parametrize("layers", [(1, 2, 4), pytest.param((4,), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [(1, 2, 4), (4,)])
 @pytest.mark.parametrize("name", BATCHES)
 def test_a_capture_takes_the_same(name: str, layers: tuple[int, ...]) -> None:
     def count(*, fake: bool) -> Pass:

@@ -126,7 +126,7 @@ def test_atp_has_time_to_save_and_its_log_survives_a_requeue(script: Path) -> No
 
 @needs_slurm
 @pytest.mark.slow
-def test_slurm_runs_shards_and_merge_to_the_scores_of_one_run(tmp_path: Path) -> None:
+def test_slurm_runs_the_scripts_to_the_scores_of_one_run(tmp_path: Path) -> None:
     tiny.save_model(tmp_path / "tiny", "gpt2")
     tiny.make_sae("standard").save_model(tmp_path / "sae")
     runs.write(tmp_path / "in.json", tiny.questions(10))
@@ -148,13 +148,16 @@ def test_slurm_runs_shards_and_merge_to_the_scores_of_one_run(tmp_path: Path) ->
             return done.stdout.strip()
 
         small = ("--mem=1G", "--cpus-per-task=1")
-        command("sbatch", "--test-only", *small, "--gpus-per-node=2", NODE, "in.json")
         shards = command("sbatch", "--parsable", "--array=0-1", *small, SHARDS, "in.json", "out")
         after = f"--dependency=afterok:{shards}"
         merge = command("sbatch", "--parsable", after, "--mem=1G", MERGE, "out")
-        state = slurm_node.wait_for(merge, environment)
+        two = ("--gpus-per-node=2", "--mem=4G")
+        node = command("sbatch", "--parsable", *two, NODE, "in.json", "--out=node")
+        states = [slurm_node.wait_for(job, environment) for job in (merge, node)]
         logs = [path.read_text() for path in tmp_path.glob("slurm-*.out")]
-        assert state == "COMPLETED", logs
+        assert states == ["COMPLETED", "COMPLETED"], logs
         command(".venv/bin/atp", "run", "in.json", "--out=plain")
-    merged, plain = (next((tmp_path / name).glob("*.json")) for name in ("out", "plain"))
-    assert runs.read(merged)["results"] == runs.read(plain)["results"]
+    merged, of_node, plain = (
+        runs.read(next((tmp_path / name).glob("*.json"))) for name in ("out", "node", "plain")
+    )
+    assert merged["results"] == of_node["results"] == plain["results"]

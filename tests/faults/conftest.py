@@ -54,13 +54,12 @@ def job_of(
     made: dict[tuple[object, ...], Job] = {}
     sae = sae_folder("standard")
 
-    def get(questions: int, *options: str, marked: tuple[int, str] | None = None) -> Job:
+    def get(questions: int, *options: str, marked: tuple[tuple[int, str], ...] = ()) -> Job:
         key = (questions, options, marked)
         if key not in made:
             folder = tmp_path_factory.mktemp("job")
             asked = tiny.questions(questions)
-            if marked is not None:  # a text at the end of one pair's prompt
-                pair, text = marked
+            for pair, text in marked:  # a text at the end of its prompt
                 asked[pair // 3]["variations"][1 + pair % 3]["prompt"] += text
             path = write(folder / "questions.json", asked)
             arguments = ["run", str(path), f"--model={model_folder('gpt2')}", f"--sae={sae}"]

@@ -127,6 +127,7 @@ def test_a_run_whose_files_may_not_grow_says_so_and_goes_on_when_they_may(
     assert max(held) > min(held)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_small_disk_says_so_and_goes_on_when_there_is_room(
     job_of: Callable[..., Job],
     tmp_path: Path,

@@ -26,7 +26,7 @@ def test_a_fault_at_a_random_pair_is_that_pairs_error_until_the_next_start(
     for seed in seeds:
         chance = random.Random(f"{error} {seed}")  # noqa: S311  (which pair)
         marked = chance.randrange(36)
-        job = job_of(12, "--save-interval=1", marked=(marked, MARKED))
+        job = job_of(12, "--save-interval=1", marked=((marked, MARKED),))
         folder = tmp_path / str(seed)
         ended = job.run(folder, Faulty(FAULTS[error]).install)
         assert ended.code == ExitCode.PAIRS_FAILED, ended.err

@@ -83,7 +83,7 @@ def joint_effect(plain: Rerun, pair: Texts, ids: list[int], how: dict[str, str])
     "how",
     [
         pytest.param({"exact": "flagged", "exact-above": "0.3"}, marks=pytest.mark.slow),
-        {"exact": "all", "baseline": "base"},
+        pytest.param({"exact": "all", "baseline": "base"}, marks=pytest.mark.slow),
         pytest.param({"position": "all", "metric": "sequence"}, marks=pytest.mark.slow),
         {"limit": "4"},
     ],

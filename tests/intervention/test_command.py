@@ -251,6 +251,7 @@ def test_answers_are_those_of_the_plain_model_in_the_inputs_own_schema(  # noqa:
     assert (told["prompts"], told["answered"], told["changed"]) == (7, 7, changed)
 
 
+@pytest.mark.slow
 def test_a_killed_generation_goes_on_where_it_was(
     run: Callable[..., Any],
     features: Callable[..., Path],

@@ -544,6 +544,7 @@ def test_a_shard_that_changes_before_it_is_read_whole_is_refused(
     assert f"{second} was changed" in refusal(first, second)
 
 
+@pytest.mark.slow
 def test_each_shard_is_read_twice(tmp_path: Path, merged: Callable[..., list[Path]]) -> None:
     """Once to check, hash and count it, once to write; and its metadata before."""
     files = shards(tmp_path / "in", source(tmp_path, questions=3000, name="long.json"), 2)

@@ -107,10 +107,16 @@ def test_the_cards_refuse_what_two_gpus_would_refuse() -> None:
         assert (x + x.to("cpu:1").to("cpu:0")).tolist() == [2, 2]
 
 
-@pytest.mark.parametrize("method", first_tier(["exact"], METHODS))
 @pytest.mark.parametrize(
-    "architecture",
-    first_tier(["gemma2"], ["gemma2", "llama", "gpt2", "gpt_oss", "gemma3_multimodal", "qwen3_5"]),
+    ("architecture", "method"),
+    first_tier(
+        [("llama", "exact")],
+        [
+            *(("llama", method) for method in METHODS),
+            *((each, "exact") for each in ("gpt2", "gemma2", "gpt_oss", "gemma3_multimodal")),
+            ("qwen3_5", "sequence, ig, all"),
+        ],
+    ),
 )
 def test_a_split_model_scores_as_a_whole_one(
     loaded: Callable[[str], Model], halved: Callable[..., Model], architecture: str, method: str
@@ -132,7 +138,8 @@ def test_the_place_of_the_split_changes_nothing(
         assert analyses(halved("llama", below), METHODS["exact"], offload=True) == expected
 
 
-@pytest.mark.parametrize("architecture", first_tier(["llama"], ["llama", "gpt2"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_a_split_model_is_ablated_as_a_whole_one(
     loaded: Callable[[str], Model], halved: Callable[..., Model], architecture: str
 ) -> None:

@@ -22,7 +22,6 @@ import pytest
 import tiny
 import torch
 from runs import analyses, events, of, read, without_times, write
-from tiers import first_tier
 from ways import WAYS, every_way
 
 from atp.attribution import prompts
@@ -91,7 +90,8 @@ def with_base_prompts(*base_prompts: Any) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("way", first_tier(["base"], WAYS))
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
 def test_a_killed_run_goes_on_to_the_same_bytes(
     tmp_path: Path, options: list[str], way: str
 ) -> None:
@@ -388,6 +388,7 @@ def test_more_features_than_the_sae_has_are_all_of_them(
         assert sorted(int(each["id"]) for each in analysis["top_features"]) == [*range(16)]
 
 
+@pytest.mark.slow
 def test_sequences_may_reach_the_end_of_the_context_and_not_beyond(
     tmp_path: Path, run: Callable[..., Any]
 ) -> None:
@@ -420,10 +421,9 @@ def _no_collections() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_collections")
-@pytest.mark.parametrize("offload", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "way", first_tier(["sequence, ig, all"], ["exact", "ig", "sequence, ig, all"])
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("offload", [False, True])
+@pytest.mark.parametrize("way", ["exact", "ig", "sequence, ig, all"])
 def test_what_a_pass_leaves_behind_is_gone_before_the_next_one(
     tmp_path: Path,
     run: Callable[..., Any],

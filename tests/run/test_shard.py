@@ -100,7 +100,8 @@ def test_merged_shards_are_the_bytes_of_a_run_without_shards(
     assert min(kinds["scored"], kinds["skipped"], kinds["error"]) > 0
 
 
-@pytest.mark.parametrize("way", first_tier(["base"], WAYS))
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
 def test_so_are_those_of_every_way_to_score(
     tmp_path: Path,
     options: list[str],
@@ -185,6 +186,7 @@ def test_a_shard_computes_its_own_batches_alone_and_says_where_the_others_are(
     assert abs(batches[0] - batches[1]) <= 1 < sum(batches)  # numbered on, over all windows
 
 
+@pytest.mark.slow
 def test_a_check_counts_what_the_shard_then_finds(
     tmp_path: Path,
     options: list[str],

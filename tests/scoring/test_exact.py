@@ -191,6 +191,7 @@ def test_a_baseline_makes_it_the_size_of_the_difference(parts: Callable[..., Par
     assert_close(told(analysis, "relative_size"), sizes(plain, x, w, baseline))
 
 
+@pytest.mark.slow
 def test_over_several_positions_it_is_the_largest(parts: Callable[..., Parts]) -> None:
     model, dictionary, plain, w = parts("llama")
     (analysis,) = attribute(

@@ -19,8 +19,8 @@ import torch
 from atp.model import loading
 
 SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4  # as in test_oracle.py
-MARKED = "~"
-"""A token that stands in the prompt of one pair only."""
+MARKED, ALSO_MARKED = "~", "|"
+"""Tokens that stand in the prompt of one pair only."""
 
 
 def broken(hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -54,14 +54,15 @@ VARIABLE = "FAULTY_MODEL"
 
 @dataclass
 class Faulty:
-    """A model in whose third layer something happens to the rows that hold the marked token."""
+    """A model in whose third layer something happens to the rows that hold a marked token."""
 
     fault: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    mark: str = MARKED
 
     def install(self) -> None:
         """Have every model that this process loads be such a one; called in a child."""
         proper = loading.load_model
-        token = tiny.tokenizer().convert_tokens_to_ids(MARKED)
+        token = tiny.tokenizer().convert_tokens_to_ids(self.mark)
 
         def faulty(*arguments: Any, **named: Any) -> Any:
             model = proper(*arguments, **named)
@@ -83,10 +84,10 @@ class Faulty:
         loading.load_model = faulty
 
 
-def in_workers(error: str) -> Callable[[], None]:
-    """Return what makes a child a driver whose workers load such a model."""
+def in_workers(*errors: str) -> Callable[[], None]:
+    """Return what makes a child a driver whose workers load a model with a fault at each mark."""
     support = str(Path(__file__).parent)
-    environment = {VARIABLE: error, "PYTHONPATH": support}
+    environment = {VARIABLE: ",".join(errors), "PYTHONPATH": support}
     hook = {"worker_process_setup_hook": "faulty_model.install_named", "env_vars": environment}
 
     def prepare() -> None:
@@ -96,8 +97,10 @@ def in_workers(error: str) -> Callable[[], None]:
 
 
 def install_named() -> None:
-    """Have this worker load a model with the fault that the environment names."""
-    Faulty(IN_WORKERS[os.environ[VARIABLE]]).install()
+    """Have this worker load a model with the faults that the environment names."""
+    errors = os.environ[VARIABLE].split(",")
+    for error, mark in zip(errors, (MARKED, ALSO_MARKED), strict=False):
+        Faulty(IN_WORKERS[error], mark).install()
 
 
 def assert_close(found: dict[str, Any], healthy: dict[str, Any]) -> None:

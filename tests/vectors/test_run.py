@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import forked
 import pytest
-import torch
 from disk import files_limited_to
+from kept_vectors import batches, numbers
 from runs import events, of
 
 from atp.cli.main import main
-from atp.dataset.pairs import PairKey
 from atp.errors import ExitCode
 from atp.vectors import writer
-from atp.vectors.parts import KeyedBatch
 from atp.vectors.reader import Vectors
 
 pytestmark = pytest.mark.usefixtures("runs_share_models")
@@ -35,19 +33,6 @@ def words(
 @pytest.fixture
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PART_PAIRS", 3)
-
-
-def batches(out: Path) -> list[KeyedBatch]:
-    """Return the batches that a run has kept."""
-    return [batch for part in Vectors.open(out).parts(lambda _: True) for batch in part.batches]
-
-
-def numbers(kept: list[KeyedBatch]) -> Iterator[tuple[tuple[PairKey, ...], list[bytes]]]:
-    """Yield the pairs of each batch, and the bytes of its vectors, in the order of the input."""
-    for keyed in sorted(kept, key=lambda keyed: keyed.keys):
-        captured = keyed.batch.captured
-        tables = [captured.metric, *captured.residuals.values(), *captured.gradients.values()]
-        yield keyed.keys, [table.view(torch.uint8).numpy().tobytes() for table in tables]
 
 
 @pytest.mark.usefixtures("_small_parts")
@@ -82,20 +67,6 @@ def test_vectors_are_captured_for_a_run_that_ended_without_them(
     assert main([*words, out]) == ExitCode.OK
     assert sum(len(keyed.keys) for keyed in batches(tmp_path / "out")) == 15
     assert len(list((tmp_path / "out").glob("atp_results_*.json"))) == 1
-
-
-@pytest.mark.slow
-def test_workers_keep_the_vectors_of_one_process(
-    words: list[str], tmp_path: Path, ray_address: str
-) -> None:
-    whole, spread = tmp_path / "whole", tmp_path / "spread"
-    assert main([*words, f"--out={whole}"]) == ExitCode.OK
-    on_ray = [*words, f"--out={spread}", f"--address={ray_address}", "--workers=2"]
-    with forked.started(on_ray, tmp_path / "child") as child:
-        ended = child.ended(within=300)
-    assert ended is not None
-    assert ended.code == ExitCode.OK, ended.err[-3000:]
-    assert list(numbers(batches(spread))) == list(numbers(batches(whole)))
 
 
 @pytest.mark.slow

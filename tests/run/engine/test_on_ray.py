@@ -10,6 +10,7 @@ from pathlib import Path
 import forked
 import pytest
 import tiny
+from kept_vectors import batches, numbers
 from oracle import Oracle
 from ray_runs import by_worker
 from runs import analyses, read, without_times, write
@@ -34,13 +35,20 @@ def options(model_folder: Callable[[str], Path], sae_folder: Callable[..., Path]
     ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("way", ["exact", "ig from base", "mean"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param("exact", marks=pytest.mark.slow),
+        pytest.param("mean", marks=pytest.mark.slow),
+        pytest.param("ig from base", marks=pytest.mark.full),
+    ],
+)
 def test_workers_give_the_bytes_of_one_process(
     tmp_path: Path, options: list[str], ray_address: str, way: str
 ) -> None:
+    """Those of the results, and of the vectors that are kept."""
     path = write(tmp_path / "many.json", tiny.questions(20))
-    arguments = ["run", str(path), *options, *WAYS[way]]
+    arguments = ["run", str(path), *options, *WAYS[way], "--save-vectors=float32"]
     one = forked.run(arguments, tmp_path / "one")
     with forked.started(
         [*arguments, f"--address={ray_address}", "--workers=2"], tmp_path / "two"
@@ -52,6 +60,8 @@ def test_workers_give_the_bytes_of_one_process(
     for result, other in zip(one.out.split(), two.out.split(), strict=True):
         expected = without_times(tmp_path / "one" / result)
         assert without_times(tmp_path / "two" / other) == expected
+    of_one, of_two = (batches(tmp_path / folder / "out") for folder in ("one", "two"))
+    assert list(numbers(of_two)) == list(numbers(of_one))
     assert by_worker(two).total() == 60
 
 
