@@ -105,7 +105,8 @@ def test_models_with_another_state_are_told_by_their_structure(architecture: str
     assert keeps_all_keys(hf_model) == (architecture not in tiny.STATEFUL)
 
 
-@pytest.mark.parametrize("architecture", first_tier(["qwen3_moe"], tiny.EXPERTS))
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", tiny.EXPERTS)
 def test_which_pairs_share_a_batch_with_a_mixture_of_experts_changes_nothing(
     loaded: Loaded, architecture: str
 ) -> None:

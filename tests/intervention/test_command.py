@@ -109,6 +109,7 @@ def refusal(
     return intervene
 
 
+@pytest.mark.slow
 def test_the_report_holds_the_plain_models_numbers(
     run: Callable[..., Any],
     features: Callable[..., Path],

@@ -504,7 +504,9 @@ def test_the_result_bounds_the_scores_that_were_not_checked_and_a_merge_says_the
         assert one["results"] == other["results"]
 
 
-@pytest.mark.parametrize(("steps", "complete"), [(1, False), (300, True)])
+@pytest.mark.parametrize(
+    ("steps", "complete"), [(1, False), pytest.param(300, True, marks=pytest.mark.slow)]
+)
 def test_integrated_gradients_that_do_not_add_up_are_not_called_complete(
     tmp_path: Path, run: Callable[..., Any], steps: int, *, complete: bool
 ) -> None:

@@ -96,6 +96,7 @@ def told(path: Path) -> dict[str, Any]:
     return metadata
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_budget_when_the_default_is_another_by_now(
     interrupted: list[dict[str, Any]],
     arguments: list[str],

@@ -138,6 +138,7 @@ def test_so_are_those_of_several_saes_of_lines_and_of_a_limit(
         assert len(list(analyses(read(other)))) == 19
 
 
+@pytest.mark.slow
 def test_so_are_those_of_saes_that_are_lent_to_the_device(
     tmp_path: Path,
     options: list[str],

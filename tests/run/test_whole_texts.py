@@ -37,6 +37,7 @@ def options(
     ]
 
 
+@pytest.mark.slow
 def test_a_run_gives_the_oracles_scores_and_a_check_counts_whole_texts(
     input_file: Path,
     options: list[str],

@@ -35,6 +35,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PART_PAIRS", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small_parts")
 def test_a_killed_run_keeps_the_vectors_of_an_uninterrupted_one(
     words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
