@@ -52,7 +52,8 @@ class RunOutline:
         vectors = vector_bytes(model, saes, work, self.own.save_vectors)
         written = disk(scan, work, saes, vectors)
         if self.device is None or self.free_bytes is None:
-            unknown = {"unknown": "the device is not available"}
+            of_cluster = "the nodes of the cluster are not looked at"
+            unknown = {"unknown": of_cluster if self.own.cluster else "the device is not available"}
             return {"memory": unknown, "disk": written, "time": unknown}
         kind, gpu = self.device.kind, self.device.gpu
         return {
@@ -63,9 +64,8 @@ class RunOutline:
 
     @property
     def neighbours(self) -> int:
-        """How many workers share the memory of the device; of other machines nothing is known."""
-        on_cpu = self.device is not None and self.device.kind == "cpu"
-        return self.workers if on_cpu and self.own.cluster is None else 1
+        """How many workers share the memory of the device."""
+        return self.workers if self.device is not None and self.device.kind == "cpu" else 1
 
 
 def outline_run(  # noqa: PLR0913, PLR0917  (each is made before)
@@ -81,22 +81,26 @@ def outline_run(  # noqa: PLR0913, PLR0917  (each is made before)
     host = figures(torch.device("cpu"))
     host_memory = {name: host[name] for name in ("free_bytes", "total_bytes")}
     run = RunOutline(own, torch.version.cuda, host_memory)
+    gpus = nvidia.gpus if nvidia else ()
     with findings.collect("device"):
-        split = settings.device_map is not None or own.gpus_per_worker > 1
-        run.device = choose_device("cuda" if split else settings.device, nvidia, run.cuda)
-        gpu, gpus = run.device.gpu, nvidia.gpus if nvidia else ()
-        run.free_bytes = gpu.free_bytes if gpu else host["free_bytes"]
-        if split:
-            of_a_worker = gpus[: own.gpus_per_worker] if own.on_ray else gpus
-            run.free_bytes = sum(each.free_bytes for each in of_a_worker)
+        if own.cluster is None:
+            split = settings.device_map is not None or own.gpus_per_worker > 1
+            run.device = choose_device("cuda" if split else settings.device, nvidia, run.cuda)
+            run.free_bytes = host["free_bytes"]
+            if run.device.gpu is not None:
+                used = gpus[: own.gpus_per_worker] if own.on_ray else gpus
+                run.free_bytes = sum(
+                    each.free_bytes for each in (used if split else (run.device.gpu,))
+                )
     with findings.collect("workers"):
         if own.on_ray:
             require_ray()
-            here = nvidia.gpus if nvidia and run.device and run.device.gpu else ()
-            run.workers = own.workers_on(0 if own.cluster else len(here))
-            if here and own.cluster is None:
+            here = gpus if run.device and run.device.gpu else ()
+            run.workers = own.workers_on(len(here) // own.gpus_per_worker)
+            if here:
                 own.check_gpus(len(here))
-    kind = run.device.kind if run.device else "cuda"  # only a GPU can be missing
+    # Only a GPU can be missing; which device those of a cluster are, the setting says.
+    kind = run.device.kind if run.device else (settings.device or "cuda").partition(":")[0]
     with findings.collect("model"):
         dtype = choose_dtype(settings.model_dtype, torch.device(kind))
         run.model = outline(settings.model, settings.revision, dtype)

@@ -75,7 +75,8 @@ def report_settings(given: Given) -> ReportSettings:
 def own_run_settings(given: Given) -> RunSettings:
     """Return the settings of a run that its results do not name."""
     own = RunSettings(**given.values(RunSettings))
-    own.check(given.values(Settings).get("device"))
+    values = given.values(Settings)
+    own.check(values.get("device"), values.get("device_map"))
     return own
 
 

@@ -52,24 +52,31 @@ class RunSettings:
     @property
     def cluster(self) -> str | None:
         """The address of the cluster to use; None: one on this machine alone."""
-        return self.address or os.environ.get("RAY_ADDRESS")
+        found = self.address or os.environ.get("RAY_ADDRESS")
+        return found if self.on_ray and found != "local" else None
 
-    def workers_on(self, gpus: int) -> int:
-        """Return how many workers there are, on a cluster with so many GPUs for them."""
-        return self.workers or max(1, gpus // self.gpus_per_worker)
+    def workers_on(self, places: int) -> int:
+        """Return how many workers there are where so many have place."""
+        return self.workers or max(1, places)
 
     def check_gpus(self, gpus: int) -> None:
         """Raise SettingsError if a cluster on a machine with so many GPUs has too few of them."""
-        workers = self.workers_on(gpus)
+        workers = self.workers_on(gpus // self.gpus_per_worker)
         if (wanted := workers * self.gpus_per_worker) > gpus:
-            msg = f"{workers} workers need {wanted} GPUs, and this machine has {gpus}."
+            msg = f"--workers={workers} needs {wanted} GPUs, and this machine has {gpus}."
             raise SettingsError(msg, "Lower --workers or --gpus-per-worker, or use --device=cpu.")
 
-    def check(self, device: str | None) -> None:
+    def check(self, device: str | None, device_map: str | None) -> None:
         """Raise SettingsError if settings contradict each other, or the run's device."""
         if self.on_ray and device is not None and device.startswith("cuda:"):
             msg = f"--device={device}: on Ray, each worker gets a GPU of its own."
             raise SettingsError(msg, "Use --device=cuda, and choose GPUs by CUDA_VISIBLE_DEVICES.")
-        if self.address is not None and self.address.startswith("ray://"):
-            msg = f"--address={self.address}: atp has to run on a machine of the cluster."
+        if self.on_ray and device_map is not None:
+            msg = "--device-map splits the model of one process, not those of workers on Ray."
+            raise SettingsError(msg, "Use --gpus-per-worker=N to split the model of each.")
+        if self.gpus_per_worker > 1 and device == "cpu":
+            msg = f"--gpus-per-worker={self.gpus_per_worker} and --device=cpu exclude each other."
+            raise SettingsError(msg, "Leave one out.")
+        if (self.cluster or "").startswith("ray://"):
+            msg = f"--address={self.cluster}: atp has to run on a machine of the cluster."
             raise SettingsError(msg, "Submit it there: ray job submit -- atp run …")

@@ -274,7 +274,15 @@ def test_workers_on_gpus_divide_the_time_and_need_a_gpu_each(
         assert found["estimate"]["time"]["computing_seconds"][0] == expected
     (finding,) = four["findings"]
     assert (four["exit_code"], finding["part"]) == (ExitCode.USAGE, "workers")
-    assert "4 workers need 4 GPUs, and this machine has 3" in finding["message"]
+    assert "--workers=4 needs 4 GPUs, and this machine has 3" in finding["message"]
+
+
+def test_of_a_cluster_this_machine_says_nothing(input_file: Path, report: Report) -> None:
+    found = report(input_file, "--address=head:6379", "--device=cuda")
+    assert (found["exit_code"], found["findings"]) == (ExitCode.OK, [])
+    assert found["model"]["dtype"] == "bfloat16"
+    for part in ("memory", "time"):
+        assert found["estimate"][part] == {"unknown": "the nodes of the cluster are not looked at"}
 
 
 def test_workers_on_a_cpu_share_its_memory(

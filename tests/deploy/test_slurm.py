@@ -20,7 +20,6 @@ NODE, SHARDS, MERGE = (FOLDER / f"{name}.sbatch" for name in ("node", "shards", 
 OF_SLURM = {
     "SLURM_JOB_ID": "17",
     "SLURM_CPUS_ON_NODE": "4",
-    "SLURM_GPUS_ON_NODE": "8",
     "SLURM_ARRAY_TASK_ID": "3",
     "SLURM_ARRAY_TASK_COUNT": "4",
 }
@@ -74,7 +73,7 @@ def directives(script: Path) -> dict[str, str]:
 
 def test_a_node_runs_one_worker_on_each_gpu(tmp_path: Path) -> None:
     found = start(tmp_path, NODE, "my file.json", "--top-k=10")
-    assert found.atp == ["run", "my file.json", "--top-k=10", "--workers=8"]
+    assert found.atp == ["run", "--engine=ray", "my file.json", "--top-k=10"]
     understood(found.atp)
     assert found.srun == ["--ntasks=1", "--cpus-per-task=4"]
     assert (found.environment["ATP_DEVICE"], found.environment["HF_HUB_OFFLINE"]) == ("cuda", "1")
@@ -152,7 +151,7 @@ def test_slurm_runs_the_scripts_to_the_scores_of_one_run(tmp_path: Path) -> None
         after = f"--dependency=afterok:{shards}"
         merge = command("sbatch", "--parsable", after, "--mem=1G", MERGE, "out")
         two = ("--gpus-per-node=2", "--mem=4G")
-        node = command("sbatch", "--parsable", *two, NODE, "in.json", "--out=node")
+        node = command("sbatch", "--parsable", *two, NODE, "in.json", "--out=node", "--workers=2")
         states = [slurm_node.wait_for(job, environment) for job in (merge, node)]
         logs = [path.read_text() for path in tmp_path.glob("slurm-*.out")]
         assert states == ["COMPLETED", "COMPLETED"], logs

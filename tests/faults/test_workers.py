@@ -135,6 +135,21 @@ def test_a_fault_in_a_worker_is_one_pairs_error_until_the_next_start(
     assert sum(batch["new"] for batch in of("batch.done", events(again.err))) == len(marked)
 
 
+@pytest.mark.full
+def test_deadly_pairs_beside_each_other_do_not_end_a_run_of_one_worker(
+    job_of: Callable[..., Job], ray_address: str, tmp_path: Path
+) -> None:
+    marked = (15, 16, 17)
+    job = job_of(12, "--save-interval=1", marked=tuple((pair, MARKED) for pair in marked))
+    arguments = on_ray(job, ray_address, workers=1).arguments
+    with forked.started(arguments, tmp_path, in_workers("Worker died")) as child:
+        ended = child.ended(within=300)
+    assert ended is not None
+    assert ended.code == ExitCode.PAIRS_FAILED, ended.err[-3000:]
+    found = list(analyses(read(tmp_path / ended.out.strip())))
+    assert tuple(pair for pair, each in enumerate(found) if "error" in each) == marked
+
+
 @pytest.mark.parametrize("number", in_tiers([signal.SIGTERM], [signal.SIGINT]))
 def test_a_signal_ends_the_run_its_workers_and_the_cluster_of_its_own(
     job: Job, tmp_path: Path, number: int

@@ -18,7 +18,7 @@ import structlog
 from atp.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from atp.config.run import RunSettings
 
@@ -56,7 +56,8 @@ def connected(own: RunSettings, device: str | None) -> Iterator[Places]:
     if ours:
         _start(ray, address, own.workers or 1)
     try:
-        yield _places(ray, address, own, device)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield place(nodes, own, device)
     finally:
         if ours:
             ray.shutdown()
@@ -91,6 +92,8 @@ def _start(ray: Any, address: str, workers: int) -> None:  # noqa: ANN401  (as a
             "include_dashboard": False,
             "object_store_memory": STORE_BYTES,
         }
+        if import_module("torch").version.cuda is None:
+            how["num_gpus"] = 0  # Ray would count those that this torch cannot use
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     start = partial(ray.init, address=address, log_to_driver=False, logging_level="ERROR", **how)
     try:
@@ -110,22 +113,25 @@ def _start(ray: Any, address: str, workers: int) -> None:  # noqa: ANN401  (as a
             signal.signal(number, handler)
 
 
-def _places(
-    ray: Any,  # noqa: ANN401  (as above)
-    address: str,
-    own: RunSettings,
-    device: str | None,
-) -> Places:
-    there = ray.cluster_resources()
-    cpus, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
-    if device == "cpu" or (device is None and not gpus):
+def place(nodes: Sequence[Mapping[str, float]], own: RunSettings, device: str | None) -> Places:
+    """Place workers on nodes, by the resources of each: a worker cannot be spread over two."""
+
+    def places(kind: str, each: int) -> int:
+        return sum(int(node.get(kind, 0)) // each for node in nodes)
+
+    gpus = places("GPU", 1)
+    if device == "cpu" or (device is None and not gpus and own.gpus_per_worker == 1):
         workers = own.workers or 1
-        largest = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes())
-        each = max(1, min(cpus // workers, largest))
-        return Places(workers, "cpu", each, 0, neighbours=min(workers, largest // each))
-    if address == LOCAL:
-        own.check_gpus(gpus)
-    workers = own.workers_on(gpus)
-    if (wanted := workers * own.gpus_per_worker) > gpus:  # the cluster may grow
-        log.warning("workers.waiting", wanted_gpus=wanted, gpus=gpus)
-    return Places(workers, "cuda", 1, own.gpus_per_worker)
+        largest = max(int(node.get("CPU", 1)) for node in nodes)
+        fitting = (cpus for cpus in range(largest, 0, -1) if places("CPU", cpus) >= workers)
+        each = next(fitting, 1)
+        there = places("CPU", each)
+        found = Places(workers, "cpu", each, 0, neighbours=min(workers, largest // each))
+    else:
+        if own.cluster is None:
+            own.check_gpus(gpus)
+        there = places("GPU", own.gpus_per_worker)
+        found = Places(own.workers_on(there), "cuda", 1, own.gpus_per_worker)
+    if there < found.workers:  # the cluster may grow
+        log.warning("workers.waiting", workers=found.workers, places=there)
+    return found

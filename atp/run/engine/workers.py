@@ -41,7 +41,8 @@ QUEUED = 2
 TRIES = 3
 """Workers that may die of a pair."""
 LOSSES = 5
-"""Deaths of a worker without a result between them until it is given up: more than a pair costs."""
+"""Deaths of a worker without a result between them until it is given up; the last one of each
+deadly pair does not count."""
 POLL_SECONDS = 0.2  # how soon a signal is seen
 STATE_SECONDS = 60.0  # between two lines of the log on the state of the workers
 
@@ -179,13 +180,14 @@ class Workers:
         try:
             result, events = ray.get(ref)
         except RayError as error:
-            if not isinstance(cause := getattr(error, "cause", None), AtpError | None):
-                raise cause from None  # a fault of atp
             job, *not_begun = worker.jobs.values()
+            cause = getattr(error, "cause", None)
+            if cause is not None and (job.method == "sums" or not isinstance(cause, AtpError)):
+                raise cause from None  # of base prompts, as in one process; or a fault of atp
             again.extendleft(reversed(not_begun))
             job.losses += not getattr(error, "preempted", False)
             yield from self._tried_again(job, worker, again)
-            self._lost(worker, error)
+            self._lost(worker, error, by_pair=job.losses == TRIES)
             return
         _tell(worker, events)
         worker.losses = 0
@@ -206,12 +208,12 @@ class Workers:
         else:
             again.appendleft(job)
 
-    def _lost(self, worker: _Worker, error: Exception) -> None:
-        """Let a worker that died load again, or give it up."""
+    def _lost(self, worker: _Worker, error: Exception, *, by_pair: bool) -> None:
+        """Let a worker that died load again, or give it up; a deadly pair is not its fault."""
         worker.jobs = {}
-        worker.losses += 1
+        worker.losses += not by_pair
         _tell_loss(worker, error)
-        if worker.losses == LOSSES:
+        if worker.losses >= LOSSES:
             self._give_up(worker)
             return
         if isinstance(error, RayTaskError):  # its model is lost: a new process may do better

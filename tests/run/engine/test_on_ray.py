@@ -14,10 +14,13 @@ from kept_vectors import batches, numbers
 from oracle import Oracle
 from ray_runs import by_worker
 from runs import analyses, read, without_times, write
+from structlog.testing import capture_logs
 from ways import WAYS
 
 from atp.cli.main import main
+from atp.config.run import RunSettings
 from atp.errors import ExitCode
+from atp.run.engine.cluster import Places, place
 
 SCORE_BOUND = 1e-5  # as in test_oracle.py
 
@@ -92,6 +95,8 @@ def test_workers_give_the_oracles_scores(
 REFUSED = {
     "--address=ray://head:10001": "atp has to run on a machine of the cluster",
     "--device=cuda:1": "each worker gets a GPU of its own",
+    "--device-map=auto": "Use --gpus-per-worker=N",
+    "--device=cpu --gpus-per-worker=2": "exclude each other",
 }
 
 
@@ -101,9 +106,36 @@ def test_what_ray_cannot_do_is_refused_in_one_line(
 ) -> None:
     path = write(tmp_path / "few.json", tiny.questions(1))
     given = [each for each in options if not each.startswith(("--device", "--out"))]
-    code = main(["run", str(path), *given, f"--out={tmp_path}", "--engine=ray", option])
+    words = [*given, f"--out={tmp_path}", "--engine=ray", *option.split()]
+    code = main(["run", str(path), *words])
     assert code == ExitCode.USAGE
     assert REFUSED[option] in capfd.readouterr().err
+
+
+GPUS = {"CPU": 8, "GPU": 3}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "settings", "expected"),
+    [
+        ([GPUS], {}, Places(3, "cuda", 1, 1)),
+        ([GPUS] * 3, {"gpus_per_worker": 2}, Places(3, "cuda", 1, 2)),
+        ([GPUS, {"CPU": 4}], {"workers": 2}, Places(2, "cuda", 1, 1)),
+        ([{"CPU": 4}], {}, Places(1, "cpu", 4, 0)),
+        ([{"CPU": 8}], {"workers": 3}, Places(3, "cpu", 2, 0, neighbours=3)),
+        ([{"CPU": 4}, {"CPU": 4}, {"CPU": 2}], {"workers": 3}, Places(3, "cpu", 2, 0, 2)),
+        ([{"CPU": 2}], {"workers": 3}, Places(3, "cpu", 1, 0, neighbours=2)),
+        ([{"CPU": 4, "GPU": 1}] * 8, {"gpus_per_worker": 2}, Places(1, "cuda", 1, 2)),
+    ],
+)
+def test_no_worker_is_spread_over_nodes(
+    nodes: list[dict[str, float]], settings: dict[str, int], expected: Places
+) -> None:
+    with capture_logs() as waiting:
+        assert place(nodes, RunSettings(address="auto", **settings), None) == expected
+    kind, each = ("GPU", expected.gpus) if expected.gpus else ("CPU", expected.cpus)
+    places = sum(node.get(kind, 0) // each for node in nodes)
+    assert [line["places"] for line in waiting] == [places] * (places < expected.workers)
 
 
 def test_without_ray_one_line_names_the_extra(
