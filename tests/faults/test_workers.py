@@ -143,7 +143,7 @@ def test_deadly_pairs_beside_each_other_do_not_end_a_run_of_one_worker(
     job = job_of(12, "--save-interval=1", marked=tuple((pair, MARKED) for pair in marked))
     arguments = on_ray(job, ray_address, workers=1).arguments
     with forked.started(arguments, tmp_path, in_workers("Worker died")) as child:
-        ended = child.ended(within=300)
+        ended = child.ended(within=600)
     assert ended is not None
     assert ended.code == ExitCode.PAIRS_FAILED, ended.err[-3000:]
     found = list(analyses(read(tmp_path / ended.out.strip())))

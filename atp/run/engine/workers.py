@@ -40,7 +40,7 @@ QUEUED = 2
 """Jobs that a worker has at a time: one in work, and one that it can begin at once."""
 TRIES = 3
 """Workers that may die of a pair."""
-LOSSES = 5
+LOSSES = 10
 """Deaths of a worker without a result between them until it is given up; the last one of each
 deadly pair does not count."""
 POLL_SECONDS = 0.2  # how soon a signal is seen
