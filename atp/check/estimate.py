@@ -69,9 +69,9 @@ def memory(  # noqa: PLR0913, PLR0917  (what a run is, and where)
     work: RunWork,
     kind: str,
     free_bytes: int,
-    processes: int = 1,
+    sharing: int = 1,
 ) -> dict[str, Any]:
-    """Return the peak memory of a run on a device of a kind, which its processes share."""
+    """Return the peak memory of a run on a device of a kind, which `sharing` processes share."""
     sizes = [sae.bytes for sae in saes]
     known = [size for size in sizes if size is not None]
     per_token = outline.shape.bytes_per_token(
@@ -88,12 +88,12 @@ def memory(  # noqa: PLR0913, PLR0917  (what a run is, and where)
         basis = "weights and SAEs exactly, batches roughly: recurrent layers count as attention"
     if kind == "cpu":
         basis += f", {HOST_BYTES >> 20} MiB for Python and its libraries"
-    if processes > 1:
-        basis += f", in each of {processes} workers"
+    if sharing > 1:
+        basis += f", in each of {sharing} workers"
     loaded = base + sae_bytes
     return {
-        "peak_bytes": round(processes * (loaded + per_token * work.largest_batch_tokens)),
-        "least_bytes": round(processes * (loaded + per_token * work.longest_pair_tokens)),
+        "peak_bytes": round(sharing * (loaded + per_token * work.largest_batch_tokens)),
+        "least_bytes": round(sharing * (loaded + per_token * work.longest_pair_tokens)),
         "free_bytes": free_bytes,
         "weights_bytes": outline.bytes,
         "sae_bytes": None if None in sizes else sum(known),

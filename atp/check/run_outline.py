@@ -57,13 +57,13 @@ class RunOutline:
             return {"memory": unknown, "disk": written, "time": unknown}
         kind, gpu = self.device.kind, self.device.gpu
         return {
-            "memory": memory(model, saes, work, kind, self.free_bytes, self.neighbours),
+            "memory": memory(model, saes, work, kind, self.free_bytes, self.sharing),
             "disk": written,
             "time": time_needed(model, saes, work, kind, gpu.name if gpu else "", self.workers),
         }
 
     @property
-    def neighbours(self) -> int:
+    def sharing(self) -> int:
         """How many workers share the memory of the device."""
         return self.workers if self.device is not None and self.device.kind == "cpu" else 1
 
@@ -88,10 +88,9 @@ def outline_run(  # noqa: PLR0913, PLR0917  (each is made before)
             run.device = choose_device("cuda" if split else settings.device, nvidia, run.cuda)
             run.free_bytes = host["free_bytes"]
             if run.device.gpu is not None:
-                used = gpus[: own.gpus_per_worker] if own.on_ray else gpus
-                run.free_bytes = sum(
-                    each.free_bytes for each in (used if split else (run.device.gpu,))
-                )
+                cards = gpus if split else (run.device.gpu,)
+                cards = cards[: own.gpus_per_worker] if own.on_ray else cards
+                run.free_bytes = sum(each.free_bytes for each in cards)
     with findings.collect("workers"):
         if own.on_ray:
             require_ray()
@@ -130,4 +129,4 @@ def _default_budget(run: RunOutline, kind: str, tail: int | None) -> int:
     loaded = run.model.bytes + sum(sae.bytes or 0 for sae in run.saes)
     hooks = [sae.hook_name or "" for sae in run.saes]
     bytes_per_token = run.model.shape.bytes_per_token(hooks, tail)
-    return tokens_that_fit(run.free_bytes / run.neighbours - loaded, bytes_per_token, kind)
+    return tokens_that_fit(run.free_bytes / run.sharing - loaded, bytes_per_token, kind)

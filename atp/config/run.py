@@ -53,7 +53,7 @@ class RunSettings:
     def cluster(self) -> str | None:
         """The address of the cluster to use; None: one on this machine alone."""
         found = self.address or os.environ.get("RAY_ADDRESS")
-        return found if self.on_ray and found != "local" else None
+        return found if found and found != "local" and self.on_ray else None
 
     def workers_on(self, places: int) -> int:
         """Return how many workers there are where so many have place."""

@@ -110,16 +110,16 @@ class Shape:
 
 
 def batch_tokens(
-    model: Model, dictionaries: Dictionaries, tail: int | None = TAIL, processes: int = 1
+    model: Model, dictionaries: Dictionaries, tail: int | None = TAIL, sharing: int = 1
 ) -> int:
     """Return how many tokens a batch may have by default, once the SAEs have their place.
 
-    `processes` is how many, each with a model, share what is free.
+    `sharing` is how many processes, each with a model, share what is free.
     """
     shape = Shape.of(model.bridge.cfg, model.dtype.itemsize, model.bridge.original_model)
     per_token = shape.bytes_per_token(dictionaries.written_points, tail)
     free = (
-        free_bytes(fullest(model.devices)) / processes
+        free_bytes(fullest(model.devices)) / sharing
     )  # of several cards, it alone counts: that is safe
     return tokens_that_fit(free, per_token, model.device.type)
 

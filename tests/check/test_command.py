@@ -277,6 +277,14 @@ def test_workers_on_gpus_divide_the_time_and_need_a_gpu_each(
     assert "--workers=4 needs 4 GPUs, and this machine has 3" in finding["message"]
 
 
+def test_an_empty_address_is_that_of_no_cluster(
+    input_file: Path, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address in ("", "local"):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert report(input_file, "--workers=2")["estimate"]["memory"]["peak_bytes"] > 0
+
+
 def test_of_a_cluster_this_machine_says_nothing(input_file: Path, report: Report) -> None:
     found = report(input_file, "--address=head:6379", "--device=cuda")
     assert (found["exit_code"], found["findings"]) == (ExitCode.OK, [])

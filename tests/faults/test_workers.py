@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -16,7 +15,15 @@ import pytest
 import ray_cluster
 from disturbed_runs import OUT, Job, Report, listed, pairs_in, saved, was_killed
 from faulty_model import ALSO_MARKED, MARKED, assert_close, in_workers
-from ray_runs import kill, log_of, on_ray, shortfall, wait_for, wait_for_death
+from ray_runs import (
+    kill,
+    log_of,
+    on_ray,
+    shortfall,
+    wait_for,
+    wait_for_death,
+    without_cluster,
+)
 from runs import analyses, events, of, read
 
 from atp.errors import ExitCode
@@ -110,7 +117,9 @@ def test_a_killed_driver_leaves_no_worker_and_the_next_start_goes_on(
 
 
 @pytest.mark.parametrize(
-    "errors", in_tiers([("Worker died", "OOM")], [("ArithmeticError", "Not finite")])
+    "errors",
+    in_tiers([("Worker died", "OOM")], [("ArithmeticError", "Not finite")]),
+    ids=" and ".join,
 )
 def test_a_fault_in_a_worker_is_one_pairs_error_until_the_next_start(
     job_of: Callable[..., Job], ray_address: str, tmp_path: Path, errors: tuple[str, str]
@@ -155,9 +164,7 @@ def test_a_signal_ends_the_run_its_workers_and_the_cluster_of_its_own(
     job: Job, tmp_path: Path, number: int
 ) -> None:
     arguments = (*job.arguments, "--workers=1")
-    with forked.started(
-        arguments, tmp_path, lambda: os.environ.pop("RAY_AUTH_MODE", None)
-    ) as child:
+    with forked.started(arguments, tmp_path, without_cluster) as child:
         wait_for(child, "batch.done")
         (ready,) = wait_for(child, "worker.ready")
         began = time.monotonic()
@@ -182,9 +189,7 @@ def test_a_signal_ends_the_run_its_workers_and_the_cluster_of_its_own(
 def test_a_killed_driver_leaves_nothing_of_a_cluster_of_its_own(job: Job, tmp_path: Path) -> None:
     """Two processes of Ray wait for a minute until they believe that it is gone."""
     arguments = (*job.arguments, "--workers=1")
-    with forked.started(
-        arguments, tmp_path, lambda: os.environ.pop("RAY_AUTH_MODE", None)
-    ) as child:
+    with forked.started(arguments, tmp_path, without_cluster) as child:
         wait_for(child, "batch.done")
         pids = [each.pid for each in psutil.Process(child.pid).children(recursive=True)]
         child.send(signal.SIGKILL)

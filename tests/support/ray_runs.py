@@ -27,6 +27,11 @@ def on_ray(job: Job, address: str, workers: int = 2) -> Job:
     return replace(job, arguments=(*job.arguments, f"--address={address}", f"--workers={workers}"))
 
 
+def without_cluster() -> None:
+    """Have a child start a cluster of its own, as if that of the tests were not there."""
+    os.environ.pop("RAY_AUTH_MODE", None)
+
+
 def log_of(child: forked.Child) -> list[dict[str, Any]]:
     """Return the lines that a run has logged so far."""
     return events(child.log) if child.log else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from atp.config.run import RunSettings
 
 LOCAL = "local"
+CONNECT_SECONDS = 10.0
 STORE_BYTES = 512 << 20
 """The object store of a cluster of our own: it holds the means over base prompts, and vectors on
 their way; results are smaller than what goes through it."""
@@ -38,8 +40,8 @@ class Places:
     device: str  # of each, "cpu" or "cuda"
     cpus: int  # of each
     gpus: int  # of each
-    neighbours: int = 1
-    """Workers that share the memory of their device at most."""
+    sharing: int = 1
+    """How many workers share the memory of a device at most."""
 
 
 @contextmanager
@@ -97,6 +99,9 @@ def _start(ray: Any, address: str, workers: int) -> None:  # noqa: ANN401  (as a
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     start = partial(ray.init, address=address, log_to_driver=False, logging_level="ERROR", **how)
     try:
+        host, colon, port = address.rpartition(":")
+        if colon:  # Ray would try for minutes
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
         try:
             start()
         except Exception:  # noqa: BLE001  (Ray raises what it likes)
@@ -116,21 +121,21 @@ def _start(ray: Any, address: str, workers: int) -> None:  # noqa: ANN401  (as a
 def place(nodes: Sequence[Mapping[str, float]], own: RunSettings, device: str | None) -> Places:
     """Place workers on nodes, by the resources of each: a worker cannot be spread over two."""
 
-    def places(kind: str, each: int) -> int:
+    def room_for(kind: str, each: int) -> int:
         return sum(int(node.get(kind, 0)) // each for node in nodes)
 
-    gpus = places("GPU", 1)
+    gpus = room_for("GPU", 1)
     if device == "cpu" or (device is None and not gpus and own.gpus_per_worker == 1):
         workers = own.workers or 1
         largest = max(int(node.get("CPU", 1)) for node in nodes)
-        fitting = (cpus for cpus in range(largest, 0, -1) if places("CPU", cpus) >= workers)
+        fitting = (cpus for cpus in range(largest, 0, -1) if room_for("CPU", cpus) >= workers)
         each = next(fitting, 1)
-        there = places("CPU", each)
-        found = Places(workers, "cpu", each, 0, neighbours=min(workers, largest // each))
+        there = room_for("CPU", each)
+        found = Places(workers, "cpu", each, 0, sharing=min(workers, largest // each))
     else:
         if own.cluster is None:
             own.check_gpus(gpus)
-        there = places("GPU", own.gpus_per_worker)
+        there = room_for("GPU", own.gpus_per_worker)
         found = Places(own.workers_on(there), "cuda", 1, own.gpus_per_worker)
     if there < found.workers:  # the cluster may grow
         log.warning("workers.waiting", workers=found.workers, places=there)

@@ -41,7 +41,7 @@ class InProcess:
         settings: Settings,
         scan: InputScan,
         vector_type: VectorType | None = None,
-        processes: int = 1,
+        sharing: int = 1,
     ) -> None:
         """Take a loaded model.
 
@@ -50,12 +50,10 @@ class InProcess:
             settings: of the run.
             scan: of its input.
             vector_type: of the vectors to keep.
-            processes: how many of a run share the memory of the device.
+            sharing: how many processes of the run share the memory of the device.
         """
         model, dictionaries = loaded.model, loaded.dictionaries
-        budget = settings.batch_tokens or batch_tokens(
-            model, dictionaries, settings.tail, processes
-        )
+        budget = settings.batch_tokens or batch_tokens(model, dictionaries, settings.tail, sharing)
         self.runner = BatchRunner(
             Scorer(model, dictionaries, settings.top_k, settings.scoring, budget)
         )

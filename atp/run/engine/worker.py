@@ -59,10 +59,10 @@ class Worker:
         scan: InputScan,
         folder: str,
         vector_type: VectorType | None,
-        neighbours: int,
+        sharing: int,
     ) -> None:
         self.settings, self.scan = settings, scan
-        self.vector_type, self.neighbours = vector_type, neighbours
+        self.vector_type, self.sharing = vector_type, sharing
         self.engine: InProcess | None = None
         self.events: list[Event] = []
         with suppress(OSError):  # so relative names mean what they do to the driver
@@ -107,7 +107,7 @@ class Worker:
         if self.engine is None:
             loaded = setup.load(self.settings, setup.check_names(self.settings))
             self.engine = InProcess(
-                loaded, self.settings, self.scan, self.vector_type, self.neighbours
+                loaded, self.settings, self.scan, self.vector_type, self.sharing
             )
         if batch_tokens is not None:
             self.engine.runner.scorer.batch_tokens = batch_tokens

@@ -103,7 +103,7 @@ class Workers:
             theirs = replace(settings, device=None, device_map="auto")
         folder = str(Path.cwd())
         self.all = [
-            _Worker(number, actor.remote(theirs, scan, folder, vector_type, places.neighbours))
+            _Worker(number, actor.remote(theirs, scan, folder, vector_type, places.sharing))
             for number in range(places.workers)
         ]
         self.loading = {worker.actor.load.remote(): worker for worker in self.all}

@@ -122,9 +122,9 @@ GPUS = {"CPU": 8, "GPU": 3}
         ([GPUS] * 3, {"gpus_per_worker": 2}, Places(3, "cuda", 1, 2)),
         ([GPUS, {"CPU": 4}], {"workers": 2}, Places(2, "cuda", 1, 1)),
         ([{"CPU": 4}], {}, Places(1, "cpu", 4, 0)),
-        ([{"CPU": 8}], {"workers": 3}, Places(3, "cpu", 2, 0, neighbours=3)),
+        ([{"CPU": 8}], {"workers": 3}, Places(3, "cpu", 2, 0, sharing=3)),
         ([{"CPU": 4}, {"CPU": 4}, {"CPU": 2}], {"workers": 3}, Places(3, "cpu", 2, 0, 2)),
-        ([{"CPU": 2}], {"workers": 3}, Places(3, "cpu", 1, 0, neighbours=2)),
+        ([{"CPU": 2}], {"workers": 3}, Places(3, "cpu", 1, 0, sharing=2)),
         ([{"CPU": 4, "GPU": 1}] * 8, {"gpus_per_worker": 2}, Places(1, "cuda", 1, 2)),
     ],
 )
@@ -136,6 +136,17 @@ def test_no_worker_is_spread_over_nodes(
     kind, each = ("GPU", expected.gpus) if expected.gpus else ("CPU", expected.cpus)
     places = sum(node.get(kind, 0) // each for node in nodes)
     assert [line["places"] for line in waiting] == [places] * (places < expected.workers)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "nowhere.invalid:6379", "127.0.0.1:port"])
+def test_a_cluster_that_does_not_answer_is_told_at_once(
+    tmp_path: Path, options: list[str], capfd: pytest.CaptureFixture[str], address: str
+) -> None:
+    path = write(tmp_path / "few.json", tiny.questions(1))
+    words = [*options[:4], f"--out={tmp_path}", f"--address={address}"]
+    assert main(["run", str(path), *words]) == ExitCode.UNAVAILABLE
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert f"the cluster at {address} cannot be used" in last
 
 
 def test_without_ray_one_line_names_the_extra(
