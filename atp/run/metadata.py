@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -66,6 +67,7 @@ def program() -> dict[str, Any]:
     return {"versions": versions, "source_sha256": source_sha256()}
 
 
+@cache
 def source_sha256() -> str:
     """Return the hash of atp's own source: between releases, the version stays the same."""
     digest = hashlib.sha256()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import TestCase
 
 import pytest
 import structlog
@@ -46,9 +47,7 @@ print(len(result))
     assert (done.stdout, done.stderr) == ("3\n", "")
 
 
-def test_a_warning_goes_to_logging(
-    loaded: Loaded, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_warning_goes_to_logging(loaded: Loaded, capfd: pytest.CaptureFixture[str]) -> None:
     model, sae = loaded("llama"), tiny.make_sae("standard")
 
     def no_memory(_module: object, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -57,11 +56,11 @@ def test_a_warning_goes_to_logging(
 
     embedding = model.bridge.original_model.get_input_embeddings()
     handle = embedding.register_forward_pre_hook(no_memory)
-    with caplog.at_level(logging.INFO):
+    with TestCase().assertLogs("atp", logging.INFO) as logged:
         attribute(model, sae, tiny.triples(), batch_tokens=2000)
     handle.remove()
 
-    (record, *_) = [each for each in caplog.records if each.name == "atp"]
+    record = logged.records[0]
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith("event='oom.retry'")
     assert capfd.readouterr().out == ""

@@ -20,6 +20,14 @@ FLAGGED = {
 
 
 @pytest.fixture
+def cpu_measured_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests to which the speed of the CPU does not matter."""
+    from atp.check import estimate  # noqa: PLC0415  (imports torch)
+
+    monkeypatch.setattr(estimate, "MEASURE_SECONDS", 0.01)
+
+
+@pytest.fixture
 def mixed(tmp_path: Path) -> Path:
     """An input of pairs with every outcome: scored, skipped, broken, too long."""
     flagged = [

@@ -19,6 +19,8 @@ from atp.dataset import output
 from atp.errors import ExitCode
 from atp.model import hub_cache
 
+pytestmark = pytest.mark.usefixtures("cpu_measured_briefly")
+
 Report = Callable[..., dict[str, Any]]
 Options = Callable[..., list[str]]
 

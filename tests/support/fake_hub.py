@@ -173,6 +173,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:  # noqa: C901  (a cl
         """Answers one request."""
 
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else a body waits 40 ms for its header's acknowledgement
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
