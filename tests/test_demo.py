@@ -107,8 +107,10 @@ def test_the_demos_effects_are_those_of_the_whole_model_run_again() -> None:
     Two float32 passes over the same text differ by their rounding, which a float64 pass tells.
     """
     model, sae = load_model(str(MODEL), device="cpu"), load_sae(str(EXAMPLE / "sae"))
-    plain, wide = (Rerun(str(MODEL), SAE.load_from_disk(EXAMPLE / "sae"), LAYER) for _ in range(2))
-    wide.model.double()
+    plain, wide = (
+        Rerun(str(MODEL), SAE.load_from_disk(EXAMPLE / "sae"), LAYER, dtype=dtype)
+        for dtype in (torch.float32, torch.float64)
+    )
     questions = json.loads((EXAMPLE / "feedback.json").read_text(encoding="utf-8"))["results"]
     rows: list[tuple[float, float, float]] = []
     for question in questions[:5]:

@@ -20,10 +20,12 @@ __all__ = ["Answer", "Oracle", "Place", "Text", "plain_model"]
 
 
 @lru_cache(maxsize=8)
-def plain_model(folder: str | Path, gguf_file: str | None = None) -> Any:
-    """Return a Hugging Face model in float32, loaded once; who hooks into it removes the hooks."""
+def plain_model(
+    folder: str | Path, gguf_file: str | None = None, dtype: torch.dtype = torch.float32
+) -> Any:
+    """Return a Hugging Face model, loaded once; who hooks into it removes the hooks."""
     return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", gguf_file=gguf_file
+        folder, dtype=dtype, attn_implementation="eager", gguf_file=gguf_file
     ).eval()
 
 
@@ -73,19 +75,25 @@ class Text:
 
 
 class Oracle(Notebook):
-    """The notebook's procedure with a plain model in float32 and an SAE at one place.
+    """The notebook's procedure with a plain model and an SAE at one place.
 
     Args:
         model_folder: in Hugging Face format.
         sae: of SAELens.
         reads: the layer whose output it reads, or the name of a Place.
         gguf_file: read this file of the folder.
+        dtype: of the model.
     """
 
     def __init__(
-        self, model_folder: str, sae: SAE[Any], reads: int | str, gguf_file: str | None = None
+        self,
+        model_folder: str,
+        sae: SAE[Any],
+        reads: int | str,
+        gguf_file: str | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        model = plain_model(model_folder, gguf_file)
+        model = plain_model(model_folder, gguf_file, dtype)
         tokenizer = AutoTokenizer.from_pretrained(model_folder, gguf_file=gguf_file)
         place = Place.of(model, reads)
         super().__init__(model, tokenizer, sae, place.module, reads_input=place.side == "input")
