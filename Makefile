@@ -40,7 +40,7 @@ image: ## build the container image `atp` (LOCK=requirements-cpu.lock: without C
 image-push: ## push the image `atp` to a registry, tagged with its version (IMAGE=registry.example/owner/atp)
 	tools/image/push.sh $(IMAGE) $(EXTRAS)
 
-image-test: $(VENV)/.installed-dev ## build the image without CUDA and use it as a user would
+image-test: $(VENV)/.installed-dev ## build the image without CUDA, with Ray, and use it as a user would
 	tools/image/test.sh $(BIN)
 
 test: $(VENV)/.installed-dev ## run the first tier of the tests (under 3 minutes)

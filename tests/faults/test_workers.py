@@ -16,6 +16,7 @@ import ray_cluster
 from disturbed_runs import OUT, Job, Report, listed, pairs_in, saved, was_killed
 from faulty_model import ALSO_MARKED, MARKED, assert_close, in_workers
 from ray_runs import (
+    interfaces,
     kill,
     log_of,
     on_ray,
@@ -167,6 +168,7 @@ def test_a_signal_ends_the_run_its_workers_and_the_cluster_of_its_own(
     with forked.started(arguments, tmp_path, without_cluster) as child:
         wait_for(child, "batch.done")
         (ready,) = wait_for(child, "worker.ready")
+        assert interfaces(child) == {"127.0.0.1"}
         began = time.monotonic()
         child.send(number)
         ended = child.ended(within=60)

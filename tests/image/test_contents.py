@@ -43,11 +43,13 @@ def test_it_holds_the_locked_versions_and_nothing_else(image: Image) -> None:
         )
     )
     found = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in listed.items()}
-    lock = "requirements-cpu.lock" if "+cpu" in found["torch"] else "requirements.lock"
-    locked, faults = read_lock(lock, (ROOT / lock).read_text())
-    assert not faults
     assert found.pop("atp-sycophancy") == atp.__version__
-    assert found == {name: str(version) for name, version in locked.items()}
+    locked: dict[str, str] = {}
+    for lock in ("requirements-cpu.lock", "requirements-ray.lock"):
+        versions, faults = read_lock(lock, (ROOT / lock).read_text())
+        assert not faults
+        locked |= {name: str(version) for name, version in versions.items()}
+    assert found == locked
 
 
 def test_it_holds_no_build_tools_no_caches_and_no_sources_but_atps(image: Image) -> None:

@@ -66,6 +66,20 @@ def test_a_hardened_container_of_a_foreign_user_gives_the_same_bytes(
     assert (status.st_uid, status.st_gid) == (4711, 4712)
 
 
+def test_workers_of_a_hardened_container_give_the_bytes_of_one_process(
+    image: Image, volume: Path
+) -> None:
+    options = (*HARDENED, "--shm-size=1g", mount(volume))
+    alone = image.run(options=options)
+    assert alone.code == 0, alone
+    of_workers = image.run("--workers=2", "--out=/data/workers", options=options)
+    assert of_workers.code == 0, of_workers
+    assert len(runs.of("worker.ready", of_workers.log)) == 2  # all lines are JSON
+    assert runs.without_times(of_workers.result(volume)) == runs.without_times(
+        alone.result(volume)
+    ).replace(b'"/data/results/feedback"', b'"/data/workers"')
+
+
 def test_a_named_volume_takes_input_and_gives_the_result_back(
     image: Image, volume: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import forked
+import psutil
 import pytest
 from disturbed_runs import OUT, Job, damage
 from runs import events, of, without_times
@@ -45,6 +46,14 @@ def wait_for(child: forked.Child, event: str, count: int = 1) -> list[dict[str, 
         if child.seconds > LONGEST:
             pytest.fail(f"no {event} after {LONGEST:.0f} s: {child.log[-2000:]}")
     return found
+
+
+def interfaces(child: forked.Child) -> set[str]:
+    """Return the addresses on which a run, its cluster and its workers listen."""
+    processes = psutil.Process(child.pid).children(recursive=True)
+    sockets = [each for process in processes for each in process.net_connections()]
+    listening = [each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN]
+    return {address.removeprefix("::ffff:") for address in listening}
 
 
 def kill(pid: int) -> None:

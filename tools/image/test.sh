@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build the CPU image and use it as a user would:
+# Build the CPU image, with Ray, and use it as a user would:
 #     tools/image/test.sh BIN [PYTEST_ARGUMENT...]
 # BIN is the bin folder of a virtual environment with the dependencies of the tests. On a Debian
 # machine without an engine, the script installs Debian's buildah and podman. buildah builds the
@@ -55,7 +55,7 @@ built_with=$engine
 if [ "$engine" = podman ] && buildah info >/dev/null 2>&1; then
     built_with=buildah
 fi
-PIP_CONF=${PIP_CONF:-$secrets/pip.conf} HF_TOKEN=$canary ENGINE=$built_with \
+PIP_CONF=${PIP_CONF:-$secrets/pip.conf} HF_TOKEN=$canary ENGINE=$built_with EXTRAS=ray \
     tools/image/build.sh "$bin/python" "$image" requirements-cpu.lock >"$secrets/log" 2>&1 || {
     tail -n 40 "$secrets/log" >&2
     exit 1

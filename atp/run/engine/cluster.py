@@ -75,10 +75,13 @@ def require_ray() -> None:
 def _imported(address: str) -> Any:  # noqa: ANN401  (a module, typed in part)
     """Return the module ray; it reads these variables as it is imported."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    own_token = "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ
-    if address == LOCAL and own_token:
-        # Only this process and its workers know the token; Ray would leave one in the home folder.
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    if address == LOCAL and "ray" not in sys.modules:
+        # As on Windows and macOS: the loopback interface alone. Ray would look for others, and
+        # print a warning where there is no network.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        if "RAY_AUTH_MODE" not in os.environ:
+            # Only this process and its workers know it; Ray would leave one in the home folder.
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     ray = import_module("ray")
     # Ray prints what happens to workers on standard output, which is for results; the log tells it.
     vars(import_module("ray._private.worker"))["print_to_stdstream"] = lambda *_, **__: None
