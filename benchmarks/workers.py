@@ -52,7 +52,7 @@ from atp.run.engine import workers as engine_workers
 from atp.run.engine.cluster import connected
 from atp.run.engine.on_ray import OnRay
 from atp.run.engine.worker import Ready, Worker
-from atp.run.setup import pair_tokenizer_for
+from atp.run.setup import pair_tokenizer_for, uncollected
 from atp.run.tasks import Planner, Scored
 from atp.runtime.log import configure
 from atp.runtime.signals import StopRequest
@@ -153,7 +153,8 @@ def drive(source: Path, out: Path, journal: Path, *, on_ray: bool) -> dict[str, 
     out.mkdir()
     settings = demo.settings(input=source, out=out, batch_tokens=BATCH_TOKENS)
     scan = scan_input(source)
-    ready = AtOnce(settings, *journalled(journal))
+    with uncollected():  # as a run loads its model
+        ready = AtOnce(settings, *journalled(journal))
     ended: list[tuple[float, float]] = []
     with engine_of(ready, scan, on_ray=on_ray) as engine:
         end = engine.end

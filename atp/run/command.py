@@ -70,8 +70,9 @@ def _engine(
     from atp.run.engine.cluster import connected  # noqa: PLC0415
 
     with connected(own, settings.device) as places:
-        from atp.run.engine.on_ray import OnRay  # noqa: PLC0415
-        from atp.run.engine.workers import Workers  # noqa: PLC0415
+        with setup.uncollected():
+            from atp.run.engine.on_ray import OnRay  # noqa: PLC0415
+            from atp.run.engine.workers import Workers  # noqa: PLC0415
 
         workers = Workers(settings, scan, places, own.save_vectors)
         try:

@@ -1,14 +1,18 @@
-"""What torch reads from the environment is there before torch is imported, and the user's wins."""
+"""A start: what torch reads from the environment is there first; garbage is collected after it."""
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from atp.run.setup import uncollected
 
 SETTING, OLD_NAME = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
 TELL = f"""
@@ -65,3 +69,10 @@ def test_memory_comes_in_segments_that_grow_unless_the_user_says_otherwise(
         env={**environment, **given},
     )
     assert ended.stdout.strip() == found
+
+
+def test_garbage_is_collected_again_after_a_load_that_fails() -> None:
+    with suppress(ZeroDivisionError), uncollected():
+        assert not gc.isenabled()
+        raise ZeroDivisionError
+    assert gc.isenabled()
