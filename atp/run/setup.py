@@ -76,7 +76,7 @@ def uncollected() -> Iterator[None]:
     """Collect no garbage while libraries and models are loaded, and leave them out from then on.
 
     They make hundreds of thousands of objects, of which nearly all stay. Going through them again
-    and again took a quarter of a start, and of the time of a run's driver.
+    and again took a quarter of a start, and a fifth of the time of a run's driver.
     """
     gc.disable()
     try:

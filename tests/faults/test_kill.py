@@ -8,7 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from disturbed_runs import Job, Report, at_each_step, damage, listed, saved, shortfall, was_killed
+from disturbed_runs import (
+    Job,
+    Report,
+    at_each_step,
+    damage,
+    is_torn,
+    listed,
+    saved,
+    shortfall,
+    was_killed,
+)
 from forked import Ended
 from io_steps import Fault, first_of_each, killed_after, killed_before, killed_midway
 from runs import events, of
@@ -43,8 +53,9 @@ def test_a_run_killed_at_random_moments_goes_on_to_the_same_bytes(
     job = job_of(40, f"--save-interval={interval}")
     seeds = range(100 if report.full else 3)
     wrong: dict[int, list[str]] = {}
-    kills = again = 0
+    kills = again = all_cut = 0
     for seed in seeds:
+        cut = 0  # batches of which a kill has saved some pairs: they are computed again as a whole
         moments = random.Random(seed)  # noqa: S311  (moments to kill at)
         folder = tmp_path / str(seed)
         before: list[bytes] = []
@@ -58,11 +69,13 @@ def test_a_run_killed_at_random_moments_goes_on_to_the_same_bytes(
                 ended = job.run(folder, kill_after=None if is_last else moment)
             again += recomputed(ended.err)
             if not was_killed(ended):
-                complaints += shortfall(job, ended, before, folder)
+                complaints += shortfall(job, ended, before, folder, cut * job.largest_batch)
                 break
             kills += 1
+            cut += is_torn(folder)
             complaints += damage(before, folder)
             before = saved(folder)
+        all_cut += cut
         if complaints:
             wrong[seed] = complaints
     report.figure(
@@ -70,9 +83,13 @@ def test_a_run_killed_at_random_moments_goes_on_to_the_same_bytes(
         f"{len(seeds)} of {len(seeds)} the same bytes",
         f"{len(seeds) - len(wrong)} of {len(seeds)}, after {kills} kills",
     )
-    report.figure(f"saved pairs computed again, save interval {interval}", "0", str(again))
+    report.figure(
+        f"saved pairs computed again, save interval {interval}",
+        "0, unless the kill cut a write",
+        f"{again}, {all_cut} writes cut",
+    )
     assert not wrong, listed(wrong)
-    assert again == 0
+    assert again <= all_cut * job.largest_batch
     assert kills >= len(seeds)
 
 

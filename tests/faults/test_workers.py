@@ -13,7 +13,7 @@ import forked
 import psutil
 import pytest
 import ray_cluster
-from disturbed_runs import OUT, Job, Report, listed, pairs_in, saved, was_killed
+from disturbed_runs import OUT, Job, Report, is_torn, listed, pairs_in, saved, was_killed
 from faulty_model import ALSO_MARKED, MARKED, assert_close, in_workers
 from ray_runs import (
     interfaces,
@@ -97,13 +97,13 @@ def test_a_killed_driver_leaves_no_worker_and_the_next_start_goes_on(
             pids = [line["pid"] for line in of("worker.ready", log_of(child))]
         assert ended is not None
         assert was_killed(ended)
-        before = saved(folder)
+        before, cut = saved(folder), is_torn(folder)
         assert before
         complaints = [f"worker {pid} is still there" for pid in wait_for_death(pids)]
         with forked.started(arguments, folder) as child:
             again = child.ended(within=300)
         assert again is not None
-        complaints += shortfall(job, again, folder, before)
+        complaints += shortfall(job, again, folder, before, cut * job.largest_batch)
         computed = sum(line["new"] for line in of("batch.done", events(again.err)))
         if computed + len(pairs_in(before)) != job.pairs:
             complaints.append(f"{len(pairs_in(before))} were saved, and {computed} computed")

@@ -98,6 +98,12 @@ def saved(folder: Path) -> list[bytes]:
     return found
 
 
+def is_torn(folder: Path) -> bool:
+    """Say whether the kill has cut the write of a batch to the journal."""
+    journals = (folder / OUT).glob("*.journal.jsonl")
+    return any(not path.read_bytes().endswith(b"\n") for path in journals)
+
+
 def pairs_in(lines: list[bytes]) -> set[tuple[int, int]]:
     """Return the pairs of which a journal's lines tell."""
     entries = map(json.loads, lines)
