@@ -206,7 +206,10 @@ def test_a_lost_node_costs_no_pair(job: Job, tmp_path: Path) -> None:
         ray_cluster.started(1, 1) as (address, lose),
         forked.started(on_ray(job, address).arguments, tmp_path) as child,
     ):
+        first = psutil.Process(wait_for(child, "worker.ready")[0]["pid"])
+        first.suspend()  # or it may have done all when the other is ready
         wait_for(child, "worker.ready", 2)
+        first.resume()
         wait_for(child, "batch.done", 4)
         lose()
         ended = child.ended(within=300)
