@@ -36,8 +36,9 @@ class AtpError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        """Return message and hint as one line."""
-        return re.sub(r"\s*[\r\n]\s*", " ", f"{self.message} {self.hint}".strip())
+        """Return message and hint as one line; the words of a library may lack a full stop."""
+        stop = "." if self.hint and not self.message.rstrip().endswith((".", "!", "?")) else ""
+        return re.sub(r"\s*[\r\n]\s*", " ", f"{self.message.rstrip()}{stop} {self.hint}".strip())
 
 
 class SettingsError(AtpError):

@@ -6,6 +6,7 @@ None of them changes a number, so results do not name them.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -80,3 +81,6 @@ class RunSettings:
         if (self.cluster or "").startswith("ray://"):
             msg = f"--address={self.cluster}: atp has to run on a machine of the cluster."
             raise SettingsError(msg, "Submit it there: ray job submit -- atp run …")
+        if not re.fullmatch(r"auto|[^/]+:[0-9]{1,5}", self.cluster or "auto"):
+            msg = f"--address={self.cluster} is no address of a Ray cluster."
+            raise SettingsError(msg, "Write HOST:PORT, as in --address=head:6379, or auto.")

@@ -20,6 +20,7 @@ import pytest
 import tiny
 from tiers import first_tier
 
+from atp.errors import AtpError
 from atp.runtime import live, log
 from atp.runtime.live import phase
 
@@ -302,6 +303,13 @@ def test_a_fault_is_one_line(tmp_path: Path) -> None:
 
     assert code == 2
     assert received.strip().startswith("atp: none.json does not exist.")
+
+
+@pytest.mark.parametrize("words", ["no header", "no header.", "no\nheader.\n"])
+def test_the_words_of_a_library_end_before_the_hint(words: str) -> None:
+    error = AtpError(f"it cannot be loaded: {words}", "Check it.")
+
+    assert str(error) == "it cannot be loaded: no header. Check it."
 
 
 def test_a_process_that_exits_at_once_shows_the_cursor_again(

@@ -95,6 +95,7 @@ def test_so_they_do_by_other_ways_to_score(of_workers: Callable[..., Path], way:
 
 REFUSED = {
     "--address=ray://head:10001": "atp has to run on a machine of the cluster",
+    "--address=head": "Write HOST:PORT",
     "--device=cuda:1": "each worker gets a GPU of its own",
     "--device-map=auto": "Use --gpus-per-worker=N",
     "--device=cpu --gpus-per-worker=2": "exclude each other",
