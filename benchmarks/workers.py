@@ -8,7 +8,7 @@ Options:
   --only=NAME    driver or workers; by default both.
   --counts=LIST  Pairs of each run of the driver [default: 1000,10000,100000].
   --pairs=N      Pairs of each run of workers [default: 500].
-  --rounds=N     [default: 3]
+  --rounds=N     [default: 5]
 
 `driver`: the driver reads, tokenises, plans, journals and writes the result file; the scores are
 those of the demo, 50 features a pair, and come at once: in this process, and from two workers on

@@ -78,9 +78,10 @@ class RunSettings:
         if self.gpus_per_worker > 1 and device == "cpu":
             msg = f"--gpus-per-worker={self.gpus_per_worker} and --device=cpu exclude each other."
             raise SettingsError(msg, "Leave one out.")
+        given = f"{'--address' if self.address else 'RAY_ADDRESS'}={self.cluster}"
         if (self.cluster or "").startswith("ray://"):
-            msg = f"--address={self.cluster}: atp has to run on a machine of the cluster."
+            msg = f"{given}: atp has to run on a machine of the cluster."
             raise SettingsError(msg, "Submit it there: ray job submit -- atp run …")
         if not re.fullmatch(r"auto|[^/]+:[0-9]{1,5}", self.cluster or "auto"):
-            msg = f"--address={self.cluster} is no address of a Ray cluster."
+            msg = f"{given} is no address of a Ray cluster."
             raise SettingsError(msg, "Write HOST:PORT, as in --address=head:6379, or auto.")

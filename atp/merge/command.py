@@ -33,7 +33,7 @@ def merge(results: Sequence[Path], out: Path) -> tuple[ExitCode, list[Path]]:
             shards=[str(part.path) for part in parts],
             left_out=[str(part.path) for part in left_out],
         )
-        for shards in groups(parts):
+        for shards in groups(parts, left_out):
             began = time.monotonic()
             totals = whole.read(shards)
             path, there = whole.place(shards, out)

@@ -60,15 +60,20 @@ def _newest(parts: Sequence[ResultFile]) -> set[ResultFile]:
     return set({(part.sae, part.shard): part for part in of_run}.values())
 
 
-def groups(parts: Sequence[ResultFile]) -> list[list[ResultFile]]:
-    """Return the shards of each run and SAE in order; an InputError says that one is missing."""
+def groups(parts: Sequence[ResultFile], left_out: Sequence[ResultFile]) -> list[list[ResultFile]]:
+    """Return the shards of each run and SAE in order; an InputError says that one is missing.
+
+    It names a file among `parts`, or the same shard among those `left_out`, that may be meant.
+    """
     by_run: dict[object, list[ResultFile]] = {}
     for part in parts:
         by_run.setdefault((part.run, part.sae), []).append(part)
-    return [_in_order(group, parts) for group in by_run.values()]
+    return [_in_order(group, parts, left_out) for group in by_run.values()]
 
 
-def _in_order(group: Sequence[ResultFile], parts: Sequence[ResultFile]) -> list[ResultFile]:
+def _in_order(
+    group: Sequence[ResultFile], parts: Sequence[ResultFile], left_out: Sequence[ResultFile]
+) -> list[ResultFile]:
     by_shard: dict[Shard | None, ResultFile] = {}
     for part in group:
         other = by_shard.setdefault(part.shard, part)
@@ -80,7 +85,8 @@ def _in_order(group: Sequence[ResultFile], parts: Sequence[ResultFile]) -> list[
     shards = [Shard(index, count) for index in range(count)]
     for shard in shards:
         if shard not in by_shard:
-            raise _missing(shard, group[0], parts)
+            same = [part for part in left_out if part.shard == shard]
+            raise _missing(shard, group[0], [*parts, *same])
         part = by_shard[shard]
         if not part.metadata["complete"]:
             pending = part.metadata["counts"]["pending"]

@@ -19,6 +19,8 @@ case $* in
 esac
 """
 """Stands in for docker: it records its arguments, and a run leaves a file."""
+SUDO = 'exec env --ignore-environment HOME="$HOME" PATH="$PATH" CODE="$CODE" "$@"'
+"""Stands in for sudo: it keeps nothing of the environment but what the stand-ins need."""
 
 
 def start(home: Path, code: int) -> subprocess.CompletedProcess[str]:
@@ -27,7 +29,7 @@ def start(home: Path, code: int) -> subprocess.CompletedProcess[str]:
         (home / name).mkdir(parents=True)
     (home / "bucket" / "input" / "feedback.json").write_text("{}")
     (home / "bucket" / "results" / "of-an-earlier-run").write_text("kept")
-    for name, script in {"sudo": 'exec "$@"', "docker": DOCKER}.items():
+    for name, script in {"sudo": SUDO, "docker": DOCKER}.items():
         (home / "bin" / name).write_text(f"#!/bin/bash\n{script}\n")
         (home / "bin" / name).chmod(0o755)
     script = (TASK["setup"] + TASK["run"]).replace("/bucket", f"{home}/bucket")
@@ -73,7 +75,10 @@ def test_its_containers_are_a_fetch_with_the_token_and_a_run_on_all_gpus_without
     values = dict(
         word.split("=", 1) for word in words if word.startswith(("ATP_", "HF_")) and "=" in word
     )
-    assert settings_of(arguments, values | TASK["envs"]).device == "cuda"
+    settings = settings_of(arguments, values)
+    assert settings.device == "cuda"
+    assert settings.model == TASK["envs"]["ATP_MODEL"]
+    assert settings.hook_layer == (int(TASK["envs"]["ATP_HOOK_LAYER"]),)
     assert any("hf-token" in word for word in fetch)
     assert not any("hf-token" in word for word in run)
     assert "hf_secret" not in (tmp_path / "docker").read_text()

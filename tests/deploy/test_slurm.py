@@ -13,7 +13,7 @@ import pytest
 import runs
 import slurm_node
 import tiny
-from deployed import DEPLOY, understood
+from deployed import DEPLOY, settings_of, understood
 
 FOLDER = DEPLOY / "slurm"
 NODE, SHARDS, MERGE = (FOLDER / f"{name}.sbatch" for name in ("node", "shards", "merge"))
@@ -86,6 +86,13 @@ def test_each_shard_has_its_number_its_folder_and_the_same_batches(tmp_path: Pat
     understood(found.atp)
     assert found.environment["ATP_BATCH_TOKENS"].isdigit()
     assert directives(SHARDS)["array"].startswith("0-")  # shards count from 0
+
+
+def test_a_shard_may_split_its_model_over_the_gpus_of_its_node(tmp_path: Path) -> None:
+    found = start(tmp_path, SHARDS, "in.json", "out", "--device-map=auto", "--model=m")
+    assert "ATP_DEVICE" not in found.environment
+    settings = settings_of(found.atp, found.environment)
+    assert (settings.device, settings.device_map) == (None, "auto")
 
 
 def test_the_merge_takes_and_fills_the_folder_of_the_shards(tmp_path: Path) -> None:

@@ -342,6 +342,20 @@ def test_a_missing_shard_is_named(tmp_path: Path, path: Path, refusal: Callable[
     assert "--shard=1/3" in line
 
 
+def test_the_same_shard_of_another_run_in_the_folder_is_named(
+    tmp_path: Path, path: Path, refusal: Callable[..., str]
+) -> None:
+    other, _ = shards(tmp_path / "in", path, 2, settings={"top_k": 7})
+    missing, last = shards(tmp_path / "in", path, 2, started=LATER)
+    missing.unlink()
+
+    line = refusal(tmp_path / "in")
+
+    assert "settings.top_k is 50 in one and 7 in the other" in line
+    assert str(last) in line
+    assert str(other) in line
+
+
 def test_a_shard_that_is_not_complete_is_named(
     tmp_path: Path, path: Path, refusal: Callable[..., str]
 ) -> None:
