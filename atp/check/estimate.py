@@ -106,14 +106,20 @@ def memory(  # noqa: PLR0913, PLR0917  (what a run is, and where)
 def vector_bytes(
     outline: Outline, saes: Sequence[SaeOutline], work: RunWork, vector_type: VectorType | None
 ) -> int:
-    """Return the bytes of the vectors that a run keeps: x and g of each hook point."""
+    """Return the bytes of the vectors that a run keeps: x and g of each hook point.
+
+    At most, if several SAEs write to the same one.
+    """
     if vector_type is None:
         return 0
-    # A transcoder's g is as wide as its x, or nearly so.
+    # What a transcoder writes is as wide as what it reads, or nearly so.
     widths = {sae.hook_name: sae.d_in or outline.shape.d_model for sae in saes}
+    kept = {sae.hook_name: 1 + 2 * sae.outputs if sae.outputs else 2 for sae in saes}
     element = min(getattr(torch, name).itemsize for name in (vector_type, outline.dtype))
     base_prompts = work.scored if work.settings.scoring.baseline == "base" else 0
-    vectors = (2 * work.read_positions + base_prompts) * sum(widths.values()) * int(element)
+    vectors = int(element) * sum(
+        (kept[name] * work.read_positions + base_prompts) * width for name, width in widths.items()
+    )
     return vectors + work.scored * VECTORS_PAIR_BYTES + work.prompt_tokens * VECTORS_TOKEN_BYTES
 
 

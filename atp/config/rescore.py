@@ -36,7 +36,8 @@ class RescoreSettings:
         values = _fields_of(Settings, of_run, but=Group.DICTIONARIES)
         method = Method(**_fields_of(Method, of_run))
         found = self.input or Path(of_run["input"])
-        settings = Settings(**{**values, "input": found, "out": self.out, **self.saes})
+        own = {"input": found, "out": self.out, "fresh": False, **self.saes}
+        settings = Settings(**{**values, **own})
         return replace(settings, scoring=replace(method, name="atp", exact="none"))
 
 

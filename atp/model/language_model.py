@@ -200,7 +200,8 @@ class Model:
     def free_memory(self) -> None:
         """Release the memory of a batch that failed."""
         gc.collect()
-        self.release_memory()
+        with suppress(RuntimeError):  # of a device that is lost: the work itself will tell
+            self.release_memory()
 
     def release_memory(self) -> None:
         """Give memory that torch keeps in reserve back to the device. Slow: not for every batch."""

@@ -7,11 +7,13 @@ results have the bytes of a run of attribution patching with the same SAEs.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
-from atp.rescore.stand_in import StandIn
+from atp.errors import SettingsError
+from atp.rescore.stand_in import REMEDY, StandIn
 from atp.run.batch_runner import BatchRunner
 from atp.run.metadata import program
 from atp.run.tasks import Planner, Scored, Task
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from atp.config.settings import Settings
     from atp.dataset.pairs import PairKey
+    from atp.model.dictionaries.loading import Dictionary
     from atp.model.dictionaries.placement import Dictionaries
     from atp.model.language_model import Model
     from atp.model.pair_tokenizer import PairTokenizer
@@ -74,9 +77,20 @@ class FromVectors:
             for name in dictionary.writes:
                 self._stand_in.check_hook(name, written=True)
             check_names(self._model, dictionary)
+            if settings.scoring.reads_base_prompts:
+                self._check_base_prompts(dictionary)
         budget = self.facts["settings"]["batch_tokens"]
         how = settings.top_k, settings.scoring, budget
         self.runner = BatchRunner(Scorer(self._model, dictionaries, *how))
+
+    def _check_base_prompts(self, dictionary: Dictionary) -> None:
+        """Raise SettingsError for a hook point that the run wrote, but did not read."""
+        name = dictionary.hook_name
+        read = dict.fromkeys(sae["hook_name"] for sae in self.vectors.run["facts"]["saes"])
+        if name not in read:
+            msg = f"{self.vectors.folder} has no vectors of base prompts at {name}; "
+            msg += f"it has those at {', '.join(read)}."
+            raise SettingsError(msg, REMEDY)
 
     @property
     def _model(self) -> Model:
@@ -98,8 +112,9 @@ class FromVectors:
         parts = self.vectors.parts(lambda key: not self.is_done(key))
         for number, part in enumerate(prefetch(parts)):
             self._stand_in.take(part)
+            self.runner.check = partial(self._check_fit, part)
             if number == 0:
-                self._check_fit(part)
+                self.runner.check()
             for keyed in part.batches:
                 if stop.requested:
                     return

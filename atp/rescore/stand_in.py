@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from atp.vectors.reader import Vectors
 
 
+REMEDY = "Choose an SAE of these, or run the model again with this one and --save-vectors."
+
+
 @dataclass
 class TokenTextsByNumber:
     """A tokenizer that knows the texts of single tokens."""
@@ -54,6 +57,11 @@ class StandIn:
         self.tokenizer.texts.update(part.token_texts)
 
     @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """The devices whose memory scoring needs."""
+        return (self.device,)
+
+    @property
     def name(self) -> str:
         """The name of the model in which the vectors were captured."""
         return str(self.vectors.model["name"])
@@ -83,8 +91,7 @@ class StandIn:
             held += f"; and, without gradients, {', '.join(origin.read_only)}"
         what = "gradients" if read_only else "vectors"
         msg = f"{self.vectors.folder} has no {what} of {name}; it has those of {held}."
-        hint = "Choose an SAE of these, or run the model again with this one and --save-vectors."
-        raise SettingsError(msg, hint)
+        raise SettingsError(msg, REMEDY)
 
     def free_memory(self) -> None:
         """Do nothing: this machine's memory is free once tensors are."""

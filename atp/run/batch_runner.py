@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -45,6 +46,10 @@ class BatchRunner:
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
         self.method = scorer.method
+        self.check: Callable[[], None] = partial(
+            check_dictionaries, scorer.model, scorer.dictionaries, scorer.method
+        )
+        """Raises if the model and the SAEs do not work together, or do no longer."""
         self.n_saes = len(scorer.dictionaries)
         self._failures_in_a_row: Counter[str] = Counter()
         """Of captures and of scoring: either may be lost while the other works."""
@@ -150,7 +155,7 @@ class BatchRunner:
     def _probe(self, last: Analysis) -> None:
         """Tell pairs that are each at fault from a model or a device that is lost."""
         try:
-            check_dictionaries(self.scorer.model, self.scorer.dictionaries, self.method)
+            self.check()
         except Exception as error:
             msg = (
                 f"{FAILURES_IN_A_ROW} pairs in a row failed, and a probe, too; the last with "

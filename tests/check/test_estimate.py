@@ -176,13 +176,20 @@ def test_a_cpu_is_measured() -> None:
 @pytest.mark.parametrize(
     "layout", [None, pytest.param(2, marks=pytest.mark.slow)], ids=["one line", "indented"]
 )
-@pytest.mark.parametrize("saes", first_tier([2], [1, 2]))
+@pytest.mark.parametrize(
+    ("kind", "saes"),
+    first_tier(
+        [("standard", 2)],
+        [("standard", 1), ("standard", 2), ("transcoder", 2), (tiny.CLT_LAYER, 1)],
+    ),
+)
 def test_the_disk_is_within_a_fifth_of_what_a_run_writes(  # noqa: PLR0913, PLR0917  (fixtures)
     tmp_path: Path,
     model_folder: Callable[[str], Path],
     sae_folder: Callable[..., Path],
     capsys: pytest.CaptureFixture[str],
     layout: int | None,
+    kind: str,
     saes: int,
 ) -> None:
     path = tmp_path / "answers.json"
@@ -190,7 +197,7 @@ def test_the_disk_is_within_a_fifth_of_what_a_run_writes(  # noqa: PLR0913, PLR0
     options = [
         str(path),
         f"--model={model_folder('llama')}",
-        *(f"--sae={sae_folder('standard', layer=layer)}" for layer in range(saes)),
+        *(f"--sae={sae_folder(kind, layer=layer)}" for layer in range(saes)),
         f"--out={tmp_path / 'out'}",
         "--save-vectors=float32",
     ]
@@ -204,10 +211,10 @@ def test_the_disk_is_within_a_fifth_of_what_a_run_writes(  # noqa: PLR0913, PLR0
         "result": "atp_results_*.json",
         "vectors": "atp_vectors_*/*.safetensors",
     }
-    for kind, pattern in patterns.items():
-        written[kind] = sum(file.stat().st_size for file in (tmp_path / "out").glob(pattern))
-    for kind in patterns:
-        assert found[f"{kind}_bytes"] == pytest.approx(written[kind], rel=0.2), kind
+    for name, pattern in patterns.items():
+        written[name] = sum(file.stat().st_size for file in (tmp_path / "out").glob(pattern))
+    for name in patterns:
+        assert found[f"{name}_bytes"] == pytest.approx(written[name], rel=0.2), name
 
 
 def test_float32_is_named_by_its_width() -> None:

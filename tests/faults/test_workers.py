@@ -14,7 +14,7 @@ import psutil
 import pytest
 import ray_cluster
 from disturbed_runs import OUT, Job, Report, is_torn, listed, pairs_in, saved, was_killed
-from faulty_model import ALSO_MARKED, MARKED, assert_close, in_workers
+from faulty_model import ALSO_MARKED, MARKED, OTHER_SOURCE, assert_close, in_workers
 from ray_runs import (
     interfaces,
     kill,
@@ -198,6 +198,19 @@ def test_a_killed_driver_leaves_nothing_of_a_cluster_of_its_own(job: Job, tmp_pa
         child.ended()
     assert len(pids) > 2
     assert not wait_for_death(pids, within=90)
+
+
+@pytest.mark.slow
+def test_a_worker_with_another_atp_than_the_drivers_is_given_up(
+    job: Job, ray_address: str, tmp_path: Path
+) -> None:
+    arguments = on_ray(job, ray_address, workers=1).arguments
+    with forked.started(arguments, tmp_path, in_workers(OTHER_SOURCE)) as child:
+        ended = child.ended(within=300)
+    assert ended is not None
+    assert ended.code == ExitCode.UNAVAILABLE
+    (lost,) = of("worker.lost", events(ended.err))
+    assert lost["reason"] == "its source_sha256 differ from those of the driver"
 
 
 @pytest.mark.slow

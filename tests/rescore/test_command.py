@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import forked
 import pytest
 import tiny
-from runs import events, of, read, without_times, write
+from runs import analyses, events, of, read, without_times, write
 from tiers import first_tier
 
 from atp.cli.main import main
 from atp.errors import ExitCode
 from atp.model import loading
-from atp.run.batch_runner import BatchRunner
+from atp.model.pair_tokenizer import TokenizedPair
+from atp.run.batch_runner import FAILURES_IN_A_ROW, BatchRunner
+from atp.scoring.scorer import CapturedBatch, Scorer
 
 pytestmark = pytest.mark.usefixtures("runs_share_models")
 
@@ -193,6 +196,32 @@ def test_features_and_report_read_the_result(
     assert page.stat().st_size > 10_000
 
 
+def test_what_fails_or_needs_more_memory_than_there_is_costs_its_pairs_alone(
+    bench: Bench, model_folder: Folder, sae_folder: Saes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, other = model_folder("gpt2"), f"--sae={sae_folder('topk', seed=1)}"
+    bench.keep(model, f"--sae={sae_folder()}")
+    analyse = Scorer.analyse
+    most = FAILURES_IN_A_ROW + 1  # so many pairs fail before the first that does not
+
+    def at_most_one(scorer: Scorer, batches: Sequence[CapturedBatch]) -> Any:
+        pairs = [pair for batch in batches for pair in batch.pairs]
+        if len(pairs) > 1:
+            raise MemoryError
+        failed.update(pairs if len(failed) < most else ())
+        if pairs[0] in failed:
+            msg = "the SAE broke"
+            raise ArithmeticError(msg)
+        return analyse(scorer, batches)
+
+    failed: set[TokenizedPair] = set()
+    monkeypatch.setattr(Scorer, "analyse", at_most_one)
+    (rescored,) = bench.rescore(other, code=ExitCode.PAIRS_FAILED)
+    errors = [each.get("error") for each in analyses(read(rescored))]
+    assert errors.count("ArithmeticError") == most
+    assert len(of("model.probed", bench.log)) == 1
+
+
 # --- refused
 
 
@@ -233,6 +262,19 @@ def test_what_the_vectors_do_not_allow_is_refused(
     assert "no SAE is named" in bench.refusal
     bench.rescore(other, code=ExitCode.USAGE)
     assert "--baseline=mean" in bench.refusal
+
+
+def test_base_prompts_are_known_only_where_the_run_read(
+    bench: Bench, model_folder: Folder, sae_folder: Saes
+) -> None:
+    other = sae_folder()
+    config = read(other / "cfg.json")
+    config["metadata"]["hook_name"] = "blocks.1.hook_mlp_out"
+    (other / "cfg.json").write_text(json.dumps(config))
+    bench.keep(model_folder("gpt2"), f"--sae={sae_folder('transcoder')}", "--baseline=base")
+    bench.rescore(f"--sae={other}", code=ExitCode.USAGE)
+    assert "no vectors of base prompts at blocks.1.hook_mlp_out" in bench.refusal
+    assert "it has those at blocks.1.mlp.hook_in" in bench.refusal
 
 
 @pytest.mark.slow
@@ -308,7 +350,7 @@ def test_a_stopped_command_resumes(
     bench: Bench, model_folder: Folder, sae_folder: Saes, tmp_path: Path
 ) -> None:
     model, other = model_folder("gpt2"), f"--sae={sae_folder('topk', seed=1)}"
-    bench.keep(model, f"--sae={sae_folder()}", "--batch-tokens=100")
+    bench.keep(model, f"--sae={sae_folder()}", "--batch-tokens=100", "--fresh")
     words = ["rescore", str(tmp_path / "run"), f"--out={tmp_path / 'rescored'}", other]
     with forked.started(words, tmp_path / "child", slowly) as child:
         while child.log.count('"batch.done"') < 2:

@@ -17,6 +17,7 @@ import tiny
 import torch
 
 from atp.model import loading
+from atp.run import metadata
 
 SCORE_BOUND, LOGIT_BOUND = 1e-5, 1e-4  # as in test_oracle.py
 MARKED, ALSO_MARKED = "~", "|"
@@ -49,6 +50,8 @@ FAULTS = {"ArithmeticError": broken, "OOM": too_large, "Not finite": not_a_numbe
 """By the error that the pair gets."""
 IN_WORKERS = {**FAULTS, "Worker died": deadly}
 """Of a run on Ray."""
+OTHER_SOURCE = "other source"
+"""Instead of errors: the workers' atp is another one than the driver's."""
 VARIABLE = "FAULTY_MODEL"
 
 
@@ -99,6 +102,9 @@ def in_workers(*errors: str) -> Callable[[], None]:
 def install_named() -> None:
     """Have this worker load a model with the faults that the environment names."""
     errors = os.environ[VARIABLE].split(",")
+    if errors == [OTHER_SOURCE]:
+        vars(metadata)["source_sha256"] = lambda: "0" * 64
+        return
     for error, mark in zip(errors, (MARKED, ALSO_MARKED), strict=False):
         Faulty(IN_WORKERS[error], mark).install()
 

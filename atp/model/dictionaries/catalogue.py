@@ -80,15 +80,21 @@ class ListedDictionary:
         """Whether another one has the same site, layer, width and L0, and a plainer name."""
         return VARIANT.search(self.sae_id) is not None
 
+    @property
+    def outputs(self) -> int:
+        """How many hook points it writes to, beside that which it reads; 0 for an SAE."""
+        if self.layers is not None and self.layer is not None:
+            return self.layers - self.layer
+        return int("transcoder" in (self.architecture or ""))
+
     def weights(self, d_in: int | None) -> int | None:
         """Return how many numbers it has, for a width of its input."""
         if d_in is None or self.d_sae is None:
             return None
         kind = self.architecture or "standard"
-        written = 1 if self.layers is None or self.layer is None else self.layers - self.layer
         vectors = {"jumprelu": 2, "gated": 3}.get(kind.partition("_")[0], 1)  # one for each feature
         skip = d_in**2 if "skip" in kind else 0
-        return (1 + written) * d_in * self.d_sae + d_in + vectors * self.d_sae + skip
+        return (1 + max(1, self.outputs)) * d_in * self.d_sae + d_in + vectors * self.d_sae + skip
 
     @property
     def bytes(self) -> int | None:

@@ -39,6 +39,8 @@ class SaeOutline:
     d_sae: int | None = None
     architecture: str | None = None
     weights: int | None = None
+    outputs: int = 0
+    """Hook points that it writes to, beside that which it reads; 0 for an SAE."""
 
     @property
     def bytes(self) -> int | None:
@@ -87,6 +89,7 @@ def _from_files(spec: str, where: str, files: Sequence[Path]) -> SaeOutline:
                 config = {}
     metadata = {**config, **(config.get("metadata") or {})}  # older SAELens had no metadata entry
     weights = next((file for file in files if file.suffix in WEIGHTS), None)
+    written = metadata.get("hook_name_out") or []
     return SaeOutline(
         spec,
         "hub" if weights is None else where,
@@ -95,6 +98,7 @@ def _from_files(spec: str, where: str, files: Sequence[Path]) -> SaeOutline:
         config.get("d_sae"),
         config.get("architecture"),
         None if weights is None else _count_numbers(weights),
+        len(written) if isinstance(written, list) else 1,
     )
 
 
@@ -109,7 +113,14 @@ def _from_name(spec: str, where: str, shape: Shape | None) -> SaeOutline:
         d_in = shape.heads * shape.d_head if all_heads else shape.d_model
     weights = listed.weights(d_in)
     return SaeOutline(
-        spec, where, listed.hook_name, d_in, listed.d_sae, listed.architecture, weights
+        spec,
+        where,
+        listed.hook_name,
+        d_in,
+        listed.d_sae,
+        listed.architecture,
+        weights,
+        listed.outputs,
     )
 
 

@@ -99,6 +99,7 @@ def _start(ray: Any, address: str, workers: int) -> None:  # noqa: ANN401  (as a
         }
         if import_module("torch").version.cuda is None:
             how["num_gpus"] = 0  # Ray would count those that this torch cannot use
+    variable = os.environ.pop("RAY_ADDRESS", None)  # Ray would prefer it to `auto`
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     start = partial(ray.init, address=address, log_to_driver=False, logging_level="ERROR", **how)
     try:
@@ -117,6 +118,8 @@ def _start(ray: Any, address: str, workers: int) -> None:  # noqa: ANN401  (as a
             msg, "Look at `ray status`, and at /tmp/ray/session_latest."
         ) from error
     finally:
+        if variable is not None:
+            os.environ["RAY_ADDRESS"] = variable
         for number, handler in handlers.items():  # Ray sets its own
             signal.signal(number, handler)
 
@@ -124,21 +127,21 @@ def _start(ray: Any, address: str, workers: int) -> None:  # noqa: ANN401  (as a
 def place(nodes: Sequence[Mapping[str, float]], own: RunSettings, device: str | None) -> Places:
     """Place workers on nodes, by the resources of each: a worker cannot be spread over two."""
 
-    def room_for(kind: str, each: int) -> int:
-        return sum(int(node.get(kind, 0)) // each for node in nodes)
+    def room_for(**each: int) -> int:
+        return sum(min(int(node.get(kind, 0)) // n for kind, n in each.items()) for node in nodes)
 
-    gpus = room_for("GPU", 1)
+    gpus = room_for(GPU=1)
     if device == "cpu" or (device is None and not gpus and own.gpus_per_worker == 1):
         workers = own.workers or 1
         largest = max(int(node.get("CPU", 1)) for node in nodes)
-        fitting = (cpus for cpus in range(largest, 0, -1) if room_for("CPU", cpus) >= workers)
+        fitting = (cpus for cpus in range(largest, 0, -1) if room_for(CPU=cpus) >= workers)
         each = next(fitting, 1)
-        there = room_for("CPU", each)
+        there = room_for(CPU=each)
         found = Places(workers, "cpu", each, 0, sharing=min(workers, largest // each))
     else:
         if own.cluster is None:
             own.check_gpus(gpus)
-        there = room_for("GPU", own.gpus_per_worker)
+        there = room_for(GPU=own.gpus_per_worker, CPU=1)
         found = Places(own.workers_on(there), "cuda", 1, own.gpus_per_worker)
     if there < found.workers:  # the cluster may grow
         log.warning("workers.waiting", workers=found.workers, places=there)

@@ -12,6 +12,7 @@ import ray
 import structlog
 import torch
 
+from atp.model.hub.records import go_offline_if_fetched
 from atp.run import setup
 from atp.run.engine.in_process import InProcess
 from atp.runtime.log import configure
@@ -105,7 +106,10 @@ class Worker:
 
     def _loaded(self, batch_tokens: int | None = None) -> InProcess:
         if self.engine is None:
-            loaded = setup.load(self.settings, setup.check_names(self.settings))
+            settings = self.settings
+            specs = setup.check_names(settings)
+            go_offline_if_fetched(settings.model, settings.revision, specs)  # on this node
+            loaded = setup.load(settings, specs)
             self.engine = InProcess(
                 loaded, self.settings, self.scan, self.vector_type, self.sharing
             )

@@ -21,10 +21,11 @@ from ray.exceptions import RayError, RayTaskError
 from atp.errors import AtpError, UnavailableError
 from atp.run.batch_runner import FailedPair
 from atp.run.engine.worker import Ready, Worker
+from atp.run.metadata import program
 from atp.runtime.signals import GRACE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from atp.config.run import VectorType
     from atp.config.settings import Settings
@@ -113,6 +114,7 @@ class Workers:
         """Wait until a worker is ready; AtpError says why none is."""
         while self.first is None:
             self._take_loaded(self._finished(self.loading))
+            self._tell_state()
         return self.first
 
     def state(self) -> str:
@@ -229,21 +231,30 @@ class Workers:
                 ready, events = ray.get(ref)
             except RayError as error:
                 cause = getattr(error, "cause", None)
-                if cause is not None and (self.first is None or not isinstance(cause, AtpError)):
+                if cause is not None and self.first is None:
                     raise cause from None
                 _tell_loss(worker, error)
                 self._give_up(worker)
                 continue
-            self.first = self.first or ready
             worker.node, worker.state, worker.began = ready.node, "ready", time.monotonic()
             _tell(worker, events)
-            names = [name for name in ready.facts if name != "settings"]
-            if differing := [n for n in names if ready.facts[n] != self.first.facts[n]]:
-                reason = f"its {' and '.join(differing)} differ from those of the first worker"
+            if reason := self._difference(ready):
                 log.warning("worker.lost", worker=worker.number, node=worker.node, reason=reason)
                 self._give_up(worker)
-            else:
-                log.info("worker.ready", worker=worker.number, node=worker.node, pid=ready.pid)
+                continue
+            self.first = self.first or ready
+            log.info("worker.ready", worker=worker.number, node=worker.node, pid=ready.pid)
+
+    def _difference(self, ready: Ready) -> str:
+        """Say in what a worker differs from the driver or from the first worker, if it does."""
+        ours, theirs = map(_plain_versions, (program(), ready.facts))
+        if differing := [name for name in ours if ours[name] != theirs[name]]:
+            return f"its {' and '.join(differing)} differ from those of the driver"
+        names = [name for name in ready.facts if name != "settings"]
+        first = self.first or ready
+        differing = [name for name in names if ready.facts[name] != first.facts[name]]
+        differs = f"its {' and '.join(differing)} differ from those of the first worker"
+        return differs if differing else ""
 
     def _give_up(self, worker: _Worker) -> None:
         worker.state = "gone"
@@ -258,6 +269,12 @@ class Workers:
         if time.monotonic() - self.state_told >= STATE_SECONDS:
             self.state_told = time.monotonic()
             log.info("workers.state", workers=[worker.as_json() for worker in self.all])
+
+
+def _plain_versions(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the hash of atp's source, and versions; without builds: a driver may have no GPU."""
+    versions = {name: each.partition("+")[0] for name, each in facts["versions"].items()}
+    return {"source_sha256": facts["source_sha256"], **versions}
 
 
 def _tell_loss(worker: _Worker, error: Exception) -> None:

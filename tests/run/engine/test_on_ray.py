@@ -129,6 +129,7 @@ GPUS = {"CPU": 8, "GPU": 3}
         ([{"CPU": 4}, {"CPU": 4}, {"CPU": 2}], {"workers": 3}, Places(3, "cpu", 2, 0, 2)),
         ([{"CPU": 2}], {"workers": 3}, Places(3, "cpu", 1, 0, sharing=2)),
         ([{"CPU": 4, "GPU": 1}] * 8, {"gpus_per_worker": 2}, Places(1, "cuda", 1, 2)),
+        ([GPUS, {"CPU": 0, "GPU": 8}], {}, Places(3, "cuda", 1, 1)),  # each needs a core, too
     ],
 )
 def test_no_worker_is_spread_over_nodes(
@@ -137,7 +138,7 @@ def test_no_worker_is_spread_over_nodes(
     with capture_logs() as waiting:
         assert place(nodes, RunSettings(address="auto", **settings), None) == expected
     kind, each = ("GPU", expected.gpus) if expected.gpus else ("CPU", expected.cpus)
-    places = sum(node.get(kind, 0) // each for node in nodes)
+    places = sum(node.get(kind, 0) // each for node in nodes if node["CPU"])
     assert [line["places"] for line in waiting] == [places] * (places < expected.workers)
 
 
