@@ -200,6 +200,32 @@ def test_a_killed_driver_leaves_nothing_of_a_cluster_of_its_own(job: Job, tmp_pa
     assert not wait_for_death(pids, within=90)
 
 
+@pytest.mark.full
+def test_a_lost_head_ends_the_run_before_ray_does(job: Job, tmp_path: Path) -> None:
+    arguments = (*job.arguments, "--workers=1")
+    with forked.started(arguments, tmp_path, without_cluster) as child:
+        (ready,) = wait_for(child, "worker.ready")
+        wait_for(child, "batch.done")
+        psutil.Process(ready["pid"]).suspend()  # or it may do all the rest
+        of_run = psutil.Process(child.pid).children(recursive=True)
+        (head,) = (each for each in of_run if each.name() == "gcs_server")
+        head.kill()
+        ended = child.ended(within=100)
+        kill(ready["pid"])
+    assert ended is not None
+    assert ended.code == ExitCode.UNAVAILABLE
+    last = events(ended.err)[-1]
+    assert last["event"] == "atp.failed"
+    assert "the head of the Ray cluster" in last["message"]
+    assert not wait_for_death([each.pid for each in of_run], within=90)
+
+    held = saved(tmp_path)
+    assert held
+    again = job.run(tmp_path)
+    assert again.code == ExitCode.OK
+    assert shortfall(job, again, tmp_path, held) == []
+
+
 @pytest.mark.slow
 def test_a_worker_with_another_atp_than_the_drivers_is_given_up(
     job: Job, ray_address: str, tmp_path: Path

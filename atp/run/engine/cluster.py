@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from atp.config.run import RunSettings
 
 LOCAL = "local"
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 10.0  # at the start
+ANSWER_SECONDS = 1.0  # from then on
 STORE_BYTES = 512 << 20
 """The object store of a cluster of our own: it holds the means over base prompts, and vectors on
 their way; results are smaller than what goes through it."""
@@ -65,6 +66,20 @@ def connected(own: RunSettings, device: str | None) -> Iterator[Places]:
             ray.shutdown()
 
 
+def answers(address: str) -> bool:
+    """Say whether the head of a cluster, at HOST:PORT, accepts connections."""
+    try:
+        _connect(address, ANSWER_SECONDS)
+    except OSError:
+        return False
+    return True
+
+
+def _connect(address: str, seconds: float) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+
+
 def require_ray() -> None:
     """Raise UnavailableError if Ray is not installed."""
     if find_spec("ray") is None:
@@ -103,20 +118,19 @@ def _start(ray: Any, address: str, workers: int) -> None:  # noqa: ANN401  (as a
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     start = partial(ray.init, address=address, log_to_driver=False, logging_level="ERROR", **how)
     try:
-        host, colon, port = address.rpartition(":")
-        if colon:  # Ray would try for minutes
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        if ":" in address:  # Ray would try for minutes
+            _connect(address, CONNECT_SECONDS)
         try:
             start()
         except Exception:  # noqa: BLE001  (Ray raises what it likes)
             start()  # Ray waits for half a minute only, which a busy machine may need twice
     except Exception as error:  # Ray raises what it likes
-        where = "a Ray cluster on this machine" if address == LOCAL else f"the cluster at {address}"
-        reason = " ".join(str(error).split())[:300]
-        msg = f"{where} cannot be used: {reason}"
-        raise UnavailableError(
-            msg, "Look at `ray status`, and at /tmp/ray/session_latest."
-        ) from error
+        where, hint = f"the cluster at {address}", "Look at `ray status`; if it has a token, set "
+        hint += "RAY_AUTH_MODE=token here, too."
+        if address == LOCAL:
+            where, hint = "a Ray cluster on this machine", "Look at /tmp/ray/session_latest."
+        msg = f"{where} cannot be used: {' '.join(str(error).split())[:300]}"
+        raise UnavailableError(msg, hint) from error
     finally:
         if variable is not None:
             os.environ["RAY_ADDRESS"] = variable

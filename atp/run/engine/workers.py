@@ -20,6 +20,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from atp.errors import AtpError, UnavailableError
 from atp.run.batch_runner import FailedPair
+from atp.run.engine.cluster import answers
 from atp.run.engine.worker import Ready, Worker
 from atp.run.metadata import program
 from atp.runtime.signals import GRACE_SECONDS
@@ -46,6 +47,9 @@ LOSSES = 10
 deadly pair does not count."""
 POLL_SECONDS = 0.2  # how soon a signal is seen
 STATE_SECONDS = 60.0  # between two lines of the log on the state of the workers
+PROBE_SECONDS = 5.0  # between two looks at the head of the cluster
+HEAD_SECONDS = 30.0
+"""How long the head may not answer. After a minute Ray would end this process with exit code 1."""
 
 log = structlog.get_logger()
 
@@ -108,13 +112,14 @@ class Workers:
             for number in range(places.workers)
         ]
         self.loading = {worker.actor.load.remote(): worker for worker in self.all}
-        self.state_told = time.monotonic()
+        self.state_told = self.head_seen = time.monotonic()
+        self.head = ray.get_runtime_context().gcs_address
 
     def wait_for_first(self) -> Ready:
         """Wait until a worker is ready; AtpError says why none is."""
         while self.first is None:
             self._take_loaded(self._finished(self.loading))
-            self._tell_state()
+            self._watch()
         return self.first
 
     def state(self) -> str:
@@ -155,7 +160,7 @@ class Workers:
                     self._take_loaded([ref])
                 elif ref in running[ref].jobs:  # else it was lost with the worker, just now
                     yield from self._taken(running[ref], ref, again)
-            self._tell_state()
+            self._watch()
 
     def _free(self) -> _Worker | None:
         """Return the ready worker with the fewest jobs, if it may have another."""
@@ -264,11 +269,18 @@ class Workers:
             hint = "The log says why each was lost; the same command resumes."
             raise UnavailableError(msg, hint)
 
-    def _tell_state(self) -> None:
-        """Log what each worker does, from time to time."""
+    def _watch(self) -> None:
+        """From time to time, log what each worker does, and look whether the head is there."""
         if time.monotonic() - self.state_told >= STATE_SECONDS:
             self.state_told = time.monotonic()
             log.info("workers.state", workers=[worker.as_json() for worker in self.all])
+        if (silent := time.monotonic() - self.head_seen) < PROBE_SECONDS:
+            return
+        if answers(self.head):
+            self.head_seen = time.monotonic()
+        elif silent >= HEAD_SECONDS:
+            msg = f"the head of the Ray cluster, {self.head}, has not answered for {silent:.0f} s."
+            raise UnavailableError(msg, "Start the cluster again; the same command resumes.")
 
 
 def _plain_versions(facts: Mapping[str, Any]) -> dict[str, str]:
