@@ -310,7 +310,7 @@ def test_a_pair_that_cannot_be_scored_alone_has_an_error_for_every_sae(
 
 @contextmanager
 def lost_device(model: Model) -> Iterator[None]:
-    """Have every pass of a model fail for as long as the context lasts."""
+    """Have every pass of a model fail, and its memory not be freed, while the context lasts."""
 
     def fail(*_: object) -> None:
         msg = "device lost"
@@ -318,7 +318,9 @@ def lost_device(model: Model) -> Iterator[None]:
 
     handle = model.bridge.original_model.model.layers[1].register_forward_hook(fail)
     try:
-        yield
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(model), "release_memory", fail)
+            yield
     finally:
         handle.remove()
 
