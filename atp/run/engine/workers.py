@@ -48,7 +48,7 @@ deadly pair does not count."""
 POLL_SECONDS = 0.2  # how soon a signal is seen
 STATE_SECONDS = 60.0  # between two lines of the log on the state of the workers
 PROBE_SECONDS = 5.0  # between two looks at the head of the cluster
-HEAD_SECONDS = 30.0
+HEAD_SECONDS = 25.0
 """How long the head may not answer. After a minute Ray would end this process with exit code 1."""
 
 log = structlog.get_logger()
@@ -112,8 +112,10 @@ class Workers:
             for number in range(places.workers)
         ]
         self.loading = {worker.actor.load.remote(): worker for worker in self.all}
-        self.state_told = self.head_seen = time.monotonic()
+        self.state_told = self.head_probed = time.monotonic()
         self.head = ray.get_runtime_context().gcs_address
+        self.silent_since: float | None = None
+        """When the head was first found not to answer."""
 
     def wait_for_first(self) -> Ready:
         """Wait until a worker is ready; AtpError says why none is."""
@@ -271,15 +273,19 @@ class Workers:
 
     def _watch(self) -> None:
         """From time to time, log what each worker does, and look whether the head is there."""
-        if time.monotonic() - self.state_told >= STATE_SECONDS:
-            self.state_told = time.monotonic()
+        now = time.monotonic()
+        if now - self.state_told >= STATE_SECONDS:
+            self.state_told = now
             log.info("workers.state", workers=[worker.as_json() for worker in self.all])
-        if (silent := time.monotonic() - self.head_seen) < PROBE_SECONDS:
+        if now - self.head_probed < PROBE_SECONDS:
             return
+        self.head_probed = now
         if answers(self.head):
-            self.head_seen = time.monotonic()
-        elif silent >= HEAD_SECONDS:
-            msg = f"the head of the Ray cluster, {self.head}, has not answered for {silent:.0f} s."
+            self.silent_since = None
+            return
+        self.silent_since = self.silent_since or now
+        if now - self.silent_since >= HEAD_SECONDS:
+            msg = f"the head of the Ray cluster, {self.head}, does not answer."
             raise UnavailableError(msg, "Start the cluster again; the same command resumes.")
 
 
