@@ -64,3 +64,5 @@ class Tables:
             for number, analysis in enumerate(of_pair):
                 if outcome(analysis) != "scored":
                     self.scores[number][row] = self.activations[number][row] = torch.nan
+            if all(outcome(analysis) != "scored" for analysis in of_pair):
+                self.metric[row] = torch.nan

@@ -33,8 +33,7 @@ OUT_OF_MEMORY = "Add memory, or lower --batch-tokens; what was computed is saved
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; no traceback is printed."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if sys.stderr is None:  # it was closed before the start
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (as long as it lives)
+    _open_what_was_closed()
     if not argv or {"--help", "-h"} & set(argv):
         _show_help(next((word for word in argv if word in COMMANDS), None))
         return ExitCode.OK
@@ -77,6 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint="This is a fault of atp: please report this line. What was computed is saved.",
         )
         return ExitCode.BUG
+
+
+def _open_what_was_closed() -> None:
+    """Give the process a standard output and error, if it was started without."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (it stays)
 
 
 def _log_format(argv: Sequence[str]) -> str:

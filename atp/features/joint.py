@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     Numbers = dict[tuple[str, str], list[tuple[int, float, float]]]
     """By SAE (hook point, hash), of each pair: question, joint effect, sum of the single ones."""
 
+NOT_RUN = (np.nan, np.nan)
+"""The numbers of a scored pair that failed here."""
+
 
 @dataclass
 class _Observer:
@@ -128,15 +131,16 @@ def _measure(
     scorer = Scorer(model, dictionaries, *how, observe=observer, together=together)
     runner, tokenizer = BatchRunner(scorer), loaded.pair_tokenizer
     planner = runner.planner()
+    total = min(scan.pairs, settings.limit or scan.pairs)
     if settings.scoring.baseline == "mean":
-        runner.take_means(_base_prompts(settings.input, tokenizer))
-    scored = {  # pairs beyond --limit are not, nor pairs with an error
+        runner.take_means(_base_prompts(settings.input, total, tokenizer))
+    scored = {  # pairs with an error are not
         sae: {key for result in results if result.sae == sae for key, *_ in scored_in(result)}
         for sae in together
     }
-    pairs = reader.pairs(settings.input, scan.pairs)
+    pairs = reader.pairs(settings.input, total)
     title = "removing the selected features together"
-    with phase(title, scan.pairs, unit="pairs") as line:
+    with phase(title, total, unit="pairs") as line:
         while window := list(islice(pairs, WINDOW_PAIRS)):
             observer.of_pairs.clear()
             items = list(_tokenised(window, tokenizer))
@@ -144,8 +148,8 @@ def _measure(
             for batch in planned.batches:
                 runner.run(planned.task([batch], items))
             for sae, (key, item) in product(together, items):
-                if key in scored[sae] and (sae, id(item)) in observer.of_pairs:
-                    of_pair = observer.of_pairs[sae, id(item)]
+                if key in scored[sae]:
+                    of_pair = observer.of_pairs.get((sae, id(item)), NOT_RUN)
                     numbers[sae].append((first_question + key.question, *of_pair))
             line.advance(len(window))
     return scan.questions
@@ -187,9 +191,9 @@ def _settings(results: Sequence[ResultFile]) -> Settings:
     return Settings(**values, scoring=scoring)
 
 
-def _base_prompts(path: Path, tokenizer: PairTokenizer) -> Iterator[tuple[int, ...]]:
+def _base_prompts(path: Path, total: int, tokenizer: PairTokenizer) -> Iterator[tuple[int, ...]]:
     question = None
-    for pair in reader.pairs(path):
+    for pair in reader.pairs(path, total):
         if isinstance(pair, BrokenPair) or pair.key.question == question:
             continue
         question = pair.key.question

@@ -80,6 +80,8 @@ def completed(settings: Settings, own: InterventionSettings, file: FeaturesFile)
     )
     if "model" not in own.given:
         settings = replace(settings, **_model(settings, file, taken.get("model")))
+    if own.given.isdisjoint({"model", "model_dtype"}):
+        settings = replace(settings, model_dtype=file.model.get("dtype"))
     if own.given.isdisjoint({"sae", *CHOICES}):
         settings = replace(settings, sae=tuple(features.spec for features in file.saes))
     if settings.input == NO_INPUT:

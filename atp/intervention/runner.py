@@ -50,15 +50,19 @@ class SideEffects:
     texts: int  # fewer than were given where one does not fit into memory
 
     def as_json(self) -> dict[str, Any] | None:
-        """Return means over the tokens; None where there is no token, or a sum is not finite."""
+        """Return means over the tokens; None where there is no token, or one is not finite."""
         if self.tokens == 0 or not math.isfinite(self.kl + self.nll_before + self.nll_after):
+            return None
+        try:
+            before, after = (math.exp(n / self.tokens) for n in (self.nll_before, self.nll_after))
+        except OverflowError:  # the model is beyond all use
             return None
         return {
             "texts": self.texts,
             "tokens": self.tokens,
             "kl_per_token": self.kl / self.tokens,
-            "perplexity_before": math.exp(self.nll_before / self.tokens),
-            "perplexity_after": math.exp(self.nll_after / self.tokens),
+            "perplexity_before": before,
+            "perplexity_after": after,
         }
 
 

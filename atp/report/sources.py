@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 REPORTS = ("atp_intervention_*.json", "atp_comparison_*.json")
 LARGE = 1 << 24  # bytes: no comparison has as many
-RESPONSES = ("_before.json", "_after.json")  # how the files of regenerated responses end
+STARTED = re.compile(r"_\d{8}_\d{6}\Z")  # ends a report's name; responses have more behind it
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def found_in(paths: Sequence[Path]) -> tuple[list[ResultFile], list[Intervention
     for folder in (path for path in results if path.is_dir()):
         runs = [each.started for each in taken if folder in each.path.parents]
         for pattern in REPORTS if runs else ():  # none: another name of the folder has them
-            files = [path for path in folder.glob(pattern) if not path.name.endswith(RESPONSES)]
+            files = [path for path in folder.glob(pattern) if STARTED.search(path.stem)]
             newest = max(files, key=_started, default=None)
             if newest is not None and _started(newest) >= stamp(max(runs)):
                 reports.append(newest)

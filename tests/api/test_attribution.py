@@ -179,6 +179,14 @@ def test_all_scores_are_there_and_are_the_oracles(
             assert (result.scores[row] - answer.scores).abs().max() <= 1e-5 * largest
 
 
+def test_a_pair_whose_scores_are_refused_has_no_number(loaded: Loaded) -> None:
+    sae = tiny.make_sae("standard")
+    sae.W_dec.data[0, 0] = torch.nan
+    result = attribute(loaded("llama"), sae, tiny.triples(2))
+    assert {each["error"] for each in result} == {"Not finite"}
+    assert result.metric.isnan().all()
+
+
 def test_a_pair_that_fails_costs_no_other_pair(loaded: Loaded) -> None:
     """Skipped, too long, no text, and one for which the memory does not suffice."""
     model, sae = loaded("llama"), tiny.make_sae("standard")

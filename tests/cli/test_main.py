@@ -95,6 +95,13 @@ def best_seconds(limit: float, tries: int, *arguments: str) -> float:
 # --- what it tells
 
 
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_without_a_standard_output_it_ends_well(option: str) -> None:
+    shell = ["bash", "-c", '"$@" >&-', "atp", sys.executable, "-m", "atp", option]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_atp_alone_lists_the_commands(
     capsys: pytest.CaptureFixture[str], arguments: list[str]

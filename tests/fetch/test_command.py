@@ -430,6 +430,17 @@ def test_a_record_that_cannot_be_read_is_none(
     assert is_fetched()
 
 
+def test_the_commit_in_a_result_is_that_of_the_branch_that_was_fetched(
+    at_hub: FakeHub, capsys: Capture
+) -> None:
+    _, records = fetch(capsys)
+    commits = {record["repository"]: record["commit"] for record in records}
+
+    for commit, expected in ((commits[MODEL], True), ("2" * 40, False)):
+        (request, _) = hub_requests(MODEL, commit, [SPEC])
+        assert (valid_record(request) is not None) == expected
+
+
 # --- without the hub
 
 

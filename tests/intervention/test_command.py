@@ -188,18 +188,20 @@ def test_the_model_and_saes_of_the_features_file_are_taken_where_none_are_named(
     from atp.intervention.command import completed  # noqa: PLC0415
     from atp.intervention.features_file import read_features_file  # noqa: PLC0415
 
-    path = features(of_model={"name": "owner/model", "revision": "abc"})
+    path = features(of_model={"name": "owner/model", "revision": "abc", "dtype": "bfloat16"})
     arguments = ["intervene", "a.json", f"--features={path}"]
     given = read(arguments, {})
     chosen = run_settings(given), intervention_settings(given)
     settings = completed(*chosen, read_features_file(path))
     assert (settings.model, settings.revision) == ("owner/model", "abc")
+    assert settings.model_dtype == "bfloat16"
     assert settings.sae == (read_features_file(path).saes[0].spec,)
 
     given = read([*arguments, "--model=./other", "--sae=a:b"], {})
     chosen = run_settings(given), intervention_settings(given)
     settings = completed(*chosen, read_features_file(path))
     assert (settings.model, settings.revision, settings.sae) == ("./other", None, ("a:b",))
+    assert settings.model_dtype is None
 
 
 # --- answers anew

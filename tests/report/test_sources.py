@@ -80,7 +80,8 @@ def test_of_a_folder_the_newest_later_report_is_taken(tmp_path: Path, path: Path
     folder.mkdir()
     reports = [intervention(folder, time) for time in (EARLIER, *LATER)]  # older than the result,
     result = made(folder, path)  # as in a copied folder: only their names have the times
-    (folder / "atp_intervention_tiny_20260204_120000_before.json").write_text("{}")
+    for kind in ("before", "before_labelled"):
+        (folder / f"atp_intervention_tiny_20260204_120000_{kind}.json").write_text("{}")
 
     results, interventions, left_out = found_in([folder])
 

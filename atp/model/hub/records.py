@@ -10,7 +10,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import orjson
 import structlog
@@ -95,9 +95,18 @@ def read_record(repository: str, revision: str) -> dict[str, Any] | None:
 
 
 def valid_record(request: HubRequest) -> dict[str, Any] | None:
-    """Return the record of a model or SAE, if all its files are still in the cache."""
-    record = read_record(request.repository, request.revision)
-    folder = cached_folder(request.repository, request.revision)
+    """Return the record of a model or SAE, if all its files are still in the cache.
+
+    A result names a commit: its record may be that of the branch that was fetched.
+    """
+    repository, revision = request.repository, request.revision
+    record = read_record(repository, revision)
+    if record is None:
+        fetched = sorted((repository_folder(repository) / "atp").glob("*.json"))
+        records = filter(None, (read_record(repository, unquote(path.stem)) for path in fetched))
+        of_commit = (each for each in records if each["commit"] == revision)
+        record = next((each for each in of_commit if request.part in each["parts"]), None)
+    folder = cached_folder(repository, revision)
     if record is None or folder is None or folder.name != record["commit"]:
         return None
     names, files = record["parts"].get(request.part), record["files"]
@@ -118,7 +127,12 @@ def go_offline_if_fetched(model: str | None, revision: str | None, specs: Sequen
     log.info(
         "hub.offline",
         commits={request.repository: record["commit"] for request, record in records.items()},
-        records=sorted({str(record_path(r.repository, r.revision)) for r in records}),
+        records=sorted(
+            {
+                str(record_path(request.repository, record.get("revision", request.revision)))
+                for request, record in records.items()
+            }
+        ),
     )
 
 
