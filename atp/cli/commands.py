@@ -42,9 +42,9 @@ COMMANDS = {
         "download the model and the SAEs of a run, once",
         (SAES,),
         """Download the model and the SAEs of a run into the hub cache, compare their hashes, and
-        record them. Takes the options of the run. The run then needs no network, and keeps
-        using these files until the next fetch. You can stop it at any time; the same command
-        resumes.""",
+        record them. Takes the options of the run, but for those about workers, vectors and the
+        report. The run then needs no network, and keeps using these files until the next
+        fetch. You can stop it at any time; the same command resumes.""",
         ("atp fetch", "atp fetch --hook-layer=9,20,31 --sae-width=131k"),
     ),
     "saes": Command(
@@ -122,8 +122,8 @@ COMMANDS = {
         (f"[INPUT] {SAES}",),
         """Time a run on INPUT, in turn with the notebook's procedure and with a bare forward pass
         over the same tokens, and print a table. Takes several minutes. Scores are by the
-        defaults: it refuses other values of --method, --baseline, --position and --metric, and
-        --exact.""",
+        defaults: it refuses other values of --method, --baseline, --position and --metric,
+        --exact and --prompt-activations.""",
         ("atp bench feedback.json --limit=20 --rounds=5",),
     ),
     "config": Command(
