@@ -353,10 +353,14 @@ def test_a_check_after_a_fetch_asks_no_hub_and_says_so(
         pytest.param((MODEL, "main", [SPEC]), True, marks=pytest.mark.slow),
         pytest.param((MODEL, None, []), True, marks=pytest.mark.slow),
         ((MODEL, None, [SPEC, f"{SAES}:layer_1/other"]), False),
-        pytest.param((MODEL, "1" * 40, [SPEC]), False, marks=pytest.mark.slow),
+        ((MODEL, "1" * 40, [SPEC]), True),  # as `atp intervene` does, from a result
+        pytest.param((MODEL, "2" * 40, [SPEC]), False, marks=pytest.mark.slow),
         pytest.param(("owner/other", None, [SPEC]), False, marks=pytest.mark.slow),
     ],
-    ids=["as fetched", "main by name", "less", "another SAE", "by its commit", "another model"],
+    ids=[
+        *("as fetched", "main by name", "less", "another SAE", "by its commit", "another commit"),
+        "another model",
+    ],
 )
 def test_the_hub_is_left_alone_if_and_only_if_all_that_is_named_was_fetched(
     at_hub: FakeHub, capsys: Capture, named: tuple[str, str | None, list[str]], left_alone: bool
@@ -428,17 +432,6 @@ def test_a_record_that_cannot_be_read_is_none(
     assert not is_fetched()
     fetch(capsys)
     assert is_fetched()
-
-
-def test_the_commit_in_a_result_is_that_of_the_branch_that_was_fetched(
-    at_hub: FakeHub, capsys: Capture
-) -> None:
-    _, records = fetch(capsys)
-    commits = {record["repository"]: record["commit"] for record in records}
-
-    for commit, expected in ((commits[MODEL], True), ("2" * 40, False)):
-        (request, _) = hub_requests(MODEL, commit, [SPEC])
-        assert (valid_record(request) is not None) == expected
 
 
 # --- without the hub

@@ -188,6 +188,9 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:  # noqa: C901  (a cl
             parts = urlsplit(self.path)
             path = unquote(parts.path)
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+            if path == "/api/agent-harnesses":  # the library asks this once in a process
+                self.refuse(HTTPStatus.NOT_FOUND)
+                return
             hub.requests.append(Request(self.command, path, self.headers.get("Range"), bool(token)))
             if hub.busy > 0:
                 hub.busy -= 1
