@@ -128,10 +128,7 @@ def go_offline_if_fetched(model: str | None, revision: str | None, specs: Sequen
         "hub.offline",
         commits={request.repository: record["commit"] for request, record in records.items()},
         records=sorted(
-            {
-                str(record_path(request.repository, record.get("revision", request.revision)))
-                for request, record in records.items()
-            }
+            {str(record_path(r.repository, record["revision"])) for r, record in records.items()}
         ),
     )
 
